@@ -1,0 +1,42 @@
+//! Keevo's data model, the [`Engine`] trait and the embedded engine.
+//!
+//! Start with [`Engine`]; open a [`LocalEngine`] to use it in your own process. `examples/embedded.rs`
+//! is the tour.
+//!
+//! Invariant: nothing here knows of a network or of Raft. What a command does to a shard's state is decided
+//! in `machine` alone, for every engine that keeps data on disk; [`MemoryEngine`] is an independent model of
+//! the same contract, which the conformance suite compares with.
+
+mod batch;
+mod clock;
+mod command;
+mod engine;
+mod error;
+mod fan_out;
+mod ids;
+mod key;
+pub mod limits;
+mod read;
+mod record;
+mod scan;
+mod store;
+mod watch;
+mod wire;
+
+pub use batch::{Batch, Check, Op, Precondition, Written, validate_ttl, validate_value};
+pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock};
+pub use command::{Command, Entry, Hlc, Outcome};
+pub use engine::Engine;
+pub use error::{Error, ErrorKind, ErrorRow, Result, TABLE as ERROR_TABLE};
+pub use fan_out::{FanOut, FanOutAction, FannedOut, Target};
+pub use ids::{ClientId, ClusterId, KeyspaceId, NodeId, RequestId, Revision, ShardId};
+pub use key::{
+    CLASS_END, CLASS_HASHED, CLASS_META, CLASS_META_END, CLASS_ORDERED, CLASS_SYSTEM, Key, Keyspace, KeyspaceKind,
+    encode_ordered_prefix, encode_partition, encode_system, partition_hash, prefix_end, validate_partition,
+    validate_sort,
+};
+pub use read::Consistency;
+pub use record::{Record, StoredRecord};
+pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
+pub use store::{Column, Durability, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};

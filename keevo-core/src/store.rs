@@ -1,0 +1,107 @@
+//! The store behind a shard: an ordered map with atomic batches.
+//!
+//! [`RocksStore`](crate::RocksStore) is the one on disk; [`MemoryStore`](crate::MemoryStore) stands in its
+//! place in the simulator. Both pass `keevo_core::testing::store`. Calls block; callers on an async
+//! runtime keep them short or move them off its threads.
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::scan::Direction;
+
+/// The columns of the data store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Column {
+    /// Records, and the system rows of their shards.
+    Data,
+    /// Recent changes per shard, for watches: `[shard u64 BE][revision u64 BE]`.
+    Changes,
+}
+
+impl Column {
+    /// Every column.
+    pub const ALL: [Self; 2] = [Self::Data, Self::Changes];
+}
+
+/// One operation of a [`StoreBatch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Stores a value.
+    Put(Column, Bytes, Bytes),
+    /// Removes a key.
+    Delete(Column, Bytes),
+    /// Removes `[start, end)`.
+    DeleteRange(Column, Bytes, Bytes),
+}
+
+/// Operations that are applied together, in order, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreBatch {
+    /// The operations.
+    pub ops: Vec<StoreOp>,
+}
+
+/// What a store's `write` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Returns when the write survives a power cut.
+    #[default]
+    Sync,
+    /// Returns when the write survives the end of the process; a power cut may lose the newest writes, in order.
+    Buffered,
+    /// Kept in memory until the next [`Store::flush`]: for callers that have their own log.
+    Unlogged,
+}
+
+/// One file of a snapshot: the whole of `[lower, upper)` in the data column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The first key of the tile.
+    pub lower: Bytes,
+    /// The key after the tile.
+    pub upper: Bytes,
+    /// Its size.
+    pub bytes: u64,
+    /// CRC-32 over the file.
+    pub crc32: u32,
+}
+
+/// What a scan calls for each key and value; it breaks when it has enough.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
+
+/// An ordered map with atomic batches.
+pub trait Store: Clone + Debug + Send + Sync + 'static {
+    /// The value under `key`.
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>>;
+
+    /// The values under `keys`, in their order.
+    fn multi_get(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>>;
+
+    /// Visits `[lower, upper)` in `direction`; an empty `upper` means no end. The whole call sees one state.
+    fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()>;
+
+    /// Applies a batch.
+    fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()>;
+
+    /// Makes everything written so far durable, all columns at one point in the order of writes.
+    fn flush(&self) -> Result<()>;
+
+    /// The value under `key` in [`Column::Data`] as of the last completed flush.
+    fn get_flushed(&self, key: &[u8]) -> Result<Option<Bytes>>;
+
+    /// Writes the tiles `[lower, upper)` of [`Column::Data`] to files in `dir`, all from one read view and
+    /// in the order given; a large tile becomes several files with adjoining ranges. The caller's rows that
+    /// belong to the same view are in the tiles.
+    fn export(&self, tiles: &[(Bytes, Bytes)], dir: &Path) -> Result<Vec<SnapshotFile>>;
+
+    /// Replaces the ranges of `files` by their contents: all of them at once and durably, or, after a crash
+    /// at any point, none of them. The files must not overlap; their CRCs are verified first. The files are
+    /// consumed.
+    fn install(&self, files: &[SnapshotFile]) -> Result<()>;
+}
