@@ -8,6 +8,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ids::ClientId;
+
+/// How the message of [`Error::session_not_open`] begins: only kind and message cross the network.
+const SESSION_NOT_OPEN: &str = "the session is not open here, or has expired: client ";
+/// How the message of [`Error::request_forgotten`] begins.
+const REQUEST_FORGOTTEN: &str = "the session keeps no answer so far back: ";
+
 /// The result of every fallible call of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -297,6 +304,27 @@ impl Error {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// A request whose client's session is not open in the shard. This send was not applied; an earlier one may
+    /// have been. A client that never sent the request before opens a session and sends it again.
+    pub fn session_not_open(client: ClientId) -> Self {
+        Self::new(ErrorKind::OutcomeUnknown, format!("{SESSION_NOT_OPEN}{client}"))
+    }
+
+    /// Whether this is [`Error::session_not_open`], also after it crossed the network.
+    pub fn is_session_not_open(&self) -> bool {
+        self.kind == ErrorKind::OutcomeUnknown && self.message.starts_with(SESSION_NOT_OPEN)
+    }
+
+    /// A request whose answer the client's session keeps no more, or never had. Sending it again gives the same.
+    pub fn request_forgotten(client: ClientId, sequence: u64) -> Self {
+        Self::new(ErrorKind::OutcomeUnknown, format!("{REQUEST_FORGOTTEN}request {sequence} of client {client}"))
+    }
+
+    /// Whether this is [`Error::request_forgotten`], also after it crossed the network.
+    pub fn is_request_forgotten(&self) -> bool {
+        self.kind == ErrorKind::OutcomeUnknown && self.message.starts_with(REQUEST_FORGOTTEN)
+    }
+
     /// Bytes that fail their checksum or do not decode.
     pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
@@ -327,6 +355,18 @@ mod tests {
             assert_eq!(ErrorKind::from_name(row.name), Some(row.kind));
             assert!(row.advice.ends_with('.'), "{}: advice is a sentence", row.name);
         }
+    }
+
+    #[test]
+    fn a_session_that_is_not_open_is_told_from_other_unknown_outcomes() {
+        let error = Error::session_not_open(ClientId(7));
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+        assert!(Error::new(error.kind(), error.message()).is_session_not_open());
+        assert!(!Error::new(ErrorKind::OutcomeUnknown, "the answer was lost").is_session_not_open());
+        assert!(!Error::new(ErrorKind::Conflict, error.message()).is_session_not_open());
+        let error = Error::request_forgotten(ClientId(7), 3);
+        assert!(Error::new(error.kind(), error.message()).is_request_forgotten());
+        assert!(!error.is_session_not_open() && !Error::session_not_open(ClientId(7)).is_request_forgotten());
     }
 
     #[test]

@@ -223,9 +223,13 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
 
 fn decode_hashed(encoded: &Bytes) -> Result<Key> {
     let truncated = || Error::corrupt("a hashed key is cut short");
-    let mut header = encoded.get(1..7).ok_or_else(truncated)?;
+    let mut header = encoded.get(..7).ok_or_else(truncated)?;
+    let class = header.get_u8();
     let stored_hash = header.get_u16();
     let id = KeyspaceId(header.get_u32());
+    if (class == CLASS_META) != (id == Keyspace::META.id) {
+        return Err(Error::corrupt(format!("a key of keyspace {id} has class {class:#04x}")));
+    }
     let mut partition = BytesMut::new();
     let mut position = 7;
     loop {
@@ -263,3 +267,6 @@ fn decode_ordered(encoded: &Bytes, kind_of: impl Fn(KeyspaceId) -> Option<Keyspa
     let keyspace = Keyspace { id, kind };
     Ok(keyspace.key(encoded.slice(5..sort_start), encoded.slice(sort_start..)))
 }
+
+#[cfg(test)]
+mod tests;

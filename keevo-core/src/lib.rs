@@ -9,17 +9,28 @@
 
 mod batch;
 mod clock;
+#[cfg(feature = "rocksdb")]
+mod columns;
 mod command;
+pub mod data_dir;
 mod engine;
 mod error;
 mod fan_out;
 mod ids;
 mod key;
+pub mod keyspaces;
 pub mod limits;
+#[cfg(feature = "rocksdb")]
+mod local_engine;
+pub mod machine;
+mod memory_engine;
 mod read;
 mod record;
 mod scan;
 mod store;
+pub mod system;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 mod wire;
 
@@ -35,8 +46,19 @@ pub use key::{
     encode_ordered_prefix, encode_partition, encode_system, partition_hash, prefix_end, validate_partition,
     validate_sort,
 };
+#[cfg(feature = "rocksdb")]
+pub use local_engine::{LocalEngine, LocalOptions, LocalStats};
+pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
-pub use store::{Column, Durability, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+pub use store::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+#[cfg(feature = "rocksdb")]
+pub use store::{RocksOptions, RocksStats, RocksStore};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
+
+/// The README's code, compiled and run with the doc-tests.
+#[cfg(all(doctest, feature = "rocksdb"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

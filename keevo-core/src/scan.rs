@@ -155,3 +155,6 @@ impl Scan {
         (lower, upper)
     }
 }
+
+#[cfg(test)]
+mod tests;

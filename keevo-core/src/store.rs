@@ -4,6 +4,15 @@
 //! place in the simulator. Both pass `keevo_core::testing::store`. Calls block; callers on an async
 //! runtime keep them short or move them off its threads.
 
+pub(crate) mod files;
+mod memory;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksOptions, RocksStats, RocksStore};
+
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -34,7 +43,7 @@ pub enum StoreOp {
     Put(Column, Bytes, Bytes),
     /// Removes a key.
     Delete(Column, Bytes),
-    /// Removes `[start, end)`.
+    /// Removes `[start, end)`: nothing when `end` is not above `start`.
     DeleteRange(Column, Bytes, Bytes),
 }
 
@@ -72,6 +81,15 @@ pub struct SnapshotFile {
     pub crc32: u32,
 }
 
+/// What [`Store::export`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// The files.
+    pub files: Vec<SnapshotFile>,
+    /// The values under the rows that were asked for, in their order, as of the files' read view.
+    pub rows: Vec<Option<Bytes>>,
+}
+
 /// What a scan calls for each key and value; it breaks when it has enough.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
 
@@ -96,12 +114,15 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
     fn get_flushed(&self, key: &[u8]) -> Result<Option<Bytes>>;
 
     /// Writes the tiles `[lower, upper)` of [`Column::Data`] to files in `dir`, all from one read view and
-    /// in the order given; a large tile becomes several files with adjoining ranges. The caller's rows that
-    /// belong to the same view are in the tiles.
-    fn export(&self, tiles: &[(Bytes, Bytes)], dir: &Path) -> Result<Vec<SnapshotFile>>;
+    /// in the order given; a large tile becomes several files with adjoining ranges. The values under `rows`
+    /// are read from that same view, so that the caller knows what the files hold.
+    fn export(&self, tiles: &[(Bytes, Bytes)], rows: &[Bytes], dir: &Path) -> Result<Export>;
 
     /// Replaces the ranges of `files` by their contents: all of them at once and durably, or, after a crash
     /// at any point, none of them. The files must not overlap; their CRCs are verified first. The files are
     /// consumed.
     fn install(&self, files: &[SnapshotFile]) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,35 @@
-//! Under construction.
+//! Raft groups, the log store and the sharded cluster engine of Keevo.
+//!
+//! A [`Node`] holds replicas of shards, each a Raft group of its own; all of them share one log store, one data
+//! store and one [`Transport`]. [`ClusterEngine`] is the [`keevo_core::Engine`] over the whole.
+//!
+//! Invariant: nothing here knows how bytes travel: the network is a trait, which the server implements over gRPC
+//! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
+
+pub mod answer;
+mod cluster_engine;
+mod cluster_map;
+mod group;
+pub mod log_store;
+mod membership;
+mod messages;
+mod network;
+mod node;
+mod peer_messages;
+pub mod shard_map;
+mod state_machine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod timing;
+pub mod transport;
+pub mod types;
+pub mod wire;
+
+pub use cluster_engine::{ClusterEngine, DEADLINE};
+pub use group::Group;
+pub use node::{
+    ChangesPage, ChangesRequest, Identity, IdentityStore, Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus,
+};
+pub use shard_map::ShardMap;
+pub use timing::Timing;
+pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

@@ -1,1 +1,15 @@
-//! Under construction.
+//! keevod: the Keevo daemon as a library.
+//!
+//! Reading order: [`config`], then [`daemon`], which wires everything, then [`peer`] (node to node) and [`grpc`]
+//! (clients). Invariant: decisions are made in `keevo-raft`, `keevo-feeds` and `keevo-chat`; this crate translates.
+
+pub mod cluster_host;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod grpc;
+pub mod host;
+mod http;
+pub mod identity;
+mod metrics;
+pub mod peer;

@@ -1,2 +1,178 @@
-//! Under construction.
-fn main() {}
+//! keevod: the Keevo daemon.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use keevo_core::{Error, ErrorKind, Result};
+use keevo_server::config::{Config, Layers, LogFormat, SETTINGS};
+use keevo_server::daemon::Daemon;
+use keevo_server::demo::{DemoOptions, demo};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Error::new(ErrorKind::Io, "the runtime cannot be started").with_source(error)),
+    };
+    match runtime.block_on(run(&matches)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    // With standard error gone there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "keevod: {error}"));
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        drop(writeln!(std::io::stderr(), "  because: {source}"));
+        cause = source.source();
+    }
+    ExitCode::from(error.kind().row().exit_code)
+}
+
+fn command() -> Command {
+    let mut run = Command::new("keevod")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keevo: a sharded, replicated key-value database with feeds and chat")
+        .after_help("Settings come from the file, then KEEVO_* variables, then flags; the last one wins.")
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .env("KEEVO_CONFIG")
+                .value_parser(clap::value_parser!(PathBuf))
+                .global(true)
+                .help("TOML file with settings; `keevod config print` shows one"),
+        );
+    for setting in SETTINGS {
+        let arg = Arg::new(setting.name).long(setting.flag()).value_name("VALUE").global(true).help(setting.help);
+        // `--join` alone means true.
+        let arg = if setting.default == "false" { arg.num_args(0..=1).default_missing_value("true") } else { arg };
+        run = run.arg(arg);
+    }
+    run.subcommand(Command::new("dev").about("Run one node with one replica of everything, without configuration"))
+        .subcommand(Command::new("config").about("Show the configuration").subcommand_required(true).subcommand(
+            Command::new("print").about("Print every setting as it would be used").arg(
+                Arg::new("origin").long("origin").action(ArgAction::SetTrue).help("Also say where each comes from"),
+            ),
+        ))
+        .subcommand(demo_command())
+}
+
+fn demo_command() -> Command {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    Command::new("demo")
+        .about("Run a cluster on loopback, load real data into it, kill a leader, and show that nothing is lost")
+        .arg(
+            Arg::new("nodes")
+                .long("nodes")
+                .default_value("3")
+                .value_parser(clap::value_parser!(u64).range(1..=9))
+                .help("How many nodes, each a process of its own"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("FOLDER")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Keep the nodes' data here instead of in a temporary folder"),
+        )
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .value_name("FOLDER")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Folder with downloaded data; without it the bundled extract is loaded"),
+        )
+        .arg(flag("check", "Verify every figure against a recomputation from the input, then stop"))
+}
+
+fn layers(matches: &ArgMatches) -> Result<Layers> {
+    let mut layers = Layers::defaults();
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("{} cannot be read", path.display())).with_source(error)
+        })?;
+        layers.add_toml(&text, path)?;
+    }
+    layers.add_env(std::env::vars())?;
+    for setting in SETTINGS {
+        if let Some(value) = matches.get_one::<String>(setting.name) {
+            layers.add_flag(setting.name, value);
+        }
+    }
+    Ok(layers)
+}
+
+async fn run(matches: &ArgMatches) -> Result<()> {
+    match matches.subcommand() {
+        Some(("config", sub)) => {
+            let print = sub.subcommand_matches("print").ok_or_else(|| Error::invalid("say `config print`"))?;
+            let layers = layers(print)?;
+            Config::from_layers(&layers)?;
+            let text = layers.print(print.get_flag("origin"));
+            std::io::stdout()
+                .write_all(text.as_bytes())
+                .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))
+        }
+        Some(("demo", sub)) => {
+            start_logging("warn", LogFormat::Text)?;
+            demo(DemoOptions {
+                nodes: sub.get_one::<u64>("nodes").copied().unwrap_or(3),
+                dir: sub.get_one::<PathBuf>("dir").cloned(),
+                data: sub.get_one::<PathBuf>("data").cloned(),
+                check: sub.get_flag("check"),
+            })
+            .await
+        }
+        Some(("dev", sub)) => {
+            let mut layers = layers(sub)?;
+            for (name, value) in [("replication_factor", "1"), ("peers", "")] {
+                layers.add_flag(name, value);
+            }
+            serve(Config::from_layers(&layers)?).await
+        }
+        _ => serve(Config::from_layers(&layers(matches)?)?).await,
+    }
+}
+
+fn start_logging(level: &str, format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Error::new(ErrorKind::Config, format!("log_level '{level}' is no filter")).with_source(error)
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| Error::new(ErrorKind::Config, format!("logging cannot be started: {error}")))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    start_logging(&config.log_level, config.log_format)?;
+    let daemon = Daemon::start(config).await?;
+    stop_signal().await?;
+    tracing::info!("stopping");
+    daemon.stop().await
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let no_handler =
+        |error: std::io::Error| Error::new(ErrorKind::Io, "no signal handler can be set").with_source(error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_handler)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_handler)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,1 +1,14 @@
-//! Under construction.
+//! Text moderation: what a text looks like to a reader, and whether it holds a listed term.
+//!
+//! [`Normalizer`] folds a text to the form in which spelling tricks (accents, look-alike letters, digits for
+//! letters, invisible characters) are gone; [`Blocklist`] finds the terms of a list in it, in one pass however
+//! long the list is. `README.md` says what is yet to come.
+//!
+//! Invariant: positions always name the original text, at character boundaries, so that a caller can cut there.
+
+mod blocklist;
+mod normalize;
+mod tables;
+
+pub use blocklist::{Blocklist, BlocklistError, Found, Term};
+pub use normalize::{Normalized, Normalizer};

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
+# nothing when all is there. Usage: deps.sh [bench] [data]
+#   bench  also the peers of the benchmark (etcd); one that can't be had is a note, not a failure
+#   data   also what the full demo data is fetched with (npm, the package index); likewise optional
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. .ci/env.sh
+
+rust_min=95 # 1.95
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang[.-][s0-9]*' >/dev/null || compgen -G '/usr/lib/libclang.so*' >/dev/null
+}
+
+# bindgen asks clang's own headers for stddef.h and its like.
+have_clang_headers() {
+    compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null ||
+        compgen -G '/usr/lib/clang/*/include/stddef.h' >/dev/null
+}
+
+missing=()
+have c++ || missing+=(g++)
+have make || missing+=(make)
+have pkg-config || missing+=(pkg-config)
+{ have_libclang && have_clang_headers; } || missing+=(libclang-dev)
+have curl || missing+=(curl)
+have git || missing+=(git)
+have jq || missing+=(jq)
+
+wanted=()
+have ccache || wanted+=(ccache)
+index_missing=false
+for group in "$@"; do
+    case "$group" in
+        bench) have etcd || wanted+=(etcd-server) ;;
+        data)
+            have npm || wanted+=(npm)
+            compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || index_missing=true
+            ;;
+        *) echo "deps: there is no group '$group'; the groups are bench and data" >&2 && exit 2 ;;
+    esac
+done
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo && [ -t 0 ]; then
+        sudo "$@"
+    elif have sudo; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+}
+
+if [ ${#missing[@]} -gt 0 ] || [ ${#wanted[@]} -gt 0 ] || $index_missing; then
+    if have apt-get; then
+        as_root apt-get update </dev/null || echo "deps: the package lists could not be renewed; trying with what is there" >&2
+    fi
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "deps: installing ${missing[*]}"
+    if ! { have apt-get && install "${missing[@]}"; }; then
+        echo "deps: these packages are needed and could not be installed; install them by hand and try again: ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+for package in "${wanted[@]}"; do
+    echo "deps: installing $package"
+    if ! { have apt-get && install "$package"; }; then
+        echo "deps: note: $package could not be installed; going on without it" >&2
+    fi
+done
+
+rust=$(rustc --version 2>/dev/null || true)
+rust_minor=$(sed -nE 's/^rustc 1\.([0-9]+)\..*/\1/p' <<<"$rust")
+if [ -z "$rust_minor" ] || [ "$rust_minor" -lt "$rust_min" ] || ! have cargo; then
+    echo "deps: Keevo needs Rust 1.$rust_min or newer and this machine has ${rust:-none}: get it from https://rustup.rs, or with 'rustup update stable' where rustup is installed." >&2
+    exit 1
+fi

@@ -1,0 +1,56 @@
+# The targets of Keevo. `make help` lists them; what each needs is installed by `make deps`, in parts that they call themselves.
+# Shell helpers lie in .ci/; where output goes is decided in .ci/env.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ENV := . .ci/env.sh
+
+# The demo: CHECK=1 verifies every figure and ends, EXTRACT=1 uses the bundled extract, NODES=5 starts five.
+NODES ?= 3
+DEMO := cargo run -p keevo-server --bin keevod -- demo --nodes $(NODES)
+DEMO_FLAGS := $(if $(CHECK),--check) $(if $(EXTRACT),--extract) $(ARGS)
+
+SECS ?= 60
+
+.PHONY: help deps ready build test demo verify fix bench fuzz clean-cache
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
+
+deps: ## Install what building, testing and benchmarking need (Debian, Ubuntu); quick when all is there
+	@.ci/deps.sh bench
+
+# What every other target needs of it: no peers of the benchmark.
+ready:
+	@.ci/deps.sh
+
+build: ready ## Build everything
+	@$(ENV); cargo build --workspace
+
+test: ## Build and run every check and test; the last line is `N passed, N failed`
+	@.ci/test.sh
+
+demo: ## Start a three-node cluster on real data; CHECK=1 verifies it and ends, EXTRACT=1 works offline
+	@.ci/deps.sh $(if $(EXTRACT),,data)
+	@$(ENV); $(DEMO) $(DEMO_FLAGS)
+
+verify: ready ## Format, lints and docs; changes nothing
+	@$(ENV); cargo fmt --all --check
+	@$(ENV); cargo clippy --workspace --all-targets -- -D warnings
+	@$(ENV); RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+fix: ready ## Format, and apply the lints' own corrections
+	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
+	@$(ENV); cargo fmt --all
+
+bench: ## Benchmarks, optimised: ARGS="compare etcd"
+	@.ci/deps.sh bench
+	@$(ENV); cargo run --release -p keevo-benches --bin keevo-bench -- $(ARGS)
+
+fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
+	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
+
+clean-cache: ## Delete the build output and the compiler cache that every clone shares
+	@$(ENV); rm -rf -- "$${keevo_cache:?}/target" "$${keevo_cache:?}/ccache"

@@ -1,0 +1,267 @@
+//! Messages as callers see them, and the checks on what they bring.
+
+use std::collections::BTreeMap;
+
+use keevo_core::{Error, ErrorKind, Result};
+
+use crate::ids::{Place, validate_name};
+use crate::options::ChatOptions;
+use crate::rows::MessageRow;
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its id, unique in the channel.
+    pub id: String,
+    /// Where it stands: its number, in the channel or in a thread.
+    pub place: Place,
+    /// Who sent it.
+    pub user_id: String,
+    /// What it says; empty once deleted.
+    pub text: String,
+    /// The message that it replies to.
+    pub parent_id: Option<String>,
+    /// Custom data, a JSON object; `None` once deleted.
+    pub custom: Option<String>,
+    /// Whether the system wrote it, not a person. Never unread.
+    pub system: bool,
+    /// Whether it was sent without making anything unread.
+    pub silent: bool,
+    /// When it was sent, in milliseconds since the epoch.
+    pub created_at_ms: u64,
+    /// When it was last edited.
+    pub updated_at_ms: Option<u64>,
+    /// When it was deleted.
+    pub deleted_at_ms: Option<u64>,
+    /// 1 when sent, one more with each edit and with the deletion.
+    pub version: u32,
+    /// Counts of replies and reactions, where they were read: in history, not in events or answers to writes.
+    pub stats: Option<MessageStats>,
+}
+
+/// Counts that belong to a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageStats {
+    /// Replies in its thread, without the deleted ones.
+    pub reply_count: u64,
+    /// Reactions by type.
+    pub reactions: BTreeMap<String, u64>,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The id, chosen by the client: sending it again returns the stored message. `None` = made up here,
+    /// and then a repeat is a second message.
+    pub id: Option<String>,
+    /// Who sends it.
+    pub user_id: String,
+    /// What it says. May be empty where there is custom data.
+    pub text: String,
+    /// The message of the channel that it replies to. Threads have one level.
+    pub parent_id: Option<String>,
+    /// Custom data, a JSON object.
+    pub custom: Option<String>,
+    /// Whether the system wrote it.
+    pub system: bool,
+    /// Whether it leaves unread counts alone.
+    pub silent: bool,
+    /// When it was sent, for imports; `None` = now. Does not change its place.
+    pub created_at_ms: Option<u64>,
+}
+
+impl NewMessage {
+    /// A plain message.
+    pub fn new(user_id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { user_id: user_id.into(), text: text.into(), ..Self::default() }
+    }
+
+    /// The same message with an id.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The same message as a reply.
+    #[must_use]
+    pub fn reply_to(mut self, parent_id: impl Into<String>) -> Self {
+        self.parent_id = Some(parent_id.into());
+        self
+    }
+
+    pub(crate) fn prepare(self, options: &ChatOptions) -> Result<MessageRow> {
+        let now_ms = options.clock.now_ms();
+        let id = self.id.unwrap_or_else(|| new_id(options, now_ms));
+        validate_name("a message id", &id)?;
+        validate_name("a user id", &self.user_id)?;
+        if let Some(parent_id) = &self.parent_id {
+            validate_name("the id of the message replied to", parent_id)?;
+        }
+        validate_text(&self.text, options)?;
+        validate_custom(self.custom.as_deref(), options)?;
+        if self.text.is_empty() && self.custom.is_none() {
+            return Err(Error::invalid("a message has a text or custom data"));
+        }
+        let mut row = MessageRow {
+            id,
+            user_id: self.user_id,
+            text: self.text,
+            custom: self.custom,
+            parent_id: self.parent_id,
+            system: self.system,
+            silent: self.silent,
+            created_at_ms: self.created_at_ms.unwrap_or(now_ms),
+            updated_at_ms: None,
+            deleted_at_ms: None,
+            version: 1,
+            fingerprint: 0,
+        };
+        row.fingerprint = fingerprint(&row);
+        Ok(row)
+    }
+}
+
+/// A change of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Who changes it.
+    pub user_id: String,
+    /// The new text; `None` = as it was.
+    pub text: Option<String>,
+    /// The new custom data; `None` = as it was.
+    pub custom: Option<String>,
+}
+
+/// What a message said before an edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousText {
+    /// The version that said it.
+    pub version: u32,
+    /// What it said.
+    pub text: String,
+    /// Its custom data.
+    pub custom: Option<String>,
+    /// When it was replaced.
+    pub replaced_at_ms: u64,
+    /// Who replaced it.
+    pub replaced_by: String,
+}
+
+impl Message {
+    pub(crate) fn from_row(row: MessageRow, place: Place) -> Self {
+        let deleted = row.deleted_at_ms.is_some();
+        Self {
+            id: row.id,
+            place,
+            user_id: row.user_id,
+            text: if deleted { String::new() } else { row.text },
+            parent_id: row.parent_id,
+            custom: if deleted { None } else { row.custom },
+            system: row.system,
+            silent: row.silent,
+            created_at_ms: row.created_at_ms,
+            updated_at_ms: row.updated_at_ms,
+            deleted_at_ms: row.deleted_at_ms,
+            version: row.version,
+            stats: None,
+        }
+    }
+}
+
+pub(crate) fn validate_text(text: &str, options: &ChatOptions) -> Result<()> {
+    let limit = options.text_limit();
+    if text.len() > limit {
+        return Err(Error::new(
+            ErrorKind::BatchTooLarge,
+            format!("the text has {} bytes, more than {limit}", text.len()),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses custom data that is too long or no JSON object.
+pub(crate) fn validate_custom(custom: Option<&str>, options: &ChatOptions) -> Result<()> {
+    let Some(custom) = custom else {
+        return Ok(());
+    };
+    let limit = options.custom_limit();
+    if custom.len() > limit {
+        return Err(Error::new(
+            ErrorKind::BatchTooLarge,
+            format!("the custom data has {} bytes, more than {limit}", custom.len()),
+        ));
+    }
+    match serde_json::from_str::<serde_json::Value>(custom) {
+        Ok(serde_json::Value::Object(_)) => Ok(()),
+        Ok(_) => Err(Error::invalid("custom data is a JSON object, and this is another kind of value")),
+        Err(error) => Err(Error::invalid(format!("custom data is not JSON: {error}"))),
+    }
+}
+
+/// A UUIDv7 from the given clock and generator.
+fn new_id(options: &ChatOptions, now_ms: u64) -> String {
+    let random = options.random.next_u128().to_be_bytes();
+    let tail = random.first_chunk::<10>().expect("16 bytes hold 10");
+    uuid::Builder::from_unix_timestamp_millis(now_ms, tail).into_uuid().to_string()
+}
+
+/// FNV-1a over what makes two sends the same message. Stable for ever, since it is stored.
+fn fingerprint(row: &MessageRow) -> u64 {
+    let flags = [u8::from(row.system), u8::from(row.silent)];
+    let parts = [
+        Some(row.user_id.as_bytes()),
+        Some(row.text.as_bytes()),
+        row.parent_id.as_deref().map(str::as_bytes),
+        row.custom.as_deref().map(str::as_bytes),
+        Some(flags.as_slice()),
+    ];
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for part in parts {
+        add(&[u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        add(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        add(part);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_messages_are_refused_by_kind() {
+        let options = ChatOptions { text_bytes_max: 8, ..ChatOptions::default() };
+        let refused = |message: NewMessage| message.prepare(&options).expect_err("refused").kind();
+        assert_eq!(refused(NewMessage::new("u", "")), ErrorKind::Invalid);
+        assert_eq!(refused(NewMessage::new("", "x")), ErrorKind::Invalid);
+        assert_eq!(refused(NewMessage::new("u", "x").with_id("a\nb")), ErrorKind::Invalid);
+        assert_eq!(refused(NewMessage::new("u", "123456789")), ErrorKind::BatchTooLarge);
+        for custom in ["[1]", "{", "\"x\""] {
+            let message = NewMessage { custom: Some(custom.into()), ..NewMessage::new("u", "x") };
+            assert_eq!(refused(message), ErrorKind::Invalid, "{custom}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_keeps_fields_apart() {
+        let options = ChatOptions::default();
+        let of = |message: NewMessage| message.with_id("i").prepare(&options).expect("valid").fingerprint;
+        assert_eq!(of(NewMessage::new("u", "x")), of(NewMessage::new("u", "x")));
+        assert_ne!(of(NewMessage::new("u", "x")), of(NewMessage::new("ux", "").reply_to("p").with_custom_for_test()));
+        assert_ne!(of(NewMessage::new("ab", "c")), of(NewMessage::new("a", "bc")));
+    }
+
+    impl NewMessage {
+        fn with_custom_for_test(mut self) -> Self {
+            self.custom = Some("{}".into());
+            self
+        }
+    }
+}

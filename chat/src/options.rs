@@ -1,0 +1,56 @@
+//! What a chat is given from outside: time, randomness, how strict it is.
+
+use std::sync::Arc;
+
+use keevo_core::{Clock, Random, SeededRandom, SystemClock};
+
+/// Who checks what a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rights {
+    /// The caller has checked. The default: a server checks before it calls.
+    #[default]
+    Trusted,
+    /// Senders, and those who react, must be members. Only its author or a member with the role `owner`,
+    /// `admin` or `moderator` may edit or delete a message. Else `PermissionDenied`. A sender's membership
+    /// is a precondition of the write itself, so a removal that comes first always wins.
+    Members,
+}
+
+/// The options of a [`Chat`](crate::Chat).
+#[derive(Debug, Clone)]
+pub struct ChatOptions {
+    /// Gives the time of messages that bring none.
+    pub clock: Arc<dyn Clock>,
+    /// Gives the ids of messages that bring none.
+    pub random: Arc<dyn Random>,
+    /// Who checks rights.
+    pub rights: Rights,
+    /// The longest text of a message, in bytes. At most 512 KiB, so that a message fits a value.
+    pub text_bytes_max: usize,
+    /// The longest custom data of a message, a channel or a reaction, in bytes of JSON. At most 128 KiB.
+    pub custom_bytes_max: usize,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SeededRandom::from_os()),
+            rights: Rights::default(),
+            text_bytes_max: 256 << 10,
+            custom_bytes_max: 64 << 10,
+        }
+    }
+}
+
+impl ChatOptions {
+    /// The longest text that is accepted, whatever the option says.
+    pub(crate) fn text_limit(&self) -> usize {
+        self.text_bytes_max.min(512 << 10)
+    }
+
+    /// The longest custom data that is accepted, whatever the option says.
+    pub(crate) fn custom_limit(&self) -> usize {
+        self.custom_bytes_max.min(128 << 10)
+    }
+}

@@ -1,0 +1,227 @@
+//! The values of chat's rows: protobuf messages, and the integers that merges and appends keep.
+//!
+//! Invariant: a field's number is never reused, and bytes that do not decode are `Corrupt`, never a panic.
+
+use bytes::{Bytes, BytesMut};
+use keevo_core::{Error, Result};
+use prost::Message;
+
+/// A channel.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ChannelRow {
+    #[prost(string, tag = "1")]
+    pub(crate) created_by: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) created_at_ms: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) updated_at_ms: Option<u64>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) custom: Option<String>,
+    /// 1 when created, one more with each update.
+    #[prost(uint32, tag = "5")]
+    pub(crate) version: u32,
+}
+
+/// A member of a channel. Its unread count starts behind `baseline_position`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MemberRow {
+    #[prost(string, tag = "1")]
+    pub(crate) role: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) joined_at_ms: u64,
+    #[prost(uint32, tag = "3")]
+    pub(crate) version: u32,
+    #[prost(uint64, tag = "4")]
+    pub(crate) baseline_position: u64,
+    /// Countable messages of others up to the position.
+    #[prost(uint64, tag = "5")]
+    pub(crate) baseline_others: u64,
+}
+
+/// How far a member has read.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) position: u64,
+    /// Countable messages of others up to the position.
+    #[prost(uint64, tag = "2")]
+    pub(crate) others: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) read_at_ms: u64,
+}
+
+/// A message. Its number is in its key, since the engine assigns it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MessageRow {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) user_id: String,
+    #[prost(string, tag = "3")]
+    pub(crate) text: String,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) custom: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub(crate) parent_id: Option<String>,
+    #[prost(bool, tag = "6")]
+    pub(crate) system: bool,
+    #[prost(bool, tag = "7")]
+    pub(crate) silent: bool,
+    #[prost(uint64, tag = "8")]
+    pub(crate) created_at_ms: u64,
+    #[prost(uint64, optional, tag = "9")]
+    pub(crate) updated_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    pub(crate) deleted_at_ms: Option<u64>,
+    /// 1 when sent, one more with each edit or deletion.
+    #[prost(uint32, tag = "11")]
+    pub(crate) version: u32,
+    /// Hash of what was first sent: a repeated send with the same id must match it.
+    #[prost(fixed64, tag = "12")]
+    pub(crate) fingerprint: u64,
+}
+
+impl MessageRow {
+    /// Whether it counted as unread for others when it was sent, in the channel's own sequence.
+    pub(crate) fn countable(&self) -> bool {
+        !self.system && !self.silent && self.parent_id.is_none()
+    }
+}
+
+/// What an edit replaced.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct EditRow {
+    #[prost(string, tag = "1")]
+    pub(crate) text: String,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) custom: Option<String>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) replaced_at_ms: u64,
+    #[prost(string, tag = "4")]
+    pub(crate) replaced_by: String,
+}
+
+/// A reaction; its type and user are in its key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReactionRow {
+    #[prost(string, tag = "1")]
+    pub(crate) message_id: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) created_at_ms: u64,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) custom: Option<String>,
+}
+
+/// A countable message that no longer counts; its number is in its key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AdjustmentRow {
+    /// Who sent the message.
+    #[prost(string, tag = "1")]
+    pub(crate) user_id: String,
+}
+
+/// A job of the outbox: bring these users' lists of channels up to date.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct JobRow {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) changes: Vec<JobChange>,
+}
+
+/// One user's change of membership.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct JobChange {
+    #[prost(string, tag = "1")]
+    pub(crate) user_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) role: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) joined_at_ms: u64,
+    #[prost(bool, tag = "4")]
+    pub(crate) removed: bool,
+}
+
+/// A channel in a user's list, as of the job with this number. A removal stays as a row for a while, so
+/// that a late repeat of an older job adds nothing.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListingRow {
+    #[prost(string, tag = "1")]
+    pub(crate) role: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) joined_at_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) job: u64,
+    #[prost(bool, tag = "4")]
+    pub(crate) removed: bool,
+}
+
+/// What a resume token carries.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TokenRow {
+    #[prost(uint32, tag = "1")]
+    pub(crate) app: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) channel: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) cursors: Vec<CursorRow>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) version: u64,
+    #[prost(uint32, tag = "5")]
+    pub(crate) index: u32,
+    #[prost(uint64, tag = "6")]
+    pub(crate) seen_sequence: u64,
+    #[prost(bool, tag = "7")]
+    pub(crate) replaying: bool,
+}
+
+/// A place in a shard's changes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CursorRow {
+    #[prost(fixed64, tag = "1")]
+    pub(crate) cluster_high: u64,
+    #[prost(fixed64, tag = "2")]
+    pub(crate) cluster_low: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) shard: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) revision: u64,
+    #[prost(uint32, tag = "5")]
+    pub(crate) offset: u32,
+}
+
+/// Encodes a row.
+pub(crate) fn encode(row: &impl Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(row.encoded_len());
+    row.encode(&mut out).expect("a BytesMut grows as needed");
+    out.freeze()
+}
+
+/// Decodes a row; `what` names it in the error.
+pub(crate) fn decode<T: Message + Default>(value: &Bytes, what: &str) -> Result<T> {
+    T::decode(value.clone()).map_err(|error| Error::corrupt(format!("{what} does not decode")).with_source(error))
+}
+
+/// Decodes an integer as merges and appends store it; counts are never negative.
+pub(crate) fn decode_count(value: &[u8]) -> Result<u64> {
+    let bytes: [u8; 8] =
+        value.try_into().map_err(|error| Error::corrupt("a count has not 8 bytes").with_source(error))?;
+    u64::try_from(i64::from_be_bytes(bytes)).map_err(|error| Error::corrupt("a count is negative").with_source(error))
+}
+
+/// The number that an append or a merge was assigned, as a count.
+pub(crate) fn assigned_count(assigned: Option<&i64>) -> Result<u64> {
+    let number = assigned.ok_or_else(|| Error::corrupt("the engine left out an assigned number"))?;
+    u64::try_from(*number).map_err(|error| Error::corrupt("an assigned number is negative").with_source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_bytes_are_corrupt_not_a_panic() {
+        assert!(decode::<MessageRow>(&Bytes::from_static(&[0xff, 0xff]), "a message").is_err());
+        assert!(decode_count(&[0; 7]).is_err());
+        assert!(decode_count(&(-1_i64).to_be_bytes()).is_err());
+        assert_eq!(decode_count(&5_i64.to_be_bytes()).expect("a count"), 5);
+    }
+}

@@ -1,0 +1,162 @@
+//! The suite that holds chat to its promises, on any engine.
+//!
+//! ```text
+//! keevo_chat::testing::suite(engine).await                 all cases, one after the other
+//! keevo_chat::testing::run(engine, "unread").await         one of them
+//! ```
+//!
+//! Invariant: a case uses an app of its own, drawn at random, so that cases and runs may share an engine, and
+//! it waits for a bounded time. It panics where a promise does not hold.
+
+mod faulty;
+mod live;
+mod members;
+mod messages;
+mod unread;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use keevo_core::{Engine, Random, Result, SeededRandom};
+
+use crate::{
+    AppId, ChannelId, Chat, ChatOptions, Delivery, HistoryRequest, Message, NewChannel, NewMember, Subscription,
+};
+
+pub use faulty::{Fault, Faulty};
+
+const CASE_SECONDS_MAX: u64 = 300;
+const EVENT_SECONDS_MAX: u64 = 20;
+
+/// The names of all cases.
+pub const CASES: &[&str] = &[
+    "idempotent_send",
+    "concurrent_senders",
+    "bulk_send",
+    "history",
+    "edits_and_deletes",
+    "threads",
+    "reactions",
+    "unread",
+    "unread_rules",
+    "members",
+    "rights",
+    "outbox",
+    "subscribe_from_the_beginning",
+    "subscribe_after_history",
+    "every_event",
+    "two_subscribers",
+    "reload",
+];
+
+/// Runs all cases, one after the other.
+pub async fn suite<E: Engine>(engine: E) {
+    for case in CASES {
+        run(engine.clone(), case).await;
+    }
+}
+
+/// Runs one case of [`CASES`].
+pub async fn run<E: Engine>(engine: E, case: &str) {
+    let bench = Bench::new(engine);
+    let done = async {
+        match case {
+            "idempotent_send" => messages::idempotent_send(bench).await,
+            "concurrent_senders" => messages::concurrent_senders(bench).await,
+            "bulk_send" => messages::bulk_send(bench).await,
+            "history" => messages::history(bench).await,
+            "edits_and_deletes" => messages::edits_and_deletes(bench).await,
+            "threads" => messages::threads(bench).await,
+            "reactions" => messages::reactions(bench).await,
+            "unread" => unread::concurrent(bench).await,
+            "unread_rules" => unread::rules(bench).await,
+            "members" => members::members(bench).await,
+            "rights" => members::rights(bench).await,
+            "outbox" => members::outbox(bench).await,
+            "subscribe_from_the_beginning" => live::from_the_beginning(bench).await,
+            "subscribe_after_history" => live::after_history(bench).await,
+            "every_event" => live::every_event(bench).await,
+            "two_subscribers" => live::two_subscribers(bench).await,
+            "reload" => live::reload(bench).await,
+            _ => panic!("there is no case '{case}'"),
+        }
+    };
+    within(CASE_SECONDS_MAX, case, Box::pin(done)).await;
+}
+
+/// An engine and an app of its own.
+#[derive(Clone)]
+struct Bench<E> {
+    engine: E,
+    app: AppId,
+    chat: Chat<E>,
+}
+
+impl<E: Engine> Bench<E> {
+    fn new(engine: E) -> Self {
+        let app = AppId(u32::try_from(SeededRandom::from_os().next_u64() >> 32).expect("the upper half"));
+        let chat = Chat::new(engine.clone(), app, ChatOptions::default());
+        Self { engine, app, chat }
+    }
+
+    /// A new channel with these members, and room for the tests' helpers.
+    async fn channel(&self, id: &str, members: &[&str]) -> ChannelId {
+        let channel = ChannelId::new("messaging", id).expect("a name");
+        let members = members.iter().map(|user| NewMember::new(*user)).collect();
+        let new = NewChannel { created_by: "creator".into(), custom: None, members };
+        self.chat.create_channel(&channel, new).await.expect("the channel is created");
+        channel
+    }
+
+    /// The whole history, oldest first, in pages of 7.
+    async fn all(&self, channel: &ChannelId) -> Vec<Message> {
+        let mut request = Some(HistoryRequest::oldest(7));
+        let mut messages = Vec::new();
+        while let Some(wanted) = request {
+            let page = self.chat.history(channel, wanted).await.expect("a page");
+            request = wanted.following(&page);
+            messages.extend(page.messages);
+        }
+        messages
+    }
+
+    async fn assert_sound(&self, channel: &ChannelId) {
+        let found = self.chat.verify(channel).await.expect("verified");
+        assert_eq!(found.problems, Vec::<String>::new());
+    }
+}
+
+/// How often each text occurs.
+fn tally<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    counts
+}
+
+/// The next `count` events.
+async fn take<E: Engine>(subscription: &mut Subscription<E>, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::with_capacity(count);
+    for number in 0..count {
+        let next = within(EVENT_SECONDS_MAX, &format!("event {number} of {count}"), subscription.next()).await;
+        taken.push(next.expect("the subscription goes on").expect("no error"));
+    }
+    taken
+}
+
+/// Asserts that nothing arrives for a moment.
+async fn assert_silent<E: Engine>(subscription: &mut Subscription<E>) {
+    let next = tokio::time::timeout(Duration::from_millis(50), subscription.next()).await;
+    assert!(next.is_err(), "nothing more should arrive: {next:?}");
+}
+
+async fn within<T>(seconds: u64, what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(seconds);
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} took more than {seconds} s"))
+}
+
+fn kind_of<T: std::fmt::Debug>(result: Result<T>) -> keevo_core::ErrorKind {
+    result.expect_err("should be refused").kind()
+}

@@ -1,0 +1,40 @@
+//! The suite on the engine in memory, one test a case.
+
+use keevo_chat::testing;
+use keevo_core::MemoryEngine;
+
+macro_rules! cases {
+    ($($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                testing::run(MemoryEngine::new(), stringify!($case)).await;
+            }
+        )*
+
+        #[test]
+        fn no_case_is_left_out() {
+            assert_eq!(testing::CASES, [$(stringify!($case)),*]);
+        }
+    };
+}
+
+cases! {
+    idempotent_send
+    concurrent_senders
+    bulk_send
+    history
+    edits_and_deletes
+    threads
+    reactions
+    unread
+    unread_rules
+    members
+    rights
+    outbox
+    subscribe_from_the_beginning
+    subscribe_after_history
+    every_event
+    two_subscribers
+    reload
+}

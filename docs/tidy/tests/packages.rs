@@ -1,0 +1,171 @@
+//! Who may import whom, and under which licences: docs/ARCHITECTURE.md and `.deny.toml`, checked against
+//! `cargo metadata`.
+//!
+//! Only normal dependencies count for the import arrows: tests and build scripts may use more.
+
+use std::sync::LazyLock;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use keevo_tidy::{deny, root, spdx, text};
+
+/// The packages of this workspace that each of them may use.
+const ARROWS: &[(&str, &[&str])] = &[
+    (
+        "keevo-benches",
+        &[
+            "keevo-chat",
+            "keevo-client",
+            "keevo-core",
+            "keevo-demo",
+            "keevo-feeds",
+            "keevo-moderation",
+            "keevo-proto",
+            "keevo-raft",
+            "keevo-server",
+        ],
+    ),
+    ("keevo-chat", &["keevo-core"]),
+    ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto"]),
+    ("keevo-client", &["keevo-core", "keevo-proto"]),
+    ("keevo-core", &[]),
+    ("keevo-demo", &["keevo-chat", "keevo-core", "keevo-feeds"]),
+    ("keevo-feeds", &["keevo-core"]),
+    (
+        "keevo-fuzz",
+        &[
+            "keevo-chat",
+            "keevo-client",
+            "keevo-core",
+            "keevo-feeds",
+            "keevo-moderation",
+            "keevo-proto",
+            "keevo-raft",
+            "keevo-server",
+        ],
+    ),
+    ("keevo-moderation", &["keevo-client", "keevo-core", "keevo-proto"]),
+    ("keevo-proto", &["keevo-core"]),
+    ("keevo-raft", &["keevo-core"]),
+    (
+        "keevo-server",
+        &["keevo-chat", "keevo-client", "keevo-core", "keevo-demo", "keevo-feeds", "keevo-proto", "keevo-raft"],
+    ),
+    ("keevo-tidy", &[]),
+];
+
+/// Libraries that only the named packages may use.
+const ONLY_IN: &[(&str, &[&str])] =
+    &[("openraft", &["keevo-raft"]), ("raft-engine", &["keevo-raft"]), ("rocksdb", &["keevo-core", "keevo-raft"])];
+
+/// Libraries that the named packages must not use: neither the data model, nor consensus, nor the typed layers
+/// know of a network.
+const NEVER_IN: &[(&str, &[&str])] = &[
+    ("axum", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
+    ("hyper", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
+    ("tonic", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
+];
+
+static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
+    let locked = ["--locked", "--all-features"].map(str::to_owned);
+    MetadataCommand::new()
+        .current_dir(root())
+        .other_options(locked)
+        .exec()
+        .expect("cargo metadata runs, and Cargo.lock is up to date")
+});
+
+/// The members of the workspace, each with the names of its normal dependencies.
+fn members() -> Vec<(&'static Package, Vec<&'static str>)> {
+    let used = |package: &'static Package| {
+        package.dependencies.iter().filter(|one| one.kind == DependencyKind::Normal).map(|one| one.name.as_str())
+    };
+    METADATA.workspace_packages().into_iter().map(|package| (package, used(package).collect())).collect()
+}
+
+fn none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn packages_import_along_the_arrows() {
+    let members = members();
+    let ours: Vec<&str> = members.iter().map(|(package, _)| package.name.as_str()).collect();
+    let mut complaints = Vec::new();
+    for (package, used) in &members {
+        let name = package.name.as_str();
+        let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else {
+            complaints.push(format!("{name}: a new package; give it a row in ARROWS and in docs/ARCHITECTURE.md"));
+            continue;
+        };
+        let stray = used.iter().filter(|one| ours.contains(one) && !allowed.contains(one));
+        complaints.extend(stray.map(|one| format!("{name} must not use {one}")));
+    }
+    assert!(ours.len() >= ARROWS.len(), "packages of ARROWS that are not in the workspace: it has {ours:?}");
+    none(&complaints);
+}
+
+#[test]
+fn libraries_stay_where_they_belong() {
+    let mut complaints = Vec::new();
+    for (package, used) in members() {
+        let name = package.name.as_str();
+        for (library, homes) in ONLY_IN {
+            if used.contains(library) && !homes.contains(&name) {
+                complaints.push(format!("{name} must not use {library}: only {homes:?} may"));
+            }
+        }
+        for (library, strangers) in NEVER_IN {
+            if used.contains(library) && strangers.contains(&name) {
+                complaints.push(format!("{name} must not use {library}"));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn rocksdb_is_optional() {
+    for (package, _) in members() {
+        for one in package.dependencies.iter().filter(|one| one.name == "rocksdb") {
+            assert!(
+                one.optional,
+                "{}: RocksDB stands behind a feature, so that most tests build without it",
+                package.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_package_keeps_the_workspace_lints() {
+    let mut complaints = Vec::new();
+    for (package, _) in members() {
+        let manifest = std::fs::read_to_string(&package.manifest_path).expect("cargo has just read it");
+        if !manifest.contains("[lints]\nworkspace = true") {
+            complaints.push(format!("{}: lacks `[lints] workspace = true`", package.name));
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn licences_bans_and_sources_are_within_the_rules() {
+    let config = text(".deny.toml").expect(".deny.toml can be read").expect("it is UTF-8");
+    let allowed = deny::list(&config, "licenses", "allow");
+    let banned = deny::list(&config, "bans", "deny");
+    assert!(!allowed.is_empty() && !banned.is_empty(), "the lists of .deny.toml could not be read");
+    let mut complaints = Vec::new();
+    for package in &METADATA.packages {
+        let licence = package.license.as_deref().unwrap_or_default();
+        if !spdx::is_allowed(licence, &allowed) {
+            complaints.push(format!("{} {}: licence '{licence}' is not allowed", package.name, package.version));
+        }
+        if banned.iter().any(|one| *one == package.name.as_str()) {
+            complaints.push(format!("{} {}: is banned by .deny.toml", package.name, package.version));
+        }
+        if package.source.as_ref().is_some_and(|source| !source.is_crates_io()) {
+            complaints.push(format!("{} {}: does not come from crates.io", package.name, package.version));
+        }
+    }
+    none(&complaints);
+}

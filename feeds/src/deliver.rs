@@ -1,0 +1,206 @@
+//! Driving an activity's outbox job: place it, page through the followers, fan out, save progress.
+//!
+//! Every step may be repeated: its keys follow from the activity and its generation. A put is guarded by the
+//! epoch of the follow edge; a removal leaves a tombstone. So a step that comes late does no harm, and readers
+//! look at the activity itself besides: a row whose placement is gone is not shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Target};
+
+use crate::feed_id::FeedId;
+use crate::feeds::{Feeds, retry};
+use crate::followers::{FollowerPage, Position};
+use crate::ids::ActivityId;
+use crate::keys::{self, EDGE};
+use crate::metrics::add;
+use crate::outbox::{Done, Pointer};
+use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
+
+/// The most followers of one page.
+const PAGE: usize = 4_096;
+
+/// An outbox job of an activity.
+#[derive(Debug)]
+pub(crate) struct ActivityJob {
+    pub(crate) id: ActivityId,
+    pub(crate) row: JobRow,
+    /// What leads to it in the outbox; `None` for a job that another call owns, and that is only helped on.
+    pub(crate) pointer: Option<Pointer>,
+}
+
+/// First pages of followers, read once for many jobs.
+type FirstPages = BTreeMap<FeedId, Arc<FollowerPage>>;
+
+impl<E: Engine> Feeds<E> {
+    /// Drives new jobs as far as a caller waits for: all direct rows, and the first followers of each.
+    /// An error means that a direct row is missing; what concerns followers is left to the worker.
+    pub(crate) async fn drive_first(&self, mut jobs: Vec<ActivityJob>) -> Result<()> {
+        if let Err(error) = self.place(&mut jobs).await {
+            jobs.into_iter().filter_map(|job| job.pointer).for_each(|pointer| self.leave(pointer));
+            return Err(error);
+        }
+        let budget = self.options().inline_targets_max;
+        let first = self.first_pages(&jobs, budget).await;
+        let drive = |job| self.drive_or_leave(job, &first, budget);
+        futures::stream::iter(jobs.into_iter().map(drive))
+            .buffer_unordered(self.options().concurrency)
+            .collect::<Vec<()>>()
+            .await;
+        Ok(())
+    }
+
+    async fn drive_or_leave(&self, mut job: ActivityJob, first: &FirstPages, budget: usize) {
+        let driven = self.fan_out_job(&mut job, first, budget).await;
+        let Some(pointer) = job.pointer.clone() else { return };
+        match driven {
+            Ok(true) => return self.finish([self.done(job.id, pointer)]).await,
+            Ok(false) => {
+                if let Err(error) = self.save_progress(&mut job, &pointer).await {
+                    tracing::debug!(%error, "the progress of an outbox job was not saved");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, activity = %job.id, "the fan-out of an activity is left to the worker");
+            }
+        }
+        self.leave(pointer);
+    }
+
+    fn done(&self, id: ActivityId, pointer: Pointer) -> Done {
+        let job = self.layout().activity_job(id, pointer.number);
+        Done { pointer, job: Some(job) }
+    }
+
+    /// The first page of followers of each feed that several jobs share.
+    async fn first_pages(&self, jobs: &[ActivityJob], limit: usize) -> FirstPages {
+        let mut uses: BTreeMap<FeedId, usize> = BTreeMap::new();
+        for feed in jobs.iter().flat_map(|job| &job.row.entries).filter_map(|entry| entry.feed_id().ok()) {
+            *uses.entry(feed).or_default() += 1;
+        }
+        let read = |feed: FeedId| async move {
+            let page = self.follower_page(&feed, &Position::default(), limit.clamp(1, PAGE)).await.ok()?;
+            Some((feed, Arc::new(page)))
+        };
+        futures::stream::iter(uses.into_iter().filter(|(_, uses)| *uses > 1).map(|(feed, _)| read(feed)))
+            .buffer_unordered(self.options().concurrency)
+            .filter_map(futures::future::ready)
+            .collect()
+            .await
+    }
+
+    /// Fans a placed job out to its followers, from where it stands. True when it is finished, false when
+    /// `budget` targets were reached before.
+    async fn fan_out_job(&self, job: &mut ActivityJob, first: &FirstPages, budget: usize) -> Result<bool> {
+        let mut spent = 0;
+        while let Some(entry) = usize::try_from(job.row.entry).ok().and_then(|at| job.row.entries.get(at)).cloned() {
+            if spent >= budget {
+                return Ok(false);
+            }
+            let feed = entry.feed_id()?;
+            let at = position(&job.row);
+            let page = match first.get(&feed).filter(|_| at == Position::default()) {
+                Some(page) => Arc::clone(page),
+                None => Arc::new(self.follower_page(&feed, &at, (budget - spent).clamp(1, PAGE)).await?),
+            };
+            spent += page.targets.len();
+            self.fan_out_page(job, &entry, &feed, &page.targets).await?;
+            let next = page.next.clone();
+            if next.is_none() {
+                job.row.entry += 1;
+            }
+            let next = next.unwrap_or_default();
+            job.row.bucket = u32::from(next.bucket);
+            job.row.after = next.after;
+        }
+        Ok(true)
+    }
+
+    async fn fan_out_page(&self, job: &ActivityJob, entry: &EntryRow, feed: &FeedId, page: &[Target]) -> Result<()> {
+        if page.is_empty() {
+            return Ok(());
+        }
+        let (action, guard_sort, targets) = if job.row.remove {
+            let unguarded = |target: &Target| Target { partition: target.partition.clone(), guard: None };
+            let action = FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms };
+            (action, None, page.iter().map(unguarded).collect())
+        } else {
+            let action = FanOutAction::Put { value: bytes::Bytes::new(), ttl_ms: None };
+            (action, Some(keys::join(EDGE, feed.as_str().as_bytes())), page.to_vec())
+        };
+        let fan_out = FanOut {
+            keyspace: self.layout().keyspace,
+            sort: keys::timeline(job.id, Some(feed), entry.generation),
+            action,
+            guard_sort,
+            targets,
+        };
+        let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
+        add(&self.counters().entries_fanned_out, usize::try_from(done.applied).unwrap_or(usize::MAX));
+        add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    /// Saves where a job stands and claims it for this instance. False when another driver has finished it.
+    async fn save_progress(&self, job: &mut ActivityJob, pointer: &Pointer) -> Result<bool> {
+        job.row.claimed_by = self.inner.instance;
+        job.row.claimed_until_ms = self.now_ms() + self.options().claim_ms;
+        let key = self.layout().activity_job(job.id, pointer.number);
+        let batch = Batch::new().require(key.clone(), Check::Exists).put(key, encode(&job.row));
+        match retry(|| self.engine().write(batch.clone())).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drives the job behind a pointer on, up to `budget` targets. `None` when there is no job.
+    pub(crate) async fn drive_activity(
+        &self,
+        id: ActivityId,
+        pointer: &Pointer,
+        budget: usize,
+    ) -> Result<Option<Driven>> {
+        let wanted = vec![self.layout().activity(id), self.layout().activity_job(id, pointer.number)];
+        let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
+        let (activity, job) = (records.next().flatten(), records.next().flatten());
+        let Some(job) = job else { return Ok(None) };
+        let row: JobRow = decode(&job)?;
+        if row.claimed_by != self.inner.instance && row.claimed_until_ms > self.now_ms() {
+            return Ok(Some(Driven::Elsewhere));
+        }
+        let mut job = ActivityJob { id, row, pointer: None };
+        if !job.row.remove && job.row.entry == 0 && position(&job.row) == Position::default() {
+            // What was removed before anyone got it need not be put in.
+            let activity = activity.as_ref().map(decode::<ActivityRow>).transpose()?.unwrap_or_default();
+            job.row.entries.retain(|entry| activity.entries.contains(entry));
+        }
+        if !self.save_progress(&mut job, pointer).await? {
+            return Ok(Some(Driven::Finished));
+        }
+        self.place(std::slice::from_mut(&mut job)).await?;
+        if self.fan_out_job(&mut job, &FirstPages::new(), budget).await? {
+            self.finish([self.done(id, pointer.clone())]).await;
+            return Ok(Some(Driven::Finished));
+        }
+        self.save_progress(&mut job, pointer).await?;
+        Ok(Some(Driven::Further))
+    }
+}
+
+/// How far a worker's attempt at a job came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Driven {
+    /// To its end.
+    Finished,
+    /// Some way.
+    Further,
+    /// Nowhere: another instance is at it.
+    Elsewhere,
+}
+
+fn position(row: &JobRow) -> Position {
+    Position { bucket: u8::try_from(row.bucket).unwrap_or(u8::MAX), after: row.after.clone() }
+}

@@ -1,0 +1,298 @@
+//! Driving the jobs of follow edges: list or unlist the follower, copy or withdraw.
+//!
+//! Invariant: every batch in the follower's partition requires the job at the revision the driver knows, and a copy
+//! the edge at its epoch. So of two drivers one is fenced off, and nothing is written for an edge that has changed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Key, Record, Result, Revision, Scan};
+
+use crate::feed_id::FeedId;
+use crate::feeds::{Feeds, is_passing};
+use crate::followers::Enlist;
+use crate::ids::ActivityId;
+use crate::keys::{self, JOB, OWN};
+use crate::metrics::add;
+use crate::rows::{CopyRow, EdgeJobRow, EdgeRow, FollowerRow, decode, encode};
+
+/// The most rows copied or withdrawn by one batch.
+const ROWS_CHUNK: usize = 2_000;
+/// The most rows that an unfollow withdraws before it is answered.
+const INLINE_PAGES: usize = 10;
+/// How many jobs of a feed one look finds.
+pub(crate) const JOBS_PAGE: usize = 256;
+
+/// A job of a follow edge.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeJob {
+    pub(crate) follower: FeedId,
+    pub(crate) target: FeedId,
+    pub(crate) row: EdgeJobRow,
+    /// The edge's epoch.
+    epoch: Revision,
+    /// The job's own revision, which fences its driver.
+    revision: Revision,
+}
+
+/// The newest own rows of a feed, and whether that is all of them.
+#[derive(Debug, Default)]
+struct Newest {
+    rows: Vec<(ActivityId, u64)>,
+    all: bool,
+}
+
+impl EdgeJob {
+    pub(crate) fn new(follower: FeedId, target: FeedId, row: EdgeJobRow) -> Self {
+        Self { follower, target, row, epoch: Revision(0), revision: Revision(0) }
+    }
+
+    pub(crate) fn written(self, epoch: Revision, revision: Revision) -> Self {
+        Self { epoch, revision, ..self }
+    }
+
+    fn enlist(&self) -> Enlist {
+        let row = FollowerRow { epoch: self.epoch.0, created_us: self.row.created_us, gone: self.row.unfollow };
+        let bucket = u8::try_from(self.row.bucket).unwrap_or_default();
+        Enlist { target: self.target.clone(), bucket, follower: self.follower.clone(), row }
+    }
+}
+
+impl<E: Engine> Feeds<E> {
+    pub(crate) fn edge_job_key(&self, job: &EdgeJob) -> Key {
+        self.layout().edge_job(&job.follower, &job.target)
+    }
+
+    /// Brings follows whose edges and jobs are written to their end.
+    pub(crate) async fn run_follows(&self, jobs: Vec<EdgeJob>) -> Result<()> {
+        self.enlist(jobs.iter().map(EdgeJob::enlist).collect()).await?;
+        let listed_us = self.stamp_us();
+        let newest = self.newest_of_targets(&jobs).await?;
+        let mut by_follower: BTreeMap<FeedId, Vec<EdgeJob>> = BTreeMap::new();
+        for job in jobs {
+            by_follower.entry(job.follower.clone()).or_default().push(job);
+        }
+        futures::stream::iter(by_follower.into_values().map(Ok::<_, Error>))
+            .try_for_each_concurrent(self.options().concurrency, |jobs| {
+                let newest = &newest;
+                async move { self.copy_jobs(jobs, newest, listed_us).await }
+            })
+            .await
+    }
+
+    /// The newest own rows of each target, as many as some job wants. Read after all followers are listed.
+    async fn newest_of_targets(&self, jobs: &[EdgeJob]) -> Result<BTreeMap<FeedId, Newest>> {
+        let mut wanted: BTreeMap<FeedId, usize> = BTreeMap::new();
+        for job in jobs {
+            let limit = usize::try_from(job.row.copy_limit).unwrap_or_default();
+            let most = wanted.entry(job.target.clone()).or_default();
+            *most = (*most).max(limit);
+        }
+        futures::stream::iter(wanted)
+            .map(|(feed, limit)| async move { self.newest_own(&feed, limit).await.map(|newest| (feed, newest)) })
+            .buffer_unordered(self.options().concurrency)
+            .try_collect()
+            .await
+    }
+
+    async fn newest_own(&self, feed: &FeedId, limit: usize) -> Result<Newest> {
+        let mut newest = Newest::default();
+        if limit == 0 {
+            return Ok(newest);
+        }
+        let mut token = None;
+        loop {
+            let room = limit - newest.rows.len();
+            let scan = self.layout().scan(self.layout().feed(feed), OWN, Bytes::from_static(OWN), room);
+            let page = self.engine().scan(scan.after(token)).await?;
+            for (key, _) in &page.records {
+                newest.rows.push(keys::parse_own(&key.sort)?);
+            }
+            token = page.next;
+            newest.all = token.is_none();
+            if newest.all || newest.rows.len() >= limit {
+                return Ok(newest);
+            }
+        }
+    }
+
+    /// Copies for the jobs of one follower and ends them, in as few batches as their sizes allow.
+    async fn copy_jobs(&self, jobs: Vec<EdgeJob>, newest: &BTreeMap<FeedId, Newest>, listed_us: u64) -> Result<()> {
+        let nothing = Newest::default();
+        let rows_of = |job: &EdgeJob| {
+            let newest = newest.get(&job.target).unwrap_or(&nothing);
+            let limit = usize::try_from(job.row.copy_limit).unwrap_or_default();
+            (
+                newest.rows.get(..limit.min(newest.rows.len())).unwrap_or_default(),
+                newest.all && newest.rows.len() <= limit,
+            )
+        };
+        let mut rest = jobs.as_slice();
+        while !rest.is_empty() {
+            let mut weight = 0;
+            let fits = |job: &&EdgeJob| {
+                weight += 6 + rows_of(job).0.len();
+                weight <= ROWS_CHUNK
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (group, later) = rest.split_at(count);
+            rest = later;
+            if !self.copy_batch(group, &rows_of, listed_us).await? && group.len() > 1 {
+                for job in group {
+                    // One that conflicts alone was ended by another driver.
+                    self.copy_batch(std::slice::from_ref(job), &rows_of, listed_us).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch of copies; false when a fence did not hold.
+    async fn copy_batch<'a>(
+        &self,
+        group: &[EdgeJob],
+        rows_of: &impl Fn(&EdgeJob) -> (&'a [(ActivityId, u64)], bool),
+        listed_us: u64,
+    ) -> Result<bool> {
+        let copied: Vec<Key> = group.iter().map(|job| self.layout().copied(&job.follower, &job.target)).collect();
+        let before = self.engine().multi_get(copied.clone(), Consistency::Linearizable).await?;
+        let mut batch = Batch::new();
+        let mut count = 0;
+        for ((job, copied), before) in group.iter().zip(copied).zip(&before) {
+            let (rows, everything) = rows_of(job);
+            let edge = self.layout().edge(&job.follower, &job.target);
+            let partition = edge.partition.clone();
+            batch = batch.require(edge, Check::RevisionIs(job.epoch));
+            batch = batch.require(self.edge_job_key(job), Check::RevisionIs(job.revision));
+            for (id, generation) in rows {
+                let row = keys::timeline(*id, Some(&job.target), *generation);
+                batch = batch.put(self.layout().key(partition.clone(), row), "");
+            }
+            count += rows.len();
+            let row = copied_so_far(before.as_ref(), rows, everything, listed_us)?;
+            batch = batch.put(copied, encode(&row)).delete(self.edge_job_key(job));
+        }
+        if self.write_fenced(batch).await?.is_none() {
+            return Ok(false);
+        }
+        add(&self.counters().entries_copied, count);
+        Ok(true)
+    }
+
+    /// Brings an unfollow to its end: true, or false when `inline` and there is more to withdraw than a caller
+    /// should wait for.
+    pub(crate) async fn run_unfollow(&self, mut job: EdgeJob, inline: bool) -> Result<bool> {
+        self.enlist(vec![job.enlist()]).await?;
+        let partition = self.layout().feed(&job.follower);
+        let source = self.layout().feed(&job.target);
+        let mut pages = 0;
+        loop {
+            let mut last = true;
+            let mut batch = Batch::new().require(self.edge_job_key(&job), Check::RevisionIs(job.revision));
+            if !job.row.keep_history {
+                let start =
+                    if job.row.after.is_empty() { Bytes::from_static(OWN) } else { keys::right_after(&job.row.after) };
+                let page = self.engine().scan(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;
+                last = page.next.is_none();
+                for (key, _) in &page.records {
+                    let (id, generation) = keys::parse_own(&key.sort)?;
+                    let row = keys::timeline(id, Some(&job.target), generation);
+                    batch = batch.delete(self.layout().key(partition.clone(), row));
+                    job.row.after = key.sort.clone();
+                }
+                add(&self.counters().entries_withdrawn, page.records.len());
+            }
+            let key = self.edge_job_key(&job);
+            batch = if last { batch.delete(key) } else { batch.put(key, encode(&job.row)) };
+            let Some(revision) = self.write_fenced(batch).await? else {
+                // Another driver, or an earlier send of this batch, has moved the job on: look whether it ended.
+                let left = self.engine().get(self.edge_job_key(&job), Consistency::Linearizable).await?;
+                return Ok(left.is_none());
+            };
+            job.revision = revision;
+            pages += 1;
+            if last || (inline && pages >= INLINE_PAGES) {
+                return Ok(last);
+            }
+        }
+    }
+
+    /// Writes a batch that fences itself; `None` when the fence did not hold. A repeat after an unknown outcome
+    /// may meet its own write as a fence.
+    async fn write_fenced(&self, batch: Batch) -> Result<Option<Revision>> {
+        for _ in 0..3 {
+            match self.engine().write(batch.clone()).await {
+                Ok(written) => return Ok(Some(written.revision)),
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
+                Err(error) if is_passing(error.kind()) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the follower's partition does not take a write"))
+    }
+
+    /// Drives the jobs of a feed's edges, a page of them. Returns how many there were.
+    pub(crate) async fn drive_edges(&self, follower: &FeedId) -> Result<usize> {
+        let scan = Scan::prefix(self.layout().keyspace, self.layout().feed(follower), JOB, JOBS_PAGE);
+        let page = self.engine().scan(scan).await?;
+        let mut follows = Vec::new();
+        for (key, record) in &page.records {
+            let target = keys::parse_named(&key.sort, JOB)?;
+            let Some(job) = self.edge_job_of(follower, target, record).await? else { continue };
+            if job.row.unfollow {
+                self.run_unfollow(job, false).await?;
+            } else {
+                follows.push(job);
+            }
+        }
+        self.run_follows(follows).await?;
+        Ok(page.records.len())
+    }
+
+    /// Brings the job of one edge to its end, if it has one.
+    pub(crate) async fn finish_edge_job(&self, follower: &FeedId, target: &FeedId) -> Result<()> {
+        let key = self.layout().edge_job(follower, target);
+        let Some(record) = self.engine().get(key, Consistency::Linearizable).await? else { return Ok(()) };
+        let Some(job) = self.edge_job_of(follower, target.clone(), &record).await? else { return Ok(()) };
+        if job.row.unfollow {
+            Box::pin(self.run_unfollow(job, false)).await.map(|_| ())
+        } else {
+            Box::pin(self.run_follows(vec![job])).await
+        }
+    }
+
+    /// The job in `record`; `None` when it ended since it was read.
+    async fn edge_job_of(&self, follower: &FeedId, target: FeedId, record: &Record) -> Result<Option<EdgeJob>> {
+        let mut row: EdgeJobRow = decode(record)?;
+        let mut epoch = Revision(row.epoch);
+        if !row.unfollow {
+            let edge = self.layout().edge(follower, &target);
+            let Some(edge) = self.engine().get(edge, Consistency::Linearizable).await? else { return Ok(None) };
+            // The edge may be a newer one by now: what is listed is what it says.
+            let now: EdgeRow = decode(&edge)?;
+            (row.bucket, row.created_us, epoch) = (now.bucket, now.created_us, edge.revision);
+        }
+        Ok(Some(EdgeJob::new(follower.clone(), target, row).written(epoch, record.revision)))
+    }
+}
+
+/// What an edge has copied, with what it had before.
+fn copied_so_far(
+    before: Option<&Record>,
+    rows: &[(ActivityId, u64)],
+    everything: bool,
+    listed_us: u64,
+) -> Result<CopyRow> {
+    let oldest = rows.last().map(|(id, _)| Bytes::copy_from_slice(&keys::newest_first(*id))).unwrap_or_default();
+    let now = CopyRow { everything, oldest, listed_us };
+    let Some(before) = before.map(decode::<CopyRow>).transpose()? else { return Ok(now) };
+    Ok(CopyRow {
+        everything: before.everything || now.everything,
+        // Inverted keys: the larger is the older, and none is the smallest.
+        oldest: before.oldest.max(now.oldest),
+        listed_us: before.listed_us.min(now.listed_us),
+    })
+}

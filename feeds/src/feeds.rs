@@ -1,0 +1,205 @@
+//! `Feeds`: the handle, its options, and what all operations share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keevo_core::{Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, SeededRandom, SystemClock};
+use tokio::sync::Notify;
+
+use crate::ids::AppId;
+use crate::keys::Layout;
+use crate::metrics::{Counters, FeedsMetrics};
+use crate::outbox::{Done, Pointer};
+
+/// The keyspace that holds the feeds of all apps.
+pub const KEYSPACE: &str = "feeds";
+/// How often a compare-and-set is tried again before its caller hears of the contention.
+pub(crate) const ATTEMPTS: usize = 32;
+/// Waits between the attempts of a call that failed for the moment, in milliseconds.
+const RETRY_MS: [u64; 3] = [20, 100, 400];
+
+/// How feeds behave. The defaults suit production.
+#[derive(Debug, Clone)]
+pub struct FeedsOptions {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where randomness comes from.
+    pub random: Arc<dyn Random>,
+    /// The largest activity, in bytes of its texts and custom fields.
+    pub activity_bytes_max: usize,
+    /// How many followers a post is fanned out to before it is answered; the worker does the rest.
+    pub inline_targets_max: usize,
+    /// How long a removal keeps late writes of the same entry out, in milliseconds.
+    pub tombstone_ttl_ms: u64,
+    /// How long a removed activity keeps its number of generations, in milliseconds.
+    pub removed_ttl_ms: u64,
+    /// How old a pointer must be before a worker takes its job over from the call that made it, in milliseconds.
+    pub pickup_after_ms: u64,
+    /// How old a pointer without a job must be before it is dropped, in milliseconds. Far longer than any call takes.
+    pub pointer_grace_ms: u64,
+    /// How long a job belongs to the instance that saved its progress last, in milliseconds.
+    pub claim_ms: u64,
+    /// How many engine calls one operation keeps in flight.
+    pub concurrency: usize,
+}
+
+impl Default for FeedsOptions {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SeededRandom::from_os()),
+            activity_bytes_max: 10 * 1024,
+            inline_targets_max: 1_000,
+            tombstone_ttl_ms: 3_600_000,
+            removed_ttl_ms: 7 * 24 * 3_600_000,
+            pickup_after_ms: 2_000,
+            pointer_grace_ms: 600_000,
+            claim_ms: 30_000,
+            concurrency: 64,
+        }
+    }
+}
+
+/// The feeds of one app, over any engine. Cheap to clone; clones share everything.
+///
+/// ```
+/// # use keevo_core::MemoryEngine;
+/// # use keevo_feeds::{AppId, FeedId, Feeds, FeedsOptions, NewActivity, PageRequest};
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let feeds = Feeds::open(MemoryEngine::new(), AppId(1), FeedsOptions::default()).await.unwrap();
+/// let (alice, bob): (FeedId, FeedId) = ("user:alice".parse().unwrap(), "timeline:bob".parse().unwrap());
+/// feeds.follow(&bob, &alice, None).await.unwrap();
+/// let posted = feeds.add_activity(&alice, NewActivity::new("alice", "post", "picture:1")).await.unwrap();
+/// let page = feeds.page(&bob, PageRequest::default()).await.unwrap();
+/// assert_eq!(page.activities[0].id, posted.id);
+/// assert_eq!(page.activities[0].origin, Some(alice));
+/// # });
+/// ```
+pub struct Feeds<E> {
+    pub(crate) inner: Arc<Inner<E>>,
+}
+
+pub(crate) struct Inner<E> {
+    pub(crate) engine: E,
+    pub(crate) layout: Layout,
+    pub(crate) options: FeedsOptions,
+    /// Names this instance in claims.
+    pub(crate) instance: u64,
+    pub(crate) counters: Counters,
+    /// Wakes the worker when a job was left to it.
+    pub(crate) wake: Notify,
+    last_stamp_us: AtomicU64,
+    finished: Mutex<Vec<Done>>,
+    left: Mutex<VecDeque<Pointer>>,
+}
+
+impl<E> Clone for Feeds<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<E> fmt::Debug for Feeds<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feeds").field("app", &self.inner.layout.app).finish_non_exhaustive()
+    }
+}
+
+impl<E: Engine> Feeds<E> {
+    /// Opens the feeds of `app`; the keyspace is created when it is new.
+    pub async fn open(engine: E, app: AppId, options: FeedsOptions) -> Result<Self> {
+        let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await?;
+        let inner = Inner {
+            engine,
+            layout: Layout { keyspace, app },
+            instance: options.random.next_u64() | 1,
+            options,
+            counters: Counters::default(),
+            wake: Notify::new(),
+            last_stamp_us: AtomicU64::new(0),
+            finished: Mutex::default(),
+            left: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The app.
+    pub fn app(&self) -> AppId {
+        self.inner.layout.app
+    }
+
+    /// What this instance has counted.
+    pub fn metrics(&self) -> FeedsMetrics {
+        self.inner.counters.read()
+    }
+
+    pub(crate) fn engine(&self) -> &E {
+        &self.inner.engine
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.inner.layout
+    }
+
+    pub(crate) fn options(&self) -> &FeedsOptions {
+        &self.inner.options
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.options().clock.now_ms()
+    }
+
+    /// The time in microseconds; every call gives a later one.
+    pub(crate) fn stamp_us(&self) -> u64 {
+        let now_us = self.now_ms().saturating_mul(1_000);
+        let last = self
+            .inner
+            .last_stamp_us
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now_us.max(last + 1)))
+            .unwrap_or_default();
+        now_us.max(last + 1)
+    }
+
+    pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.inner.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn left(&self) -> MutexGuard<'_, VecDeque<Pointer>> {
+        self.inner.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a call that may be repeated should be.
+pub(crate) fn is_passing(kind: ErrorKind) -> bool {
+    kind.is_retryable() || matches!(kind, ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded)
+}
+
+/// Repeats a call that may be repeated, with growing waits, while it fails for the moment only.
+pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    for wait_ms in RETRY_MS {
+        match call().await {
+            Err(error) if is_passing(error.kind()) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+            answer => return answer,
+        }
+    }
+    call().await
+}
+
+/// The error of an operation whose record is durable but whose effect is not yet everywhere.
+pub(crate) fn unfinished(what: &str, error: Error) -> Error {
+    let message = format!("{what} is recorded but not yet visible everywhere; the outbox finishes it");
+    Error::new(ErrorKind::OutcomeUnknown, message).with_source(error)
+}
+
+/// The error of an operation that others kept overtaking.
+pub(crate) fn contended(what: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{what} was changed by others {ATTEMPTS} times in a row"))
+}

@@ -1,0 +1,293 @@
+//! Following and unfollowing: the writes that take effect.
+//!
+//! An edge lies in the follower's partition; its revision is its epoch, which guards every fan-out to the
+//! follower. Follow: pointer → edge and its job in one batch → the follower is listed with the target →
+//! the newest activities are copied. Unfollow: pointer → edge deleted and a job written in one batch → the
+//! follower is taken off the list → what came from the target is taken out.
+//!
+//! Invariants: an edge has at most one job, and a new follow or unfollow of it first brings that one to its end,
+//! so no step of an old operation meets a new edge. A post either finds the follower listed, or was placed
+//! before the copy read the target's own rows: nothing is lost between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Result};
+
+use crate::edge_job::EdgeJob;
+use crate::feed_id::FeedId;
+use crate::feeds::{ATTEMPTS, Feeds, contended, unfinished};
+use crate::keys::{self, COUNT};
+use crate::metrics::add;
+use crate::outbox::{Done, JobAt};
+use crate::rows::{EdgeJobRow, EdgeRow, decode, encode};
+
+/// How many of the target's newest activities a follow copies unless told otherwise.
+pub const COPY_LIMIT_DEFAULT: u32 = 100;
+/// The most that it copies.
+pub const COPY_LIMIT_MAX: u32 = 1_000;
+/// How many follows are driven as one group.
+const FOLLOW_CHUNK: usize = 1_024;
+/// The most edges written by one batch.
+const EDGE_CHUNK: usize = 400;
+
+/// A follow to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFollow {
+    /// The feed that receives.
+    pub follower: FeedId,
+    /// The feed that is followed.
+    pub target: FeedId,
+    /// How many of the target's newest activities to copy, 0 to 1,000; `None` = 100.
+    pub copy_limit: Option<u32>,
+}
+
+/// A follow to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfollow {
+    /// The feed that receives.
+    pub follower: FeedId,
+    /// The feed that is followed.
+    pub target: FeedId,
+    /// Whether what was received stays.
+    pub keep_history: bool,
+}
+
+impl<E: Engine> Feeds<E> {
+    /// Makes `follower` receive what `target` holds directly from now on, and copies the newest `copy_limit`
+    /// activities. Following again copies again. `Invalid` for a follow of itself or a limit over 1,000.
+    pub async fn follow(&self, follower: &FeedId, target: &FeedId, copy_limit: Option<u32>) -> Result<()> {
+        self.follow_many(vec![NewFollow { follower: follower.clone(), target: target.clone(), copy_limit }]).await
+    }
+
+    /// Makes many follows, grouped and with bounded concurrency. One that is invalid refuses them all; a failure
+    /// midway leaves some of them made. Of two with the same ends the later counts.
+    pub async fn follow_many(&self, follows: Vec<NewFollow>) -> Result<()> {
+        for one in &follows {
+            if one.follower == one.target {
+                return Err(Error::invalid(format!("the feed {} cannot follow itself", one.follower)));
+            }
+            if one.copy_limit.is_some_and(|limit| limit > COPY_LIMIT_MAX) {
+                return Err(Error::invalid(format!("a follow copies at most {COPY_LIMIT_MAX} activities")));
+            }
+        }
+        let mut rest = follows.into_iter().peekable();
+        while rest.peek().is_some() {
+            let chunk: Vec<NewFollow> = rest.by_ref().take(FOLLOW_CHUNK).collect();
+            Box::pin(self.follow_chunk(chunk)).await?;
+        }
+        Ok(())
+    }
+
+    async fn follow_chunk(&self, follows: Vec<NewFollow>) -> Result<()> {
+        let mut ends: BTreeSet<(FeedId, FeedId)> = BTreeSet::new();
+        let mut follows: Vec<NewFollow> =
+            follows.into_iter().rev().filter(|one| ends.insert((one.follower.clone(), one.target.clone()))).collect();
+        follows.reverse();
+        let edges: Vec<_> = follows.iter().map(|one| (one.follower.clone(), one.target.clone())).collect();
+        let buckets = self.choose_buckets(&edges).await?;
+        let mut by_follower: BTreeMap<FeedId, Vec<EdgeJob>> = BTreeMap::new();
+        for (one, bucket) in follows.into_iter().zip(buckets) {
+            let row = EdgeJobRow {
+                bucket: u32::from(bucket),
+                created_us: self.stamp_us(),
+                copy_limit: one.copy_limit.unwrap_or(COPY_LIMIT_DEFAULT),
+                ..EdgeJobRow::default()
+            };
+            let job = EdgeJob::new(one.follower.clone(), one.target, row);
+            by_follower.entry(one.follower).or_default().push(job);
+        }
+        let pointers = self.new_pointers(by_follower.keys().cloned().map(JobAt::Edges));
+        self.write_pointers(&pointers).await?;
+        let groups: Vec<Vec<EdgeJob>> = by_follower
+            .into_values()
+            .flat_map(|jobs| jobs.chunks(EDGE_CHUNK).map(<[_]>::to_vec).collect::<Vec<_>>())
+            .collect();
+        let written: Vec<Result<Vec<EdgeJob>>> =
+            futures::stream::iter(groups.into_iter().map(|group| self.write_edges(group)))
+                .buffer_unordered(self.options().concurrency)
+                .collect()
+                .await;
+        let after = |error| unfinished("the follow", error);
+        self.renew_pointers(&pointers).await.map_err(after)?;
+        let (mut jobs, mut failure) = (Vec::new(), None);
+        for group in written {
+            match group {
+                Ok(group) => jobs.extend(group),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if let Err(error) = self.run_follows(jobs).await {
+            pointers.into_iter().for_each(|pointer| self.leave(pointer));
+            return Err(after(error));
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the edges of one follower with their jobs; in one batch if all are new.
+    async fn write_edges(&self, group: Vec<EdgeJob>) -> Result<Vec<EdgeJob>> {
+        let batch = group.iter().fold(Batch::new(), |batch, job| self.new_edge(batch, job));
+        match self.engine().write(self.count_edges(batch, &group, 1)).await {
+            Ok(written) => {
+                add(&self.counters().follows, group.len());
+                Ok(group.into_iter().map(|job| job.written(written.revision, written.revision)).collect())
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                let mut jobs = Vec::with_capacity(group.len());
+                for job in group {
+                    jobs.push(self.write_edge(job).await?);
+                }
+                Ok(jobs)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes one edge and its job, or only a job where the edge exists.
+    async fn write_edge(&self, mut job: EdgeJob) -> Result<EdgeJob> {
+        let (edge_key, job_key) = (self.layout().edge(&job.follower, &job.target), self.edge_job_key(&job));
+        for _ in 0..ATTEMPTS {
+            let wanted = vec![edge_key.clone(), job_key.clone()];
+            let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
+            let (edge, pending) = (records.next().flatten(), records.next().flatten());
+            if pending.is_some() {
+                self.finish_edge_job(&job.follower, &job.target).await?;
+                continue;
+            }
+            let written = if let Some(edge) = &edge {
+                let row: EdgeRow = decode(edge)?;
+                (job.row.bucket, job.row.created_us) = (row.bucket, row.created_us);
+                let batch = Batch::new()
+                    .require(edge_key.clone(), Check::RevisionIs(edge.revision))
+                    .require(job_key.clone(), Check::Absent)
+                    .put(job_key.clone(), encode(&job.row));
+                self.engine().write(batch).await
+            } else {
+                let batch = self.new_edge(Batch::new(), &job);
+                self.engine().write(self.count_edges(batch, std::slice::from_ref(&job), 1)).await
+            };
+            match written {
+                Ok(written) => {
+                    add(&self.counters().follows, usize::from(edge.is_none()));
+                    return Ok(job.written(edge.map_or(written.revision, |edge| edge.revision), written.revision));
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended("the follow"))
+    }
+
+    fn new_edge(&self, batch: Batch, job: &EdgeJob) -> Batch {
+        let edge = self.layout().edge(&job.follower, &job.target);
+        let by_time = self.layout().key(edge.partition.clone(), keys::by_time(job.row.created_us, &job.target));
+        let row = EdgeRow { created_us: job.row.created_us, bucket: job.row.bucket };
+        batch
+            .require(edge.clone(), Check::Absent)
+            .require(self.edge_job_key(job), Check::Absent)
+            .put(edge, encode(&row))
+            .put(by_time, "")
+            .put(self.edge_job_key(job), encode(&job.row))
+    }
+
+    /// Adds the change of the follower's counters to a batch of its edges.
+    fn count_edges(&self, batch: Batch, group: &[EdgeJob], each: i64) -> Batch {
+        let Some(first) = group.first() else { return batch };
+        let partition = self.layout().feed(&first.follower);
+        let mut deltas: BTreeMap<bytes::Bytes, i64> = BTreeMap::new();
+        for job in group {
+            *deltas.entry(bytes::Bytes::from_static(COUNT)).or_default() += each;
+            *deltas.entry(keys::count_slug(job.target.slug())).or_default() += each;
+        }
+        deltas
+            .into_iter()
+            .fold(batch, |batch, (sort, delta)| batch.merge(self.layout().key(partition.clone(), sort), delta))
+    }
+
+    /// Ends a follow. Unless `keep_history`, what came through it leaves the follower's timeline.
+    /// True when there was one; ending one that is not is no error.
+    pub async fn unfollow(&self, follower: &FeedId, target: &FeedId, keep_history: bool) -> Result<bool> {
+        let unfollow = Unfollow { follower: follower.clone(), target: target.clone(), keep_history };
+        self.unfollow_many(vec![unfollow]).await.map(|count| count > 0)
+    }
+
+    /// Ends many follows with bounded concurrency. Returns how many there were.
+    pub async fn unfollow_many(&self, unfollows: Vec<Unfollow>) -> Result<usize> {
+        let done: Vec<Result<bool>> = futures::stream::iter(unfollows.into_iter().map(|one| self.unfollow_one(one)))
+            .buffer_unordered(self.options().concurrency)
+            .collect()
+            .await;
+        done.into_iter().try_fold(0, |count, one| one.map(|removed| count + usize::from(removed)))
+    }
+
+    async fn unfollow_one(&self, one: Unfollow) -> Result<bool> {
+        let Unfollow { follower, target, keep_history } = one;
+        let edge_key = self.layout().edge(&follower, &target);
+        let mut pointers = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let wanted = vec![edge_key.clone(), self.layout().edge_job(&follower, &target)];
+            let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
+            let (edge, pending) = (records.next().flatten(), records.next().flatten());
+            if pending.is_some() {
+                self.finish_edge_job(&follower, &target).await?;
+                continue;
+            }
+            let Some(edge) = edge else {
+                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+                return Ok(false);
+            };
+            let row: EdgeRow = decode(&edge)?;
+            let row = EdgeJobRow {
+                unfollow: true,
+                epoch: edge.revision.0,
+                bucket: row.bucket,
+                created_us: row.created_us,
+                keep_history,
+                ..EdgeJobRow::default()
+            };
+            let job = EdgeJob::new(follower.clone(), target.clone(), row);
+            if pointers.is_empty() {
+                pointers = self.new_pointers([JobAt::Edges(follower.clone())]);
+                self.write_pointers(&pointers).await?;
+            }
+            let written = match self.engine().write(self.cut_edge(&job)).await {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::Conflict => continue,
+                Err(error) => return Err(error),
+            };
+            add(&self.counters().unfollows, 1);
+            let after = |error| unfinished("the unfollow", error);
+            self.renew_pointers(&pointers).await.map_err(after)?;
+            let driven = self.run_unfollow(job.written(edge.revision, written.revision), true).await;
+            if let Ok(true) = driven {
+                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+            } else {
+                pointers.into_iter().for_each(|pointer| self.leave(pointer));
+            }
+            return driven.map(|_| true).map_err(after);
+        }
+        Err(contended("the follow"))
+    }
+
+    /// The batch by which an unfollow takes effect.
+    fn cut_edge(&self, job: &EdgeJob) -> Batch {
+        let edge = self.layout().edge(&job.follower, &job.target);
+        let kept = self.layout().kept(&job.follower, &job.target);
+        let by_time = self.layout().key(edge.partition.clone(), keys::by_time(job.row.created_us, &job.target));
+        let batch = Batch::new()
+            .require(edge.clone(), Check::RevisionIs(keevo_core::Revision(job.row.epoch)))
+            .require(self.edge_job_key(job), Check::Absent)
+            .delete(edge)
+            .delete(by_time)
+            .delete(self.layout().copied(&job.follower, &job.target))
+            .put(self.edge_job_key(job), encode(&job.row));
+        let batch = if job.row.keep_history { batch.put(kept, "") } else { batch.delete(kept) };
+        self.count_edges(batch, std::slice::from_ref(job), -1)
+    }
+}

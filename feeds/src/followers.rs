@@ -1,0 +1,239 @@
+//! The followers of a feed: a head partition, and more partitions once there are many.
+//!
+//! The first thousand go to bucket 0; later ones are spread over the others by their hash, so that no partition
+//! is hot and a small feed is read in one scan. A mark in bucket 0, written before the first follower outside
+//! of it, says that the others are in use.
+//!
+//! Invariant: per follower and bucket, the row with the highest (epoch, gone) wins, whatever the order in which
+//! steps of follows and unfollows arrive. The counters change in the batch that changes the row, so they are exact.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt};
+use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, Record, Result, Revision, Target};
+
+use crate::feed_id::FeedId;
+use crate::feeds::{ATTEMPTS, Feeds, contended, is_passing};
+use crate::ids;
+use crate::keys::{self, COUNT, FOLLOWER, FOLLOWER_BUCKETS, HEAD_FOLLOWERS, WIDE};
+use crate::rows::{FollowerRow, decode, decode_count, encode};
+
+/// The most followers changed by one batch.
+const ENLIST_CHUNK: usize = 500;
+
+/// One change of a feed's followers.
+#[derive(Debug, Clone)]
+pub(crate) struct Enlist {
+    pub(crate) target: FeedId,
+    pub(crate) bucket: u8,
+    pub(crate) follower: FeedId,
+    pub(crate) row: FollowerRow,
+}
+
+/// A place in a walk over a feed's followers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) bucket: u8,
+    /// The last follower taken in that bucket; empty = none.
+    pub(crate) after: String,
+}
+
+/// Some followers, and where the walk goes on.
+#[derive(Debug)]
+pub(crate) struct FollowerPage {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) next: Option<Position>,
+}
+
+impl<E: Engine> Feeds<E> {
+    /// Which bucket will list each follow, given as (follower, target). Marks targets that outgrow bucket 0.
+    pub(crate) async fn choose_buckets(&self, follows: &[(FeedId, FeedId)]) -> Result<Vec<u8>> {
+        let mut heads: BTreeMap<&FeedId, (u64, bool)> =
+            follows.iter().map(|(_, target)| (target, (0, false))).collect();
+        let mut wanted = Vec::with_capacity(heads.len() * 2);
+        for target in heads.keys() {
+            let head = self.layout().followers(target, 0);
+            wanted.extend([self.layout().key(head.clone(), COUNT), self.layout().key(head, WIDE)]);
+        }
+        let mut records = Vec::with_capacity(wanted.len());
+        for chunk in wanted.chunks(keevo_core::limits::MULTI_GET_KEYS_MAX) {
+            records.extend(self.engine().multi_get(chunk.to_vec(), Consistency::Linearizable).await?);
+        }
+        for (head, pair) in heads.values_mut().zip(records.chunks(2)) {
+            let count = decode_count(pair.first().and_then(Option::as_ref))?;
+            *head = (count, pair.last().is_some_and(Option::is_some));
+        }
+        let mut buckets = Vec::with_capacity(follows.len());
+        let mut unmarked = Vec::new();
+        for (follower, target) in follows {
+            let Some((count, marked)) = heads.get_mut(target) else { continue };
+            *count += 1;
+            if *count <= HEAD_FOLLOWERS {
+                buckets.push(0);
+                continue;
+            }
+            if !std::mem::replace(marked, true) {
+                unmarked.push(target.clone());
+            }
+            let spread = ids::spread(follower.as_str()) % u64::from(FOLLOWER_BUCKETS - 1);
+            buckets.push(1 + u8::try_from(spread).unwrap_or_default());
+        }
+        for target in unmarked {
+            let mark = self.layout().key(self.layout().followers(&target, 0), WIDE);
+            crate::feeds::retry(|| self.engine().write(Batch::new().put(mark.clone(), "1"))).await?;
+        }
+        Ok(buckets)
+    }
+
+    /// Lists followers, or takes them off, grouped by partition.
+    pub(crate) async fn enlist(&self, changes: Vec<Enlist>) -> Result<()> {
+        let mut groups: BTreeMap<(FeedId, u8), Vec<Enlist>> = BTreeMap::new();
+        for change in changes {
+            groups.entry((change.target.clone(), change.bucket)).or_default().push(change);
+        }
+        let chunks: Vec<Vec<Enlist>> = groups
+            .into_values()
+            .flat_map(|group| group.chunks(ENLIST_CHUNK).map(<[_]>::to_vec).collect::<Vec<_>>())
+            .collect();
+        futures::stream::iter(chunks.into_iter().map(Ok))
+            .try_for_each_concurrent(self.options().concurrency, |chunk| async move { self.enlist_chunk(&chunk).await })
+            .await
+    }
+
+    /// Changes followers of one partition.
+    async fn enlist_chunk(&self, chunk: &[Enlist]) -> Result<()> {
+        let keys: Vec<_> =
+            chunk.iter().map(|one| self.layout().follower(&one.target, one.bucket, &one.follower)).collect();
+        for attempt in 0..ATTEMPTS {
+            let current = self.engine().multi_get(keys.clone(), Consistency::Linearizable).await?;
+            let batch = self.enlist_batch(chunk, &current)?;
+            if batch.ops.is_empty() {
+                return Ok(());
+            }
+            match self.engine().write(batch).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) if is_passing(error.kind()) && attempt < 3 => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended("a list of followers"))
+    }
+
+    fn enlist_batch(&self, chunk: &[Enlist], current: &[Option<Record>]) -> Result<Batch> {
+        let mut batch = Batch::new();
+        let mut deltas: BTreeMap<bytes::Bytes, i64> = BTreeMap::new();
+        for (change, record) in chunk.iter().zip(current) {
+            let old = record.as_ref().map(decode::<FollowerRow>).transpose()?;
+            let new = change.row;
+            if old.is_some_and(|old| (old.epoch, old.gone) >= (new.epoch, new.gone)) {
+                continue;
+            }
+            let partition = self.layout().followers(&change.target, change.bucket);
+            let by_time = |row: FollowerRow| {
+                self.layout().key(partition.clone(), keys::by_time(row.created_us, &change.follower))
+            };
+            let key = self.layout().follower(&change.target, change.bucket, &change.follower);
+            let check = record.as_ref().map_or(Check::Absent, |record| Check::RevisionIs(record.revision));
+            batch = batch.require(key.clone(), check);
+            let mut delta = 0;
+            if let Some(old) = old.filter(|old| !old.gone) {
+                batch = batch.delete(by_time(old));
+                delta -= 1;
+            }
+            if new.gone {
+                batch = batch.put_ttl(key, encode(&new), self.options().tombstone_ttl_ms);
+            } else {
+                batch = batch.put(key, encode(&new)).put(by_time(new), "");
+                delta += 1;
+            }
+            *deltas.entry(bytes::Bytes::from_static(COUNT)).or_default() += delta;
+            *deltas.entry(keys::count_slug(change.follower.slug())).or_default() += delta;
+        }
+        let Some(first) = chunk.first() else { return Ok(batch) };
+        let partition = self.layout().followers(&first.target, first.bucket);
+        let changed = deltas.into_iter().filter(|(_, delta)| *delta != 0);
+        Ok(changed.fold(batch, |batch, (sort, delta)| batch.merge(self.layout().key(partition.clone(), sort), delta)))
+    }
+
+    /// The next followers of `feed` from `at` on: up to about `limit`, from as many buckets as that takes.
+    pub(crate) async fn follower_page(&self, feed: &FeedId, at: &Position, limit: usize) -> Result<FollowerPage> {
+        if at.bucket == 0 {
+            let (targets, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
+            let next = after.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
+            return Ok(FollowerPage { targets, next });
+        }
+        let last = self.buckets_within(feed, at.bucket, limit).await?;
+        let walk = (at.bucket..=last).map(|bucket| {
+            let after = if bucket == at.bucket { at.after.clone() } else { String::new() };
+            self.bucket_page(feed, Position { bucket, after }, limit)
+        });
+        let pages: Vec<_> = futures::stream::iter(walk).buffered(8).try_collect().await?;
+        let mut targets = Vec::new();
+        for (some, after, _) in pages {
+            targets.extend(some);
+            if after.is_some() {
+                // What the later buckets gave is read again: counters had run behind.
+                return Ok(FollowerPage { targets, next: after });
+            }
+        }
+        let next = (last + 1 < FOLLOWER_BUCKETS).then(|| Position { bucket: last + 1, after: String::new() });
+        Ok(FollowerPage { targets, next })
+    }
+
+    /// The last bucket, from `first` on, up to which the counters add up to no more than `limit`.
+    async fn buckets_within(&self, feed: &FeedId, first: u8, limit: usize) -> Result<u8> {
+        let key = |bucket| self.layout().key(self.layout().followers(feed, bucket), COUNT);
+        let wanted = (first..FOLLOWER_BUCKETS).map(key).collect();
+        let counts = self.engine().multi_get(wanted, Consistency::Linearizable).await?;
+        let mut room = u64::try_from(limit).unwrap_or(u64::MAX);
+        let mut last = first;
+        for (bucket, record) in (first..FOLLOWER_BUCKETS).zip(&counts) {
+            let Some(left) = room.checked_sub(decode_count(record.as_ref())?) else { break };
+            (room, last) = (left, bucket);
+        }
+        Ok(last)
+    }
+
+    /// Followers of one bucket, where its walk goes on, and whether the mark of further buckets was met.
+    async fn bucket_page(
+        &self,
+        feed: &FeedId,
+        at: Position,
+        limit: usize,
+    ) -> Result<(Vec<Target>, Option<Position>, bool)> {
+        let partition = self.layout().followers(feed, at.bucket);
+        let start = keys::join(FOLLOWER, at.after.as_bytes());
+        let start = if at.after.is_empty() { start } else { keys::right_after(&start) };
+        let page = self.engine().scan(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
+        let mut targets = Vec::with_capacity(page.records.len());
+        let mut last = None;
+        let mut wide = false;
+        for (key, record) in &page.records {
+            if key.sort == WIDE {
+                wide = true;
+                continue;
+            }
+            let follower = keys::parse_named(&key.sort, FOLLOWER)?;
+            let row: FollowerRow = decode(record)?;
+            if !row.gone {
+                let guard = Some(Revision(row.epoch));
+                targets.push(Target { partition: self.layout().feed(&follower), guard });
+            }
+            last = Some(follower.to_string());
+        }
+        let next = match (page.next, last) {
+            (Some(_), Some(after)) => Some(Position { bucket: at.bucket, after }),
+            _ => None,
+        };
+        Ok((targets, next, wide))
+    }
+
+    /// Whether buckets beyond the first are in use.
+    pub(crate) async fn is_wide(&self, feed: &FeedId) -> Result<bool> {
+        let mark = self.layout().key(self.layout().followers(feed, 0), WIDE);
+        Ok(self.engine().get(mark, Consistency::Linearizable).await?.is_some())
+    }
+}

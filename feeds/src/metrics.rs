@@ -1,0 +1,59 @@
+//! Counters of one `Feeds` instance, for whoever exports them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What an instance has counted since it was opened.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct FeedsMetrics {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> FeedsMetrics {
+                FeedsMetrics { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Activities added or overwritten.
+    activities_added,
+    /// Activities removed from a feed.
+    activities_removed,
+    /// Timeline rows written or removed by fan-outs.
+    entries_fanned_out,
+    /// Fan-out targets that were skipped: unfollowed since, or removed since.
+    entries_skipped,
+    /// Timeline rows copied by follows.
+    entries_copied,
+    /// Timeline rows taken out by unfollows.
+    entries_withdrawn,
+    /// Follow edges made.
+    follows,
+    /// Follow edges deleted.
+    unfollows,
+    /// Outbox jobs brought to their end.
+    jobs_finished,
+    /// Outbox jobs that a caller left to the worker.
+    jobs_left,
+    /// Attempts of the worker that failed; it tries again.
+    jobs_failed,
+    /// Pointers without a job that were dropped after the grace time.
+    pointers_dropped,
+    /// Gauge: jobs that the last sweep of the outbox found waiting.
+    jobs_pending,
+    /// Gauge: the age in milliseconds of the oldest of them.
+    lag_ms,
+}
+
+pub(crate) fn add(counter: &AtomicU64, by: usize) {
+    counter.fetch_add(u64::try_from(by).unwrap_or(u64::MAX), Ordering::Relaxed);
+}

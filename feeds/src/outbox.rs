@@ -1,0 +1,158 @@
+//! The outbox: how unfinished work is found again.
+//!
+//! Work that spans partitions is described by a *job* in the partition where the operation took effect, written
+//! in that very batch. A *pointer* to it lies in one of a few outbox partitions, so that a worker need not
+//! search. Invariants:
+//!
+//! * The pointer is written before the job: a job always has a pointer.
+//! * The job is deleted before its pointer.
+//! * A pointer whose job is absent is dropped only when it is older than the grace time; a call that took
+//!   longer than half of that between the two writes writes its pointers again.
+//!
+//! Finished work is taken out of the outbox in groups, after the caller was answered. Until then a job may be
+//! driven again, which repeats nothing: its writes are the same keys, and guards and tombstones hold.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use keevo_core::{Batch, Engine, Key, Result};
+
+use crate::feed_id::FeedId;
+use crate::feeds::{Feeds, retry};
+use crate::ids::ActivityId;
+use crate::keys::{self, OUTBOX_BUCKETS};
+use crate::metrics::add;
+use crate::rows::{PointerRow, encode};
+
+/// Finished work is taken out once there is this much of it.
+const FLUSH_AT: usize = 256;
+/// The most operations of one batch that this module writes.
+const BATCH_OPS: usize = 1_000;
+/// The most jobs that an instance remembers to have left to its worker; the sweep finds the others.
+const LEFT_MAX: usize = 4_096;
+
+/// Where a job lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JobAt {
+    /// An activity's job, under the pointer's number in the activity's home.
+    Activity(ActivityId),
+    /// The jobs of follow edges in a feed's partition.
+    Edges(FeedId),
+}
+
+/// A pointer in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    pub(crate) bucket: u8,
+    pub(crate) created_us: u64,
+    pub(crate) number: u64,
+    pub(crate) at: JobAt,
+}
+
+impl Pointer {
+    fn row(&self) -> PointerRow {
+        match &self.at {
+            JobAt::Activity(id) => PointerRow { activity: Bytes::copy_from_slice(id.as_bytes()), feed: String::new() },
+            JobAt::Edges(feed) => PointerRow { activity: Bytes::new(), feed: feed.to_string() },
+        }
+    }
+}
+
+/// Work that is finished and may leave the outbox.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) pointer: Pointer,
+    /// The job to delete first, where its last step did not delete it.
+    pub(crate) job: Option<Key>,
+}
+
+impl<E: Engine> Feeds<E> {
+    fn pointer_key(&self, pointer: &Pointer) -> Key {
+        let sort = keys::pointer(pointer.created_us, pointer.number);
+        self.layout().key(self.layout().outbox(pointer.bucket), sort)
+    }
+
+    /// Pointers to jobs that are about to be written, all in one outbox partition.
+    pub(crate) fn new_pointers(&self, jobs: impl IntoIterator<Item = JobAt>) -> Vec<Pointer> {
+        let random = &self.options().random;
+        let bucket = u8::try_from(random.next_u64() % u64::from(OUTBOX_BUCKETS)).unwrap_or_default();
+        let make = |at| Pointer { bucket, created_us: self.stamp_us(), number: random.next_u64(), at };
+        jobs.into_iter().map(make).collect()
+    }
+
+    /// Writes pointers; to be called before their jobs are written.
+    pub(crate) async fn write_pointers(&self, pointers: &[Pointer]) -> Result<()> {
+        for chunk in pointers.chunks(BATCH_OPS) {
+            let put = |batch: Batch, one: &Pointer| batch.put(self.pointer_key(one), encode(&one.row()));
+            let batch = chunk.iter().fold(Batch::new(), put);
+            retry(|| self.engine().write(batch.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the pointers again if their jobs took so long that a worker might have dropped them.
+    pub(crate) async fn renew_pointers(&self, pointers: &[Pointer]) -> Result<()> {
+        let Some(oldest) = pointers.first() else { return Ok(()) };
+        let age_ms = self.now_ms().saturating_sub(oldest.created_us / 1_000);
+        if age_ms > self.options().pointer_grace_ms / 2 { self.write_pointers(pointers).await } else { Ok(()) }
+    }
+
+    /// Remembers finished work, and takes it out when there is enough of it.
+    pub(crate) async fn finish(&self, done: impl IntoIterator<Item = Done>) {
+        let full = {
+            let mut finished = self.finished();
+            let before = finished.len();
+            finished.extend(done);
+            add(&self.counters().jobs_finished, finished.len() - before);
+            finished.len() >= FLUSH_AT
+        };
+        if full {
+            self.flush_finished().await;
+        }
+    }
+
+    /// Takes finished work out of the outbox: jobs first, then their pointers. What fails is driven again later.
+    pub(crate) async fn flush_finished(&self) {
+        let done = std::mem::take(&mut *self.finished());
+        let delete_job = |done: Done| async move {
+            let Some(job) = done.job else { return Some(done.pointer) };
+            match retry(|| self.engine().write(Batch::new().delete(job.clone()))).await {
+                Ok(_) => Some(done.pointer),
+                Err(error) => {
+                    tracing::debug!(%error, "a finished outbox job stays for now");
+                    None
+                }
+            }
+        };
+        let mut pointers: Vec<Pointer> = futures::stream::iter(done.into_iter().map(delete_job))
+            .buffer_unordered(self.options().concurrency)
+            .filter_map(futures::future::ready)
+            .collect()
+            .await;
+        pointers.sort_by_key(|pointer| pointer.bucket);
+        for group in pointers.chunk_by(|a, b| a.bucket == b.bucket).flat_map(|group| group.chunks(BATCH_OPS)) {
+            if let Err(error) = self.delete_pointers(group).await {
+                tracing::debug!(%error, "pointers of finished outbox jobs stay for now");
+            }
+        }
+    }
+
+    /// Deletes pointers of one bucket.
+    pub(crate) async fn delete_pointers(&self, pointers: &[Pointer]) -> Result<()> {
+        let batch = pointers.iter().fold(Batch::new(), |batch, one| batch.delete(self.pointer_key(one)));
+        if batch.ops.is_empty() {
+            return Ok(());
+        }
+        retry(|| self.engine().write(batch.clone())).await.map(|_| ())
+    }
+
+    /// Leaves a job to the worker.
+    pub(crate) fn leave(&self, pointer: Pointer) {
+        add(&self.counters().jobs_left, 1);
+        let mut left = self.left();
+        if left.len() < LEFT_MAX {
+            left.push_back(pointer);
+        }
+        drop(left);
+        self.inner.wake.notify_one();
+    }
+}

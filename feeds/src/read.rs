@@ -1,0 +1,185 @@
+//! Reading: pages of a feed, and activities by id.
+//!
+//! Invariant: a timeline row is shown only if the activity says that the row's source holds it with the row's
+//! generation. So a removal is seen at once, whatever the fan-out has yet to clean, and nothing comes back.
+//! An activity that arrived through several sources is shown once, from the feed itself if it holds it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use keevo_core::limits::MULTI_GET_KEYS_MAX;
+use keevo_core::{Consistency, Engine, Error, Key, Result, Scan, ScanRange, prefix_end};
+
+use crate::activity::Activity;
+use crate::feed_id::FeedId;
+use crate::feeds::Feeds;
+use crate::ids::ActivityId;
+use crate::keys::{self, TIMELINE, TimelineKey};
+use crate::rows::{ActivityRow, decode};
+
+/// The most activities on one page.
+pub const PAGE_LIMIT_MAX: usize = 1_000;
+/// The largest offset: page by id beyond it.
+pub const OFFSET_MAX: usize = 10_000;
+
+/// Which part of a feed to read. All conditions hold together.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// The most activities to return, 1 to 1,000.
+    pub limit: usize,
+    /// How many to leave out first, up to 10,000. Paging by id is stable under inserts; this is not.
+    pub offset: usize,
+    /// Only activities that come after this one in the feed: older ones.
+    pub id_lt: Option<ActivityId>,
+    /// As `id_lt`, and this one itself.
+    pub id_lte: Option<ActivityId>,
+    /// Only activities that come before this one in the feed: newer ones.
+    pub id_gt: Option<ActivityId>,
+    /// As `id_gt`, and this one itself.
+    pub id_gte: Option<ActivityId>,
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self {
+            limit: 25,
+            offset: 0,
+            id_lt: None,
+            id_lte: None,
+            id_gt: None,
+            id_gte: None,
+            consistency: Consistency::default(),
+        }
+    }
+}
+
+impl PageRequest {
+    /// The first page, of up to `limit`.
+    pub fn first(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// The page after `last`, of up to `limit`.
+    pub fn after(last: ActivityId, limit: usize) -> Self {
+        Self { id_lt: Some(last), ..Self::first(limit) }
+    }
+
+    /// The range of timeline sort keys: newest first, so the upper bounds on ids give its start.
+    fn range(&self) -> Result<(Bytes, Bytes)> {
+        if self.limit == 0 || self.limit > PAGE_LIMIT_MAX {
+            return Err(Error::invalid(format!("a page's limit is 1 to {PAGE_LIMIT_MAX}, not {}", self.limit)));
+        }
+        if self.offset > OFFSET_MAX {
+            return Err(Error::invalid(format!("an offset is at most {OFFSET_MAX}; page by id beyond it")));
+        }
+        let at = |id: ActivityId| keys::join(TIMELINE, &keys::newest_first(id));
+        let past = |id: ActivityId| prefix_end(&at(id));
+        let start = [self.id_lt.map(past), self.id_lte.map(at)].into_iter().flatten().max();
+        let end = [self.id_gt.map(at), self.id_gte.map(past)].into_iter().flatten().min();
+        Ok((start.unwrap_or_else(|| Bytes::from_static(TIMELINE)), end.unwrap_or_else(|| prefix_end(TIMELINE))))
+    }
+}
+
+/// A page of a feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedPage {
+    /// The activities, newest first.
+    pub activities: Vec<Activity>,
+    /// Pass it as `id_lt` to read on; `None` at the end of what was asked for.
+    pub next: Option<ActivityId>,
+}
+
+/// Activities read for one page, each once.
+type Rows = BTreeMap<ActivityId, Option<ActivityRow>>;
+
+impl<E: Engine> Feeds<E> {
+    /// A page of `feed`: by time, newest first, then by id.
+    pub async fn page(&self, feed: &FeedId, request: PageRequest) -> Result<FeedPage> {
+        let (start, end) = request.range()?;
+        let mut page = FeedPage { activities: Vec::new(), next: None };
+        if start >= end {
+            return Ok(page);
+        }
+        let range =
+            ScanRange::Partition { keyspace: self.layout().keyspace, partition: self.layout().feed(feed), start, end };
+        let mut skip = request.offset;
+        // One more than asked for tells whether there is a next page.
+        let wanted = request.limit + 1;
+        let mut shown: Option<ActivityId> = None;
+        let mut token = None;
+        loop {
+            let limit = (wanted - page.activities.len() + skip).min(PAGE_LIMIT_MAX);
+            let scan = Scan {
+                range: range.clone(),
+                consistency: request.consistency,
+                ..Scan::partition(self.layout().keyspace, Bytes::new(), limit)
+            };
+            let found = self.engine().scan(scan.after(token)).await?;
+            let keys: Vec<TimelineKey> =
+                found.records.iter().map(|(key, _)| keys::parse_timeline(&key.sort)).collect::<Result<_>>()?;
+            let rows = self.rows(keys.iter().map(|key| key.id), request.consistency).await?;
+            let show = |key: TimelineKey| {
+                let row = rows.get(&key.id).and_then(Option::as_ref);
+                let row = row.filter(|row| row.is_placed(key.source.as_ref().unwrap_or(feed), key.generation));
+                let Some(row) = row.filter(|_| shown != Some(key.id)) else { return Ok(ControlFlow::Continue(())) };
+                shown = Some(key.id);
+                if skip > 0 {
+                    skip -= 1;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                page.activities.push(Activity::from_row(key.id, row, key.source)?);
+                let full = page.activities.len() == wanted;
+                Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            };
+            let done = until_break(keys, show)?;
+            token = found.next;
+            if done || token.is_none() {
+                break;
+            }
+        }
+        if page.activities.len() == wanted {
+            page.activities.truncate(request.limit);
+            page.next = page.activities.last().map(|last| last.id);
+        }
+        Ok(page)
+    }
+
+    /// The activities with these ids, in their order; ids that are unknown or removed are left out.
+    pub async fn activities(&self, ids: &[ActivityId]) -> Result<Vec<Activity>> {
+        let rows = self.rows(ids.iter().copied(), Consistency::Linearizable).await?;
+        let found = ids.iter().filter_map(|id| Some((*id, rows.get(id)?.as_ref()?)));
+        found.map(|(id, row)| Activity::from_row(id, row, None)).collect()
+    }
+
+    /// The rows of activities; `None` for those that are absent or removed.
+    pub(crate) async fn rows(
+        &self,
+        ids: impl IntoIterator<Item = ActivityId>,
+        consistency: Consistency,
+    ) -> Result<Rows> {
+        let mut rows: Rows = ids.into_iter().map(|id| (id, None)).collect();
+        let wanted: Vec<(ActivityId, Key)> = rows.keys().map(|id| (*id, self.layout().activity(*id))).collect();
+        for chunk in wanted.chunks(MULTI_GET_KEYS_MAX) {
+            let keys = chunk.iter().map(|(_, key)| key.clone()).collect();
+            let records = self.engine().multi_get(keys, consistency).await?;
+            for ((id, _), record) in chunk.iter().zip(&records) {
+                let row = record.as_ref().map(decode::<ActivityRow>).transpose()?;
+                rows.insert(*id, row.filter(|row| !row.is_removed()));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Feeds `keys` to `show` until it breaks; true if it did.
+fn until_break(keys: Vec<TimelineKey>, mut show: impl FnMut(TimelineKey) -> Result<ControlFlow<()>>) -> Result<bool> {
+    for key in keys {
+        if show(key)?.is_break() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

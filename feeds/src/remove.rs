@@ -1,0 +1,116 @@
+//! Removing activities from a feed, and with it from everywhere the feed brought them.
+//!
+//! Order of writes: a pointer; then the activity's row without the entries and the job that takes them out, in
+//! one batch. From that batch on no reader shows it, since readers look at the activity; the job cleans up.
+
+use futures::{StreamExt, TryStreamExt};
+use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, Result};
+
+use crate::deliver::ActivityJob;
+use crate::feed_id::FeedId;
+use crate::feeds::{ATTEMPTS, Feeds, contended, unfinished};
+use crate::ids::ActivityId;
+use crate::keys;
+use crate::metrics::add;
+use crate::outbox::{Done, JobAt, Pointer};
+use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
+
+/// How many activities of one foreign id are looked up at once.
+const FOREIGN_PAGE: usize = 256;
+
+impl<E: Engine> Feeds<E> {
+    /// Removes an activity from `feed` and its followers. If it was added to this feed, it also leaves the `to`
+    /// targets of that add and their followers; if only a `to` brought it here, it stays elsewhere.
+    /// True when it was there; one that is not is no error.
+    pub async fn remove_activity(&self, feed: &FeedId, id: ActivityId) -> Result<bool> {
+        let home = self.layout().activity(id);
+        let mut pointer: Option<Pointer> = None;
+        for _ in 0..ATTEMPTS {
+            let Some(record) = self.engine().get(home.clone(), Consistency::Linearizable).await? else {
+                return self.abandon(pointer).await;
+            };
+            let mut row: ActivityRow = decode(&record)?;
+            let taken = take_out(&mut row, feed);
+            if taken.is_empty() {
+                return self.abandon(pointer).await;
+            }
+            let pointer = match &pointer {
+                Some(pointer) => pointer.clone(),
+                None => pointer.insert(self.point_at(id).await?).clone(),
+            };
+            let job = JobRow {
+                remove: true,
+                entries: taken,
+                began_us: self.stamp_us(),
+                foreign_id: row.foreign_id.clone(),
+                ..JobRow::default()
+            };
+            let mut batch = Batch::new()
+                .require(home.clone(), Check::RevisionIs(record.revision))
+                .put(self.layout().activity_job(id, pointer.number), encode(&job));
+            batch = if row.is_removed() {
+                let emptied = ActivityRow { last_gen: row.last_gen, ..ActivityRow::default() };
+                batch.put_ttl(home.clone(), encode(&emptied), self.options().removed_ttl_ms)
+            } else {
+                batch.put(home.clone(), encode(&row))
+            };
+            match self.engine().write(batch).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Conflict => continue,
+                Err(error) => return Err(error),
+            }
+            add(&self.counters().activities_removed, 1);
+            let after = |error| unfinished("the removal", error);
+            self.renew_pointers(std::slice::from_ref(&pointer)).await.map_err(after)?;
+            self.drive_first(vec![ActivityJob { id, row: job, pointer: Some(pointer) }]).await.map_err(after)?;
+            return Ok(true);
+        }
+        Err(contended("the activity"))
+    }
+
+    /// Removes all activities of `feed` with that foreign id, whatever their time. Returns how many there were.
+    pub async fn remove_by_foreign_id(&self, feed: &FeedId, foreign_id: &str) -> Result<usize> {
+        let prefix = keys::foreign_prefix(foreign_id);
+        let partition = self.layout().feed(feed);
+        let mut token = None;
+        let mut removed = 0;
+        loop {
+            let scan = self.layout().scan(partition.clone(), &prefix, prefix.clone(), FOREIGN_PAGE).after(token);
+            let page = self.engine().scan(scan).await?;
+            let found = page.records.iter().map(|(key, _)| keys::parse_foreign(&key.sort, &prefix));
+            let mut found: Vec<ActivityId> = found.collect::<Result<_>>()?;
+            // A feed that holds an activity in two ways has two rows of it, side by side.
+            found.dedup();
+            removed += futures::stream::iter(found.into_iter().map(|id| self.remove_activity(feed, id)))
+                .buffer_unordered(8)
+                .try_fold(0, |count, removed| async move { Ok(count + usize::from(removed)) })
+                .await?;
+            match page.next {
+                Some(next) => token = Some(next),
+                None => return Ok(removed),
+            }
+        }
+    }
+
+    async fn point_at(&self, id: ActivityId) -> Result<Pointer> {
+        let pointers = self.new_pointers([JobAt::Activity(id)]);
+        self.write_pointers(&pointers).await?;
+        pointers.into_iter().next().ok_or_else(|| contended("the outbox"))
+    }
+
+    /// Nothing to remove: drops the pointer of an attempt that was overtaken.
+    async fn abandon(&self, pointer: Option<Pointer>) -> Result<bool> {
+        if let Some(pointer) = pointer {
+            self.finish([Done { pointer, job: None }]).await;
+        }
+        Ok(false)
+    }
+}
+
+/// Takes out of `row` all that `feed` holds or has brought elsewhere, and returns it.
+fn take_out(row: &mut ActivityRow, feed: &FeedId) -> Vec<EntryRow> {
+    let is_taken = |entry: &EntryRow| entry.feed == feed.as_str() || entry.via == feed.as_str();
+    let (taken, kept) = std::mem::take(&mut row.entries).into_iter().partition(is_taken);
+    row.entries = kept;
+    taken
+}

@@ -1,0 +1,163 @@
+//! The suite that holds feeds to their rules, over any engine.
+//!
+//! `suite(engine)` runs everything; each scenario uses an app of its own, so that one engine serves them all and
+//! what it held before does not matter. A scenario that fails panics and says what differs.
+
+mod basics;
+mod crash;
+mod duels;
+mod engine;
+mod lists;
+mod many;
+mod model;
+mod races;
+mod removal;
+
+use std::sync::Arc;
+
+use keevo_core::{Engine, ManualClock, Random, SeededRandom};
+
+use crate::activity::NewActivity;
+use crate::feed_id::FeedId;
+use crate::feeds::{Feeds, FeedsOptions};
+use crate::ids::{ActivityId, AppId, Identity};
+use crate::read::PageRequest;
+use crate::time::ActivityTime;
+
+pub use engine::{Fault, TestEngine};
+
+/// 2026-05-01T12:00:00Z: where the clocks of the scenarios start.
+const START_MS: u64 = 1_777_636_800_000;
+
+/// How much of the seeded and exhaustive scenarios to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// A few seeds, every third crash point: for engines whose calls cross a network.
+    Quick,
+    /// Many seeds, all crash points.
+    Thorough,
+}
+
+/// Runs every scenario with little effort.
+pub async fn suite<E: Engine>(engine: E) {
+    suite_with(engine, Effort::Quick).await;
+}
+
+/// Runs every scenario.
+pub async fn suite_with<E: Engine>(engine: E, effort: Effort) {
+    basics::run(&engine).await;
+    removal::run(&engine).await;
+    lists::run(&engine).await;
+    many::run(&engine).await;
+    model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
+    races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
+    duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
+    crash::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
+}
+
+/// One scenario's app: its feeds, engine and clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Scene<E> {
+    pub(crate) app: AppId,
+    pub(crate) engine: E,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) feeds: Feeds<E>,
+}
+
+impl<E: Engine> Scene<E> {
+    pub(crate) async fn new(engine: &E) -> Self {
+        let app = AppId(u32::try_from(SeededRandom::from_os().next_u64() >> 32).unwrap_or(1));
+        let clock = Arc::new(ManualClock::new(START_MS));
+        let feeds = open(engine.clone(), app, &clock).await;
+        Self { app, engine: engine.clone(), clock, feeds }
+    }
+
+    /// The same app through another engine, as another process would have it.
+    pub(crate) async fn other<O: Engine>(&self, engine: O) -> Feeds<O> {
+        open(engine, self.app, &self.clock).await
+    }
+
+    /// The same app through another engine, with a worker that drives every job at once, though its caller does.
+    pub(crate) async fn eager<O: Engine>(&self, engine: O) -> Feeds<O> {
+        let clock: Arc<ManualClock> = Arc::clone(&self.clock);
+        let options = FeedsOptions { clock, pickup_after_ms: 0, claim_ms: 0, ..FeedsOptions::default() };
+        Feeds::open(engine, self.app, options).await.expect("feeds open")
+    }
+
+    /// Lets time pass and runs a worker until the outbox is empty.
+    pub(crate) async fn drain(&self) {
+        let feeds = self.other(self.engine.clone()).await;
+        for _ in 0..50 {
+            self.clock.advance_ms(700_000);
+            let run = feeds.run_outbox_once(100_000).await.expect("a run over the outbox");
+            assert_eq!(run.failed, 0, "no job fails on a healthy engine");
+            if run.driven + run.dropped + run.waiting == 0 && !run.more {
+                assert_eq!(feeds.metrics().jobs_pending, 0);
+                return;
+            }
+        }
+        panic!("the outbox does not become empty");
+    }
+
+    /// The ids that `feed` shows, all pages.
+    pub(crate) async fn ids(&self, feed: &FeedId) -> Vec<ActivityId> {
+        all_ids(&self.feeds, feed).await
+    }
+
+    /// The id of the activity that [`numbered`] makes.
+    pub(crate) fn id(&self, number: u64) -> ActivityId {
+        ActivityId::compute(self.app, time_of(number), Identity::ForeignId(&fid(number)))
+    }
+}
+
+async fn open<E: Engine>(engine: E, app: AppId, clock: &Arc<ManualClock>) -> Feeds<E> {
+    let clock: Arc<ManualClock> = Arc::clone(clock);
+    let options = FeedsOptions { clock, concurrency: 16, ..FeedsOptions::default() };
+    Feeds::open(engine, app, options).await.expect("feeds open")
+}
+
+pub(crate) async fn all_ids<E: Engine>(feeds: &Feeds<E>, feed: &FeedId) -> Vec<ActivityId> {
+    let mut request = PageRequest::first(100);
+    let mut ids = Vec::new();
+    loop {
+        let page = feeds.page(feed, request).await.expect("a page");
+        ids.extend(page.activities.iter().map(|activity| activity.id));
+        match page.next {
+            Some(last) => request = PageRequest::after(last, 100),
+            None => return ids,
+        }
+    }
+}
+
+/// The feed `name`, written `slug:id`.
+pub(crate) fn feed(name: &str) -> FeedId {
+    name.parse().expect("a feed's name")
+}
+
+pub(crate) fn fid(number: u64) -> String {
+    format!("post:{}", number % 4)
+}
+
+/// Times spread over a few days, some equal, none in the order of their numbers.
+pub(crate) fn time_of(number: u64) -> ActivityTime {
+    let seconds = (number / 4).wrapping_mul(7_919) % 400_000;
+    let micros = i64::try_from(START_MS * 1_000 + seconds * 1_000_000).expect("in range");
+    ActivityTime::from_micros(micros).expect("in range")
+}
+
+/// The activity of that number: always the same identity.
+pub(crate) fn numbered(number: u64) -> NewActivity {
+    NewActivity::new(format!("actor:{number}"), "post", format!("object:{number}"))
+        .identified(fid(number), time_of(number))
+}
+
+/// A time that many seconds after the start.
+pub(crate) fn at(seconds: i64) -> ActivityTime {
+    let start = i64::try_from(START_MS * 1_000).expect("in range");
+    ActivityTime::from_micros(start + seconds * 1_000_000).expect("in range")
+}
+
+/// An activity with a foreign id, that many seconds after the start.
+pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
+    NewActivity::new("alice", "post", name).identified(name, at(seconds))
+}

@@ -1,0 +1,108 @@
+//! Scenarios: a few callers fight over one follow edge and one activity, while a worker drives every job a
+//! second time. The narrowest races, many times over.
+//!
+//! Invariants checked: once the outbox is empty, timelines, lists and counters equal a plain recomputation; and
+//! where nobody follows or unfollows meanwhile, removals leave no row behind, not even one that readers skip.
+
+use futures::future::join_all;
+use keevo_core::{Engine, Random, SeededRandom};
+
+use super::races::{assert_recomputed, feeds_of};
+use super::{Scene, TestEngine, feed, numbered};
+use crate::feeds::Feeds;
+use crate::ids::ActivityId;
+use crate::verify::VerifyReport;
+
+const ROUNDS: usize = 6;
+
+/// What one caller of a duel does over and over.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// Follows and unfollows user:1.
+    Edge,
+    /// Adds the activity to user:1 and removes it.
+    Activity,
+    /// Adds several activities.
+    Post,
+    /// Adds one activity, once.
+    PostOnce,
+    /// Follows once, and stays.
+    FollowOnce,
+    /// Unfollows and follows again, once.
+    Refollow,
+    /// Drives whatever the outbox holds.
+    Work,
+}
+
+pub(crate) async fn run<E: Engine>(engine: &E, seeds: u64) {
+    use Part::{Activity, Edge, FollowOnce, Post, PostOnce, Refollow, Work};
+    for seed in 0..seeds {
+        duel(engine, seed, &[FollowOnce, PostOnce], false).await;
+        duel(engine, seed, &[Refollow, Work, Work, Work], true).await;
+        for parts in
+            [[Edge, Activity, Work, Work], [Edge, Edge, Work, Work], [Edge, Post, Post, Work], [Edge, Post, Edge, Work]]
+        {
+            duel(engine, seed, &parts, false).await;
+        }
+        let report = duel(engine, seed, &[Activity, Activity, Work, Work], true).await;
+        assert_eq!(report.stale_rows, 0, "seed {seed}: removals leave rows behind");
+    }
+}
+
+async fn duel<E: Engine>(engine: &E, seed: u64, parts: &[Part], following: bool) -> VerifyReport {
+    let scene = Scene::new(engine).await;
+    let said = format!("seed {seed}, {parts:?}");
+    if following {
+        scene.feeds.follow(&feed("user:0"), &feed("user:1"), Some(1_000)).await.expect("a follow");
+    }
+    scene.feeds.add_activity(&feed("user:1"), numbered(0)).await.expect("an add");
+    let ids: Vec<ActivityId> = (0..8).map(|number| scene.id(number)).collect();
+    let mut tasks = Vec::new();
+    for (place, part) in (0_u64..).zip(parts) {
+        let seed = seed * 100 + place;
+        let engine = TestEngine::yielding(engine.clone(), seed);
+        let feeds = if matches!(part, Part::Work) { scene.eager(engine).await } else { scene.other(engine).await };
+        tasks.push(tokio::spawn(play(feeds, *part, SeededRandom::new(seed), ids.clone())));
+    }
+    for task in join_all(tasks).await {
+        task.expect("no call of a duel fails");
+    }
+    scene.drain().await;
+    assert_recomputed(&scene.feeds, &feeds_of(2), &ids, &said).await;
+    scene.feeds.verify(feeds_of(2)).await.expect("a verification")
+}
+
+async fn play<E: Engine>(feeds: Feeds<E>, part: Part, random: SeededRandom, ids: Vec<ActivityId>) {
+    let (follower, target) = (feed("user:0"), feed("user:1"));
+    let once = matches!(part, Part::PostOnce | Part::FollowOnce | Part::Refollow);
+    for round in 0..if once { 1 } else { ROUNDS } {
+        for _ in 0..random.next_u64() % 30 {
+            tokio::task::yield_now().await;
+        }
+        let first = random.next_u64().is_multiple_of(2);
+        match part {
+            Part::Edge if first => feeds.follow(&follower, &target, Some(1_000)).await.expect("a follow"),
+            Part::Edge => {
+                feeds.unfollow(&follower, &target, false).await.expect("an unfollow");
+            }
+            Part::Activity if first => {
+                feeds.add_activity(&target, numbered(3)).await.expect("an add");
+            }
+            Part::Activity => {
+                feeds.remove_activity(&target, *ids.get(3).expect("eight ids")).await.expect("a removal");
+            }
+            Part::FollowOnce => feeds.follow(&follower, &target, Some(1_000)).await.expect("a follow"),
+            Part::Refollow => {
+                feeds.unfollow(&follower, &target, false).await.expect("an unfollow");
+                feeds.follow(&follower, &target, Some(1_000)).await.expect("a follow");
+            }
+            Part::Post | Part::PostOnce => {
+                let number = 1 + u64::try_from(round).expect("small");
+                feeds.add_activity(&target, numbered(number)).await.expect("an add");
+            }
+            Part::Work => {
+                feeds.run_outbox_once(100).await.expect("a run over the outbox");
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The worker: finishes what callers left in the outbox, and what a crash interrupted.
+//!
+//! Invariant: it may run anywhere, any number of times at once; claims on jobs only save double work. It never
+//! loses a job: a failed attempt stays in the outbox for the next sweep.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use keevo_core::{Engine, Error, ErrorKind, Result};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::deliver::Driven;
+use crate::feed_id::FeedId;
+use crate::feeds::Feeds;
+use crate::ids::ActivityId;
+use crate::keys::{self, OUTBOX_BUCKETS, POINTER};
+use crate::metrics::add;
+use crate::outbox::{JobAt, Pointer};
+use crate::rows::{PointerRow, decode};
+
+/// How many targets one attempt at a job reaches before it makes room for others.
+const SLICE: usize = 65_536;
+/// How many jobs a worker drives at once.
+const JOBS_AT_ONCE: usize = 8;
+/// How many pages of a feed's edge jobs one attempt drives.
+const EDGE_PAGES: usize = 16;
+
+/// What one run over the outbox did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutboxRun {
+    /// Jobs, or groups of follow jobs, that were driven on.
+    pub driven: usize,
+    /// Pointers that led to nothing and were dropped.
+    pub dropped: usize,
+    /// Pointers that wait: for their call to end, their grace time, another instance, or a better moment.
+    pub waiting: usize,
+    /// Attempts that failed; they stay in the outbox.
+    pub failed: usize,
+    /// Whether the limit was reached before the outbox was empty.
+    pub more: bool,
+}
+
+/// What became of one pointer.
+enum Step {
+    Driven,
+    Dropped,
+    Waiting,
+}
+
+impl<E: Engine> Feeds<E> {
+    /// Drives up to `limit` jobs: those left to this instance first, then what a sweep of the outbox finds.
+    pub async fn run_outbox_once(&self, limit: usize) -> Result<OutboxRun> {
+        self.flush_finished().await;
+        let mut run = OutboxRun::default();
+        let left: Vec<Pointer> = {
+            let mut left = self.left();
+            let count = left.len().min(limit);
+            left.drain(..count).collect()
+        };
+        let taken = left.len();
+        self.drive_all(left, true, &mut run).await;
+        self.sweep(limit - taken, &mut run).await?;
+        self.flush_finished().await;
+        run.more |= !self.left().is_empty();
+        Ok(run)
+    }
+
+    /// Looks through the outbox for pointers old enough to be taken over, oldest first in each bucket.
+    async fn sweep(&self, limit: usize, run: &mut OutboxRun) -> Result<()> {
+        let now_us = self.now_ms().saturating_mul(1_000);
+        let cutoff_us = now_us.saturating_sub(self.options().pickup_after_ms.saturating_mul(1_000));
+        let (mut oldest_us, mut pending, mut room) = (u64::MAX, 0, limit);
+        for bucket in 0..OUTBOX_BUCKETS {
+            let mut token = None;
+            loop {
+                if room == 0 {
+                    run.more = true;
+                    break;
+                }
+                let partition = self.layout().outbox(bucket);
+                let scan = self.layout().scan(partition, POINTER, Bytes::from_static(POINTER), room.min(1_000));
+                let page = self.engine().scan(scan.after(token)).await?;
+                let mut due = Vec::new();
+                let mut fresh = false;
+                for (key, record) in &page.records {
+                    let (created_us, number) = keys::parse_pointer(&key.sort)?;
+                    fresh |= created_us > cutoff_us;
+                    if created_us <= cutoff_us {
+                        due.push(Pointer { bucket, created_us, number, at: job_at(&decode(record)?)? });
+                        oldest_us = oldest_us.min(created_us);
+                    }
+                }
+                pending += due.len();
+                room -= due.len();
+                self.drive_all(due, false, run).await;
+                token = page.next;
+                // Pointers lie by age: after a fresh one there are only fresh ones.
+                if fresh || token.is_none() {
+                    break;
+                }
+            }
+        }
+        let lag_ms = if pending == 0 { 0 } else { now_us.saturating_sub(oldest_us) / 1_000 };
+        self.counters().lag_ms.store(lag_ms, Ordering::Relaxed);
+        self.counters().jobs_pending.store(u64::try_from(pending).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Drives the jobs behind pointers. `ended` says that the calls that wrote them are over.
+    async fn drive_all(&self, pointers: Vec<Pointer>, ended: bool, run: &mut OutboxRun) {
+        let drive = |pointer| Box::pin(self.drive_pointer(pointer, ended));
+        let mut steps = futures::stream::iter(pointers.into_iter().map(drive)).buffer_unordered(JOBS_AT_ONCE);
+        while let Some(step) = steps.next().await {
+            match step {
+                Ok(Step::Driven) => run.driven += 1,
+                Ok(Step::Dropped) => run.dropped += 1,
+                Ok(Step::Waiting) => run.waiting += 1,
+                Err(error) => {
+                    run.failed += 1;
+                    add(&self.counters().jobs_failed, 1);
+                    tracing::warn!(%error, "an outbox job stays for the next sweep");
+                }
+            }
+        }
+    }
+
+    async fn drive_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
+        match pointer.at.clone() {
+            JobAt::Activity(id) => match self.drive_activity(id, &pointer, SLICE).await? {
+                Some(Driven::Finished) => Ok(Step::Driven),
+                Some(Driven::Further) => {
+                    self.leave(pointer);
+                    Ok(Step::Driven)
+                }
+                Some(Driven::Elsewhere) => Ok(Step::Waiting),
+                None => self.drop_pointer(pointer, ended).await,
+            },
+            JobAt::Edges(feed) => {
+                let mut driven = false;
+                for _ in 0..EDGE_PAGES {
+                    if self.drive_edges(&feed).await? == 0 {
+                        // The jobs may have been another call's: the pointer itself waits for its grace time.
+                        let step = self.drop_pointer(pointer, ended).await?;
+                        return Ok(if driven { Step::Driven } else { step });
+                    }
+                    driven = true;
+                }
+                self.leave(pointer);
+                Ok(Step::Driven)
+            }
+        }
+    }
+
+    /// Drops a pointer that leads to no job, if its call can write none any more.
+    async fn drop_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
+        let age_ms = self.now_ms().saturating_sub(pointer.created_us / 1_000);
+        if !ended && age_ms < self.options().pointer_grace_ms {
+            return Ok(Step::Waiting);
+        }
+        self.delete_pointers(std::slice::from_ref(&pointer)).await?;
+        add(&self.counters().pointers_dropped, 1);
+        Ok(Step::Dropped)
+    }
+
+    /// Starts a worker task on the current runtime. It sweeps every `every`, and at once when a call leaves work.
+    pub fn spawn_worker(&self, every: Duration) -> WorkerHandle {
+        let (stop_tx, mut stop_rx) = watch::channel(false);
+        let feeds = self.clone();
+        let task = tokio::spawn(async move {
+            while !*stop_rx.borrow() {
+                let more = match feeds.run_outbox_once(1_024).await {
+                    Ok(run) => run.more && run.failed == 0,
+                    Err(error) => {
+                        tracing::warn!(%error, "a sweep of the outbox failed");
+                        false
+                    }
+                };
+                if more {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                tokio::select! {
+                    () = feeds.inner.wake.notified() => {}
+                    () = tokio::time::sleep(every) => {}
+                    _ = stop_rx.changed() => {}
+                }
+            }
+            feeds.flush_finished().await;
+        });
+        WorkerHandle { stop_tx, task }
+    }
+}
+
+/// A running worker. Dropping the handle stops it too, without waiting.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    stop_tx: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Stops the worker after the run that it is in. `Closed` when the task had failed.
+    pub async fn stop(self) -> Result<()> {
+        self.stop_tx.send_replace(true);
+        self.task
+            .await
+            .map_err(|error| Error::new(ErrorKind::Closed, "the outbox worker had failed").with_source(error))
+    }
+}
+
+fn job_at(row: &PointerRow) -> Result<JobAt> {
+    if row.feed.is_empty() {
+        let id = ActivityId::from_bytes(&row.activity);
+        return id.map(JobAt::Activity).map_err(|_| Error::corrupt("an outbox pointer names no activity"));
+    }
+    FeedId::from_stored(row.feed.as_bytes()).map(JobAt::Edges)
+}

@@ -1,0 +1,349 @@
+//! Tests of what is the embedded engine's own: the folder, group commit, sessions, closing.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::{FutureExt, StreamExt};
+use tempfile::TempDir;
+
+use super::*;
+use crate::batch::Check;
+use crate::fan_out::{FanOutAction, Target};
+use crate::ids::RequestId;
+use crate::store::Durability;
+
+fn options() -> LocalOptions {
+    let store = RocksOptions { block_cache_bytes: 8 << 20, write_buffer_bytes: 8 << 20, ..RocksOptions::default() };
+    LocalOptions { store, ..LocalOptions::default() }
+}
+
+fn new() -> (TempDir, LocalEngine) {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = LocalEngine::open(dir.path(), options()).unwrap();
+    (dir, engine)
+}
+
+async fn keyspace(engine: &LocalEngine) -> Keyspace {
+    engine.keyspace("things", KeyspaceKind::Hashed).await.unwrap()
+}
+
+async fn value(engine: &LocalEngine, key: &Key) -> Option<Bytes> {
+    engine.get(key.clone(), Consistency::Linearizable).await.unwrap().map(|record| record.value)
+}
+
+fn kind(result: Result<impl Sized>) -> ErrorKind {
+    result.err().expect("must be refused").kind()
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_reopen() {
+    let (dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let ordered = engine.keyspace("ordered", KeyspaceKind::Ordered { partition_bytes: 4 }).await.unwrap();
+    let key = things.key("alice", "a");
+    let first = engine.write(Batch::new().put(key.clone(), "1")).await.unwrap();
+    engine.write(Batch::new().put(ordered.key("part", "a"), "2")).await.unwrap();
+    let cluster = engine.cluster_id();
+    drop(engine);
+
+    let engine = LocalEngine::open(dir.path(), options()).unwrap();
+    assert_eq!(engine.cluster_id(), cluster);
+    assert_eq!(engine.find_keyspace("things").await.unwrap(), things);
+    assert_eq!(engine.find_keyspace("ordered").await.unwrap(), ordered);
+    let record = engine.get(key.clone(), Consistency::Linearizable).await.unwrap().unwrap();
+    assert_eq!((record.value.as_ref(), record.revision), (b"1".as_slice(), first.revision));
+    let second = engine.write(Batch::new().put(key, "3")).await.unwrap();
+    assert!(second.revision > first.revision, "revisions go on growing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_share_few_syncs() {
+    const WRITERS: u64 = 64;
+    const EACH: u64 = 20;
+    let (_dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let before = engine.stats().unwrap();
+    let writers = (0..WRITERS).map(|writer| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let key = things.key(format!("writer{writer}"), number.to_be_bytes().to_vec());
+                engine.write(Batch::new().put(key, "x")).await.unwrap();
+            }
+        })
+    });
+    for done in join_all(writers).await {
+        done.unwrap();
+    }
+    let after = engine.stats().unwrap();
+    let (writes, groups) = (after.writes - before.writes, after.groups - before.groups);
+    let syncs = after.store.wal_syncs - before.store.wal_syncs;
+    assert_eq!(writes, WRITERS * EACH);
+    assert!(groups * 4 < writes, "{groups} groups for {writes} writes");
+    assert_eq!(syncs, groups, "one sync a group");
+    for writer in 0..WRITERS {
+        let page = engine.scan(Scan::partition(things, format!("writer{writer}"), 1_000)).await.unwrap();
+        assert_eq!(page.records.len(), usize::try_from(EACH).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn one_writer_alone_syncs_each_write_and_buffered_ones_do_not() {
+    let (_dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let before = engine.stats().unwrap();
+    for number in 0..10_u8 {
+        engine.write(Batch::new().put(things.key("p", vec![number]), "x")).await.unwrap();
+    }
+    let after = engine.stats().unwrap();
+    assert_eq!(after.store.wal_syncs - before.store.wal_syncs, 10);
+
+    let dir = tempfile::tempdir().unwrap();
+    let buffered = LocalOptions { durability: Durability::Buffered, ..options() };
+    let engine = LocalEngine::open(dir.path(), buffered).unwrap();
+    let things = keyspace(&engine).await;
+    let before = engine.stats().unwrap();
+    for number in 0..10_u8 {
+        engine.write(Batch::new().put(things.key("p", vec![number]), "x")).await.unwrap();
+    }
+    let after = engine.stats().unwrap();
+    assert_eq!(after.store.wal_syncs, before.store.wal_syncs);
+    assert_eq!(after.groups - before.groups, 10, "{after}");
+}
+
+#[tokio::test]
+async fn a_locked_folder_and_a_foreign_one_are_refused() {
+    let (dir, engine) = new();
+    let error = LocalEngine::open(dir.path(), options()).expect_err("open already");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("one process"), "{error}");
+    drop(engine);
+
+    let node = tempfile::tempdir().unwrap();
+    let identity = Identity { cluster: ClusterId(1), pair: 2, role: Role::Data, node: NodeId(3) };
+    drop(DataDir::create(node.path(), identity).unwrap());
+    assert_eq!(kind(LocalEngine::open(node.path(), options())), ErrorKind::WrongCluster);
+
+    let strange = tempfile::tempdir().unwrap();
+    std::fs::write(strange.path().join("letter.txt"), "dear").unwrap();
+    assert_eq!(kind(LocalEngine::open(strange.path(), options())), ErrorKind::WrongCluster);
+
+    std::fs::remove_dir_all(dir.path().join(STORE)).unwrap();
+    assert_eq!(kind(LocalEngine::open(dir.path(), options())), ErrorKind::Corrupt, "a lost store is no new one");
+}
+
+#[tokio::test]
+async fn bad_options_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for options in [
+        LocalOptions { durability: Durability::Unlogged, ..options() },
+        LocalOptions { queue_bytes_max: 1, ..options() },
+        LocalOptions { queue_writes_max: 0, ..options() },
+        LocalOptions { group_writes_max: 0, ..options() },
+    ] {
+        assert_eq!(kind(LocalEngine::open(dir.path(), options)), ErrorKind::Config);
+    }
+}
+
+#[tokio::test]
+async fn after_close_calls_give_closed_and_the_folder_is_free() {
+    let (dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let key = things.key("p", "a");
+    let other = engine.clone();
+    let queued = join_all((0..32_u8).map(|number| {
+        let batch = Batch::new().put(things.key("queued", vec![number]), "x");
+        engine.write(batch)
+    }));
+    let mut watch = engine.watch(WatchRange::Keyspace(things), WatchFrom::Now).await.unwrap();
+    let (written, ()) = tokio::join!(queued, async {
+        tokio::task::yield_now().await;
+        other.close().await.unwrap();
+    });
+    engine.close().await.unwrap();
+    let applied = written.iter().filter(|result| result.is_ok()).count();
+    for result in written {
+        assert!(result.is_ok() || kind(result) == ErrorKind::Closed);
+    }
+    assert_eq!(kind(engine.get(key.clone(), Consistency::Linearizable).await), ErrorKind::Closed);
+    assert_eq!(kind(engine.write(Batch::new().put(key.clone(), "1")).await), ErrorKind::Closed);
+    assert_eq!(kind(engine.scan(Scan::partition(things, "p", 1)).await), ErrorKind::Closed);
+    assert_eq!(kind(engine.keyspace("x", KeyspaceKind::Hashed).await), ErrorKind::Closed);
+    assert_eq!(kind(engine.watch(WatchRange::Keyspace(things), WatchFrom::Now).await.map(drop)), ErrorKind::Closed);
+    assert_eq!(kind(engine.flush().await), ErrorKind::Closed);
+    assert_eq!(kind(engine.stats()), ErrorKind::Closed);
+    let mut events = 0;
+    let ended = loop {
+        match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("the watch goes on") {
+            Some(Ok(_)) => events += 1,
+            Some(Err(error)) => break error.kind(),
+            None => panic!("a watch ends with an error"),
+        }
+    };
+    assert_eq!((ended, events), (ErrorKind::Closed, applied));
+
+    let again = LocalEngine::open(dir.path(), options()).expect("closed, though a clone is still there");
+    let page = again.scan(Scan::partition(things, "queued", 100)).await.unwrap();
+    assert_eq!(page.records.len(), applied, "answered writes are there, refused ones are not");
+}
+
+#[tokio::test]
+async fn requests_open_their_session_at_sequence_0_alone() {
+    let (dir, engine) = new();
+    let key = keyspace(&engine).await.key("p", "count");
+    let add = |client: u128, sequence, acked_below| {
+        let request = RequestId { client: ClientId(client), sequence, acked_below };
+        Batch::new().merge(key.clone(), 1).with_request(request)
+    };
+    let first = engine.write(add(1, 0, 0)).await.unwrap();
+    assert_eq!(engine.write(add(1, 0, 0)).await.unwrap(), first, "a retry is answered, not applied");
+    assert_eq!(kind(engine.write(add(2, 5, 0)).await), ErrorKind::OutcomeUnknown, "no session, not the first request");
+    engine.open_session(ClientId(2)).await.unwrap();
+    engine.write(add(2, 5, 5)).await.unwrap();
+    drop(engine);
+
+    let engine = LocalEngine::open(dir.path(), options()).unwrap();
+    assert_eq!(engine.write(add(1, 0, 0)).await.unwrap(), first, "also after a restart");
+    engine.write(add(1, 1, 1)).await.unwrap();
+    assert_eq!(kind(engine.write(add(1, 0, 0)).await), ErrorKind::OutcomeUnknown, "below the window");
+    assert_eq!(value(&engine, &key).await.unwrap().as_ref(), 3_i64.to_be_bytes());
+}
+
+#[tokio::test]
+async fn keyspaces_that_are_not_the_callers_are_refused() {
+    let (_dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let meta = Batch::new().put(Keyspace::META.key("keyspaces", "next"), "0");
+    assert_eq!(kind(engine.write(meta).await), ErrorKind::Invalid);
+    let unknown = Keyspace { id: KeyspaceId(99), kind: KeyspaceKind::Hashed };
+    assert_eq!(kind(engine.write(Batch::new().put(unknown.key("p", "a"), "1")).await), ErrorKind::UnknownKeyspace);
+    let other_kind = Keyspace { kind: KeyspaceKind::Ordered { partition_bytes: 1 }, ..things };
+    assert_eq!(kind(engine.write(Batch::new().put(other_kind.key("p", "a"), "1")).await), ErrorKind::Invalid);
+    let fan_out = FanOut {
+        keyspace: unknown,
+        sort: "s".into(),
+        action: FanOutAction::Put { value: "v".into(), ttl_ms: None },
+        guard_sort: None,
+        targets: vec![Target { partition: "p".into(), guard: None }],
+    };
+    assert_eq!(kind(engine.fan_out(fan_out).await), ErrorKind::UnknownKeyspace);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_creators_get_one_keyspace() {
+    let (_dir, engine) = new();
+    let creators = (0..8).map(|number| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let own = engine.keyspace(&format!("own{number}"), KeyspaceKind::Hashed).await.unwrap();
+            (engine.keyspace("shared", KeyspaceKind::Hashed).await.unwrap(), own)
+        })
+    });
+    let made: Vec<_> = join_all(creators).await.into_iter().map(|made| made.unwrap()).collect();
+    assert!(made.iter().all(|(shared, _)| *shared == made[0].0));
+    let mut ids: Vec<_> = made.iter().map(|(_, own)| own.id).chain([made[0].0.id]).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 9, "every name has an id of its own");
+}
+
+#[tokio::test]
+async fn a_checkpoint_opens_as_an_engine_of_its_own() {
+    let (dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let key = things.key("p", "a");
+    engine.write(Batch::new().put(key.clone(), "1")).await.unwrap();
+    let copy_path = dir.path().with_extension("copy");
+    engine.checkpoint(&copy_path).await.unwrap();
+    engine.write(Batch::new().put(key.clone(), "2").require(key.clone(), Check::Exists)).await.unwrap();
+    let copy = LocalEngine::open(&copy_path, options()).unwrap();
+    assert_eq!(value(&copy, &key).await.unwrap(), "1");
+    assert_eq!(value(&engine, &key).await.unwrap(), "2");
+    assert_eq!(kind(engine.checkpoint(&copy_path).await), ErrorKind::Unavailable, "the copy is open");
+    drop(copy);
+    assert_eq!(kind(engine.checkpoint(&copy_path).await), ErrorKind::WrongCluster, "the copy is no new folder");
+    std::fs::remove_dir_all(copy_path).unwrap();
+}
+
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Drives a future with nothing but the standard library.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(done) = future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            return done;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn it_works_without_a_runtime() {
+    let (_dir, engine) = new();
+    block_on(async {
+        let things = keyspace(&engine).await;
+        for number in 0..200_u8 {
+            engine.write(Batch::new().put(things.key("p", vec![number]), "x")).await.unwrap();
+        }
+        let page = engine.scan(Scan::partition(things, "p", 10_000)).await.unwrap();
+        assert_eq!(page.records.len(), 200);
+        engine.flush().await.unwrap();
+        engine.compact().await.unwrap();
+        engine.close().await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_does_not_stop_the_others() {
+    let (_dir, engine) = new();
+    let things = keyspace(&engine).await;
+    for number in 0..50_u8 {
+        let write = engine.write(Batch::new().put(things.key("given-up", vec![number]), "x"));
+        // Polled once, so that it is queued, then dropped.
+        assert!(write.now_or_never().is_none_or(|done| done.is_ok()));
+    }
+    engine.write(Batch::new().put(things.key("p", "a"), "1")).await.unwrap();
+    let page = engine.scan(Scan::partition(things, "given-up", 100)).await.unwrap();
+    assert_eq!(page.records.len(), 50, "what was queued before is applied before");
+}
+
+#[tokio::test]
+async fn a_failed_flush_stops_writes_and_not_reads() {
+    let (dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let key = things.key("p", "a");
+    engine.write(Batch::new().put(key.clone(), "1")).await.unwrap();
+    std::fs::remove_dir_all(dir.path().join(STORE)).unwrap();
+    assert_eq!(kind(engine.flush().await), ErrorKind::Io);
+    assert_eq!(kind(engine.write(Batch::new().put(key.clone(), "2")).await), ErrorKind::Io, "nothing was written");
+    assert_eq!(value(&engine, &key).await.unwrap(), "1");
+    assert_eq!(kind(engine.close().await), ErrorKind::Io);
+}
+
+#[tokio::test]
+async fn a_failed_write_is_unknown_once_and_refused_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksOptions { write_buffer_bytes: 1 << 20, ..options().store };
+    let engine = LocalEngine::open(dir.path(), LocalOptions { store, ..options() }).unwrap();
+    let things = keyspace(&engine).await;
+    std::fs::remove_dir_all(dir.path().join(STORE)).unwrap();
+    // Sooner or later the store needs a new file, and can't have it.
+    let mut first = None;
+    for number in 0..200_u8 {
+        let batch = Batch::new().put(things.key("p", vec![number]), vec![number; 100_000]);
+        if let Err(error) = engine.write(batch).await {
+            first = Some(error.kind());
+            break;
+        }
+    }
+    assert_eq!(first, Some(ErrorKind::OutcomeUnknown));
+    assert_eq!(kind(engine.write(Batch::new().put(things.key("p", "a"), "1")).await), ErrorKind::Io);
+}

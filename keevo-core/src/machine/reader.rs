@@ -1,0 +1,182 @@
+//! Reading what a shard has applied: points, pages, its hash, and watches.
+//!
+//! Invariant: what is visible is judged by the shard clock, read before the records; the wall clock is never
+//! asked. Every record passes its checksum before it leaves.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::shared::{Shared, closed};
+use super::watcher::Watcher;
+use crate::command::Outcome;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Revision, ShardId};
+use crate::key::{Key, Keyspace};
+use crate::limits::{MULTI_GET_KEYS_MAX, SCAN_BYTES_MAX};
+use crate::record::{Record, StoredRecord};
+use crate::scan::{PageToken, Scan, ScanPage, ScanRange};
+use crate::store::{Column, Store};
+use crate::system::{CHECKSUM, row_key};
+use crate::watch::{Cursor, Watch, WatchRange};
+
+/// The most keys that one page looks at, expired ones included.
+const VISITED_MAX: usize = 100_000;
+
+/// Reads what a shard has applied. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ShardReader<S: Store> {
+    store: S,
+    shared: Arc<Shared>,
+}
+
+impl<S: Store> ShardReader<S> {
+    pub(super) fn new(store: S, shared: Arc<Shared>) -> Self {
+        Self { store, shared }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shared.place.shard
+    }
+
+    /// The record under `key`, if there is one. A key outside the shard is `ShardMoved`.
+    pub fn get(&self, key: &Key) -> Result<Option<Record>> {
+        let key = self.owned(key)?;
+        let now_ms = self.shared.now_ms();
+        visible(&key, self.store.get(Column::Data, &key)?, now_ms)
+    }
+
+    /// The records under `keys`, in their order. A key outside the shard is `ShardMoved`.
+    pub fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
+        if keys.len() > MULTI_GET_KEYS_MAX {
+            return Err(Error::new(
+                ErrorKind::BatchTooLarge,
+                format!("{} keys in one read, more than {MULTI_GET_KEYS_MAX}", keys.len()),
+            ));
+        }
+        let keys = keys.iter().map(|key| self.owned(key)).collect::<Result<Vec<_>>>()?;
+        let now_ms = self.shared.now_ms();
+        let found = self.store.multi_get(Column::Data, &keys)?;
+        keys.iter().zip(found).map(|(key, stored)| visible(key, stored, now_ms)).collect()
+    }
+
+    fn owned(&self, key: &Key) -> Result<Bytes> {
+        key.validate()?;
+        let encoded = key.encode();
+        if self.shared.place.owns(&encoded) { Ok(encoded) } else { Err(self.shared.place.moved()) }
+    }
+
+    /// One page of a scan, of that part of its range that lies in the shard; `next` is `None` at the end of it.
+    pub fn scan(&self, scan: &Scan) -> Result<ScanPage> {
+        scan.validate()?;
+        let as_of = self.now();
+        let now_ms = self.shared.now_ms();
+        let place = &self.shared.place;
+        let (lower, upper) = scan.encoded_bounds();
+        let (lower, upper) = (lower.max(place.lower.clone()), upper.min(place.upper.clone()));
+        let mut page = ScanPage { records: Vec::new(), next: None, as_of };
+        if lower >= upper {
+            return Ok(page);
+        }
+        let decoder = KeyDecoder::new(&scan.range);
+        let (mut bytes, mut visited, mut last) = (0, 0, Bytes::new());
+        self.store.scan(Column::Data, &lower, &upper, scan.direction, &mut |key, stored| {
+            if page.records.len() == scan.limit || bytes >= SCAN_BYTES_MAX || visited == VISITED_MAX {
+                page.next = Some(PageToken(std::mem::take(&mut last)));
+                return Ok(ControlFlow::Break(()));
+            }
+            visited += 1;
+            last = Bytes::copy_from_slice(key);
+            let stored = StoredRecord::decode(key, &Bytes::copy_from_slice(stored))?;
+            if stored.is_visible(now_ms) {
+                bytes += key.len() + stored.record.value.len();
+                page.records.push((decoder.decode(&last)?, stored.record));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(page)
+    }
+
+    /// A cursor after everything applied so far.
+    pub fn now(&self) -> Cursor {
+        let place = &self.shared.place;
+        Cursor { cluster: place.cluster, shard: place.shard, revision: self.applied(), offset: u32::MAX }
+    }
+
+    /// The shard's changes within `range`, after the cursor; without one from now on.
+    ///
+    /// A cursor of another cluster is `WrongCluster`, of another shard `Invalid`, before the retained changes
+    /// `CursorCompacted`; the watch itself ends so when it falls behind, and with `Closed` when the machine is
+    /// dropped.
+    pub fn watch(&self, range: WatchRange, after: Option<Cursor>) -> Result<Watch> {
+        let after = after.unwrap_or_else(|| self.now());
+        let place = &self.shared.place;
+        if after.cluster != place.cluster {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("the cursor is of cluster {}, this is {}", after.cluster, place.cluster),
+            ));
+        }
+        if after.shard != place.shard {
+            return Err(Error::invalid(format!("the cursor is of shard {}, this is {}", after.shard, place.shard)));
+        }
+        Watcher::new(self.store.clone(), Arc::clone(&self.shared), range, after).map(Watcher::into_stream)
+    }
+
+    /// The revision of the last applied entry.
+    pub fn applied(&self) -> Revision {
+        self.shared.applied()
+    }
+
+    /// Waits until `revision` is applied; `Closed` when the machine is dropped first.
+    pub async fn wait_applied(&self, revision: Revision) -> Result<()> {
+        let mut applied_rx = self.shared.applied_rx();
+        let waited = applied_rx.wait_for(|applied| *applied >= revision).await;
+        waited.map(drop).map_err(|gone| closed(&self.shared.place).with_source(gone))
+    }
+
+    /// The result of the last `Checksum` command: revision, hash and number of records.
+    pub fn checksum(&self) -> Result<Option<(Revision, u64, u64)>> {
+        let Some(row) = self.store.get(Column::Data, &row_key(self.shard(), CHECKSUM))? else { return Ok(None) };
+        match Outcome::decode(&row)? {
+            Outcome::Checksum { revision, hash, records } => Ok(Some((revision, hash, records))),
+            _ => Err(Error::corrupt("the checksum row holds another outcome")),
+        }
+    }
+}
+
+fn visible(key: &[u8], stored: Option<Bytes>, now_ms: u64) -> Result<Option<Record>> {
+    let stored = stored.map(|stored| StoredRecord::decode(key, &stored)).transpose()?;
+    Ok(stored.filter(|stored| stored.is_visible(now_ms)).map(|stored| stored.record))
+}
+
+/// Turns the encoded keys of one scan into keys; within a partition only the sort key is new.
+struct KeyDecoder {
+    keyspace: Keyspace,
+    /// The partition and the length of its encoding.
+    partition: Option<(Bytes, usize)>,
+}
+
+impl KeyDecoder {
+    fn new(range: &ScanRange) -> Self {
+        match range {
+            ScanRange::Partition { keyspace, partition, .. } => {
+                let prefix_bytes = keyspace.key(partition.clone(), Bytes::new()).partition_prefix().len();
+                Self { keyspace: *keyspace, partition: Some((partition.clone(), prefix_bytes)) }
+            }
+            ScanRange::Ordered { keyspace, .. } => Self { keyspace: *keyspace, partition: None },
+        }
+    }
+
+    fn decode(&self, encoded: &Bytes) -> Result<Key> {
+        match &self.partition {
+            Some((partition, prefix_bytes)) if encoded.len() >= *prefix_bytes => {
+                Ok(self.keyspace.key(partition.clone(), encoded.slice(*prefix_bytes..)))
+            }
+            Some(_) => Err(Error::corrupt("a key is shorter than its partition")),
+            None => Key::decode(encoded, |id| (id == self.keyspace.id).then_some(self.keyspace.kind)),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The store on disk: one RocksDB.
+//!
+//! With the write-ahead log (`wal: true`) a synced write survives a power cut by itself. Without it the
+//! caller has a log of its own and writes [`Durability::Unlogged`]; then a flush is the only thing that makes
+//! writes durable, and it flushes all column families at one point in the order of writes.
+//!
+//! Invariants: every flush goes through [`Store::flush`], since flushing one column family alone would break
+//! that order. After a failed write, flush or background job nothing more is written until the folder is
+//! opened anew: what the disk holds is not known any more, and a later success would hide the gap.
+
+mod errors;
+mod options;
+mod snapshot;
+mod stats;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions, ReadOptions, ReadTier};
+use rocksdb::{WriteBatch, WriteOptions};
+
+pub use self::options::RocksOptions;
+pub use self::stats::RocksStats;
+
+use self::errors::translate;
+use self::options::Built;
+use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+use crate::columns::{self, FAMILIES, Use};
+use crate::error::{Error, ErrorKind, Result};
+use crate::scan::Direction;
+
+/// A store in a folder. Cheap to clone; clones share everything, and the last one closes the database.
+#[derive(Clone)]
+pub struct RocksStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: DB,
+    built: Built,
+    settings: RocksOptions,
+    path: PathBuf,
+    stopped: OnceLock<Error>,
+}
+
+impl fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl RocksStore {
+    /// Opens the store in `path`, which is created if it is new.
+    ///
+    /// Errors: `Unavailable` when it is open already, here or in another process; `NewerFormat` when it has
+    /// column families that this version does not know; `Config`; `Corrupt`; `ResourceExhausted`; `Io`.
+    pub fn open(path: impl AsRef<Path>, settings: RocksOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        settings.validate()?;
+        let built = Built::new(&settings);
+        let existing = existing_families(&built, &path)?;
+        let opening = |source| translate(&format!("open the store in {}", path.display()), source);
+        let descriptors = built.descriptors(&settings, &existing);
+        let mut db = DB::open_cf_descriptors(&built.db, &path, descriptors).map_err(opening)?;
+        for family in FAMILIES.iter().filter(|family| family.role == Use::Dropped) {
+            if existing.iter().any(|name| name == family.name) {
+                db.drop_cf(family.name).map_err(opening)?;
+            }
+        }
+        let store = Self { shared: Arc::new(Shared { db, built, settings, path, stopped: OnceLock::new() }) };
+        for column in Column::ALL {
+            store.family(column)?;
+        }
+        Ok(store)
+    }
+
+    /// The folder of the store.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> Result<RocksStats> {
+        stats::collect(&self.shared.db, &self.shared.built.db, self.shared.settings.statistics)
+    }
+
+    /// Rewrites all table files, so that overwritten, removed and trimmed data leaves the disk.
+    pub fn compact(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut how = CompactOptions::default();
+        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for column in Column::ALL {
+            self.shared.db.compact_range_cf_opt(self.family(column)?, None::<&[u8]>, None::<&[u8]>, &how);
+        }
+        self.check_writable()
+    }
+
+    /// Rewrites the table files of part `part`, from 0, of `parts` equal parts of the hashed key space; the first
+    /// and the last part also take what lies before and after it. Lets a long compaction tell its progress.
+    pub fn compact_part(&self, part: u8, parts: u8) -> Result<()> {
+        self.check_writable()?;
+        let cut = |part: u8| {
+            let hash = u32::from(part) * 65_536 / u32::from(parts.max(1));
+            let [_, _, high, low] = hash.to_be_bytes();
+            [crate::key::CLASS_HASHED, high, low]
+        };
+        let start = (part > 0).then(|| cut(part));
+        let end = (part + 1 < parts).then(|| cut(part + 1));
+        let mut how = CompactOptions::default();
+        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.shared.db.compact_range_cf_opt(self.family(Column::Data)?, start.as_ref(), end.as_ref(), &how);
+        if end.is_none() {
+            self.shared.db.compact_range_cf_opt(self.family(Column::Changes)?, None::<&[u8]>, None::<&[u8]>, &how);
+        }
+        self.check_writable()
+    }
+
+    /// Writes a copy of the whole store, as of now, into the new folder `dir`. Files are hard-linked where
+    /// the file system allows it.
+    pub fn checkpoint(&self, dir: &Path) -> Result<()> {
+        self.check_writable()?;
+        let made = Checkpoint::new(&self.shared.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir));
+        made.map_err(|source| translate(&format!("make a checkpoint in {}", dir.display()), source))
+    }
+
+    /// Refuses once a write, a flush or a background job has failed.
+    pub fn check_writable(&self) -> Result<()> {
+        if let Some(error) = self.shared.stopped.get() {
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("the store stopped taking writes after an error: {}", error.message()),
+            ));
+        }
+        let failures = stats::background_errors(&self.shared.db)?;
+        if failures == 0 {
+            return Ok(());
+        }
+        let what = format!("{failures} flushes or compactions failed in {}", self.shared.path.display());
+        Err(self.stop(Error::new(ErrorKind::Io, what)))
+    }
+
+    /// Whether a failure was met, after which nothing is written until the store is opened anew.
+    pub fn has_stopped(&self) -> bool {
+        self.shared.stopped.get().is_some()
+    }
+
+    /// Ends compactions without flushing and keeps all files, so that a test can copy them as a crash leaves them.
+    #[cfg(test)]
+    pub(crate) fn hold_still(&self) {
+        for column in Column::ALL {
+            let family = self.family(column).expect("opened with all columns");
+            self.shared.db.set_options_cf(family, &[("disable_auto_compactions", "true")]).expect("an option is set");
+        }
+        self.shared.db.wait_for_compact(&rocksdb::WaitForCompactOptions::default()).expect("compactions end");
+        self.shared.db.disable_file_deletions().expect("files are kept");
+    }
+
+    /// Remembers the first failure, after which nothing is written.
+    fn stop(&self, error: Error) -> Error {
+        if self.shared.stopped.set(error.clone()).is_ok() {
+            tracing::error!(path = %self.shared.path.display(), %error, "the store takes no more writes");
+        }
+        error
+    }
+
+    fn family(&self, column: Column) -> Result<&ColumnFamily> {
+        let name = columns::name_of(column);
+        let missing = || Error::corrupt(format!("{} has no column family {name}", self.shared.path.display()));
+        self.shared.db.cf_handle(name).ok_or_else(missing)
+    }
+
+    fn encode(&self, batch: &StoreBatch) -> Result<WriteBatch> {
+        let mut encoded = WriteBatch::default();
+        for op in &batch.ops {
+            match op {
+                StoreOp::Put(column, key, value) => encoded.put_cf(self.family(*column)?, key, value),
+                StoreOp::Delete(column, key) => encoded.delete_cf(self.family(*column)?, key),
+                StoreOp::DeleteRange(column, lower, upper) if lower < upper => {
+                    encoded.delete_range_cf(self.family(*column)?, lower, upper);
+                }
+                StoreOp::DeleteRange(..) => {}
+            }
+        }
+        Ok(encoded)
+    }
+}
+
+/// The column families in the folder; refuses one that was written by a newer version.
+fn existing_families(built: &Built, path: &Path) -> Result<Vec<String>> {
+    if !path.join("CURRENT").exists() {
+        return Ok(Vec::new());
+    }
+    let listed = DB::list_cf(&built.db, path);
+    let names = listed.map_err(|source| translate(&format!("read the store in {}", path.display()), source))?;
+    match names.iter().find(|name| !FAMILIES.iter().any(|family| family.name == name.as_str())) {
+        Some(unknown) => Err(Error::new(
+            ErrorKind::NewerFormat,
+            format!("{} has a column family {unknown}, which this version does not know", path.display()),
+        )),
+        None => Ok(names),
+    }
+}
+
+impl Store for RocksStore {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
+        let found = self.shared.db.get_pinned_cf(self.family(column)?, key);
+        Ok(found.map_err(|source| translate("read a key", source))?.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn multi_get(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let found = self.shared.db.batched_multi_get_cf(self.family(column)?, keys, false);
+        let value = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
+        found
+            .into_iter()
+            .map(|found| found.map(|found| found.map(value)).map_err(|source| translate("read several keys", source)))
+            .collect()
+    }
+
+    fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
+        if !upper.is_empty() && lower >= upper {
+            return Ok(());
+        }
+        let mut how = ReadOptions::default();
+        how.set_iterate_lower_bound(lower);
+        if !upper.is_empty() {
+            how.set_iterate_upper_bound(upper);
+        }
+        let mut iterator = self.shared.db.raw_iterator_cf_opt(self.family(column)?, how);
+        match direction {
+            Direction::Forward => iterator.seek_to_first(),
+            Direction::Backward => iterator.seek_to_last(),
+        }
+        while let Some((key, value)) = iterator.item() {
+            if let ControlFlow::Break(()) = visit(key, value)? {
+                return Ok(());
+            }
+            match direction {
+                Direction::Forward => iterator.next(),
+                Direction::Backward => iterator.prev(),
+            }
+        }
+        iterator.status().map_err(|source| translate("scan a range", source))
+    }
+
+    /// With the write-ahead log, `Unlogged` is written as `Buffered`; without it, `Buffered` and `Sync` flush.
+    fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {
+        self.check_writable()?;
+        let encoded = self.encode(&batch)?;
+        let mut how = WriteOptions::default();
+        if self.shared.settings.wal {
+            how.set_sync(durability == Durability::Sync);
+        } else {
+            how.disable_wal(true);
+        }
+        let written = self.shared.db.write_opt(encoded, &how);
+        written.map_err(|source| self.stop(translate("write a batch", source)))?;
+        if !self.shared.settings.wal && durability != Durability::Unlogged {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        let failed = |source| self.stop(translate("flush", source));
+        let mut families = Vec::with_capacity(Column::ALL.len());
+        for column in Column::ALL {
+            families.push(self.family(column)?);
+        }
+        let mut how = FlushOptions::default();
+        how.set_wait(true);
+        if self.shared.settings.wal {
+            self.shared.db.flush_wal(true).map_err(failed)?;
+        }
+        self.shared.db.flush_cfs_opt(&families, &how).map_err(failed)?;
+        self.check_writable()
+    }
+
+    /// With the write-ahead log, what was written counts as flushed.
+    fn get_flushed(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let mut how = ReadOptions::default();
+        how.set_read_tier(ReadTier::Persisted);
+        let found = self.shared.db.get_pinned_cf_opt(self.family(Column::Data)?, key, &how);
+        Ok(found.map_err(|source| translate("read a flushed key", source))?.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn export(&self, tiles: &[(Bytes, Bytes)], rows: &[Bytes], dir: &Path) -> Result<Export> {
+        snapshot::export(&self.shared, self.family(Column::Data)?, tiles, rows, dir)
+    }
+
+    fn install(&self, files: &[SnapshotFile]) -> Result<()> {
+        self.check_writable()?;
+        snapshot::install(self, files)?;
+        self.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

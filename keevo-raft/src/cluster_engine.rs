@@ -1,0 +1,176 @@
+//! The engine over a whole cluster, as seen from one of its nodes.
+//!
+//! A call finds the shard of its key in the map, goes to the replica here if that one leads, else to the node
+//! that does, and follows hints until the deadline. Writes carry a request id of this engine's own session in the
+//! shard, so that one whose answer was lost is sent again and applied once.
+
+mod known;
+mod reads;
+mod route;
+mod sessions;
+mod watch;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keevo_core::keyspaces::{self, MetaStore};
+use keevo_core::{
+    Batch, ClientId, Command, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind,
+    Outcome, Record, Result, Scan, ScanPage, ShardId, Store, Watch, WatchFrom, WatchRange, Written,
+};
+
+use crate::node::Node;
+pub(crate) use route::Attempt;
+use sessions::Sessions;
+
+/// How long a call may take unless told otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The engine over a cluster. Cheap to clone; clones share sessions and routes.
+#[derive(Debug)]
+pub struct ClusterEngine<S: Store> {
+    pub(crate) node: Node<S>,
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sessions: Sessions,
+    routes: route::Routes,
+    known: known::Known,
+}
+
+impl<S: Store> Clone for ClusterEngine<S> {
+    fn clone(&self) -> Self {
+        Self { node: self.node.clone(), shared: Arc::clone(&self.shared), deadline: self.deadline }
+    }
+}
+
+impl<S: Store> ClusterEngine<S> {
+    pub(crate) fn new(node: Node<S>) -> Self {
+        let client = ClientId(node.inner.parts.random.next_u128());
+        let shared = Shared {
+            sessions: Sessions::new(client),
+            routes: route::Routes::default(),
+            known: known::Known::default(),
+        };
+        Self { node, shared: Arc::new(shared), deadline: DEADLINE }
+    }
+
+    /// The same engine with another deadline for every call.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The node it looks out from.
+    pub fn node(&self) -> &Node<S> {
+        &self.node
+    }
+
+    /// The shard that owns a key.
+    pub fn shard_of(&self, key: &Key) -> Result<ShardId> {
+        Ok(self.node.inner.map_or_wait()?.locate(&key.encode())?.id)
+    }
+
+    /// Opens a client's session in the shard that owns `key`, so that the client's requests to it are applied once.
+    pub async fn open_session(&self, key: &Key, client: ClientId) -> Result<()> {
+        self.open_session_in(self.shard_of(key)?, client).await
+    }
+
+    /// Opens a client's session in a shard.
+    pub async fn open_session_in(&self, shard: ShardId, client: ClientId) -> Result<()> {
+        self.propose(shard, Command::OpenSession(client)).await.map(drop)
+    }
+
+    /// Has every replica of a shard compute the hash of its records at one point of the log. The replicas' results
+    /// are in their status.
+    pub async fn checksum(&self, shard: ShardId) -> Result<(u64, u64, u64)> {
+        match self.propose(shard, Command::Checksum).await? {
+            Outcome::Checksum { revision, hash, records } => Ok((revision.0, hash, records)),
+            Outcome::Refused(error) => Err(error),
+            other => Err(Error::corrupt(format!("a checksum was answered by {other:?}"))),
+        }
+    }
+
+    pub(crate) async fn get_unchecked(&self, key: Key) -> Result<Option<Record>> {
+        self.get_keys(vec![key], Consistency::Linearizable).await.map(|mut records| records.pop().flatten())
+    }
+
+    pub(crate) async fn write_unchecked(&self, batch: Batch) -> Result<Written> {
+        batch.validate()?;
+        self.write_batch(batch).await
+    }
+}
+
+/// The meta keyspace through the engine itself.
+struct Meta<'a, S: Store>(&'a ClusterEngine<S>);
+
+impl<S: Store> MetaStore for Meta<'_, S> {
+    async fn get(&self, key: Key) -> Result<Option<Record>> {
+        self.0.get_unchecked(key).await
+    }
+
+    async fn write(&self, batch: Batch) -> Result<Written> {
+        self.0.write_unchecked(batch).await
+    }
+}
+
+impl<S: Store> Engine for ClusterEngine<S> {
+    async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
+        keyspaces::ensure_keyspace(&Meta(self), name, kind).await
+    }
+
+    async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
+        keyspaces::find_keyspace(&Meta(self), name).await
+    }
+
+    async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
+        key.validate()?;
+        self.check_keyspace(key.keyspace).await?;
+        self.get_keys(vec![key], consistency).await.map(|mut records| records.pop().flatten())
+    }
+
+    async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
+        if keys.len() > keevo_core::limits::MULTI_GET_KEYS_MAX {
+            return Err(Error::new(
+                ErrorKind::BatchTooLarge,
+                format!("{} keys, more than {}", keys.len(), keevo_core::limits::MULTI_GET_KEYS_MAX),
+            ));
+        }
+        for key in &keys {
+            key.validate()?;
+            self.check_keyspace(key.keyspace).await?;
+        }
+        self.get_keys(keys, consistency).await
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<ScanPage> {
+        scan.validate()?;
+        self.check_keyspace(reads::scan_keyspace(&scan)).await?;
+        self.scan_page(scan).await
+    }
+
+    async fn write(&self, batch: Batch) -> Result<Written> {
+        batch.validate()?;
+        if let Some(key) = batch.partition_key() {
+            self.check_keyspace(key.keyspace).await?;
+        }
+        self.write_batch(batch).await
+    }
+
+    async fn fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
+        fan_out.validate()?;
+        self.check_keyspace(fan_out.keyspace).await?;
+        self.fan_out_all(fan_out).await
+    }
+
+    async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
+        let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = &range;
+        self.check_keyspace(*keyspace).await?;
+        self.watch_range(range, from).await
+    }
+}

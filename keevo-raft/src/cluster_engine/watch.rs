@@ -1,0 +1,101 @@
+//! Watches: from the replica here where there is one, else by pages from a node that has one.
+
+use futures::StreamExt;
+use keevo_core::{
+    CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Store, Watch, WatchFrom, WatchRange,
+};
+
+use super::ClusterEngine;
+use super::route::Place;
+use crate::node::{ChangesPage, ChangesRequest};
+use crate::transport::PeerCall;
+
+impl<S: Store> ClusterEngine<S> {
+    pub(super) async fn watch_range(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
+        let shards = self.watched_shards(&range)?;
+        let after = match from {
+            WatchFrom::Now => Vec::new(),
+            WatchFrom::After(cursors) => cursors,
+        };
+        let cluster = self.node.inner.map_or_wait()?.cluster;
+        if let Some(stranger) = after.iter().find(|cursor| cursor.cluster != cluster) {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("the cursor belongs to cluster {}, not to {cluster}", stranger.cluster),
+            ));
+        }
+        let mut watches = Vec::new();
+        for shard in shards {
+            let cursor = match after.iter().find(|cursor| cursor.shard == shard) {
+                Some(cursor) => *cursor,
+                None => self.now_cursor(shard).await?,
+            };
+            watches.push(self.watch_shard(shard, range.clone(), cursor)?);
+        }
+        Ok(futures::stream::select_all(watches).boxed())
+    }
+
+    /// A cursor after everything acknowledged so far, for each shard of the range.
+    pub async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
+        let mut cursors = Vec::new();
+        for shard in self.watched_shards(range)? {
+            cursors.push(self.now_cursor(shard).await?);
+        }
+        Ok(cursors)
+    }
+
+    fn watched_shards(&self, range: &WatchRange) -> Result<Vec<ShardId>> {
+        let map = self.node.inner.map_or_wait()?;
+        match range {
+            WatchRange::Partition { keyspace, partition, prefix } => {
+                keevo_core::validate_partition(*keyspace, partition)?;
+                keevo_core::validate_sort(prefix)?;
+                let start = keevo_core::encode_partition(*keyspace, partition, 0);
+                Ok(vec![map.locate(&start)?.id])
+            }
+            WatchRange::Keyspace(keyspace) if keyspace.id == Keyspace::META.id => Ok(vec![ShardId::META]),
+            WatchRange::Keyspace(Keyspace { kind: KeyspaceKind::Hashed, .. }) => {
+                Ok(map.shards.iter().map(|shard| shard.id).filter(|id| *id != ShardId::META).collect())
+            }
+            WatchRange::Keyspace(keyspace) => {
+                let start = keevo_core::encode_ordered_prefix(keyspace.id).freeze();
+                let end = keevo_core::prefix_end(&start);
+                let touched = map.shards.iter().filter(|shard| shard.end > start && shard.start < end);
+                Ok(touched.map(|shard| shard.id).collect())
+            }
+        }
+    }
+
+    fn watch_shard(&self, shard: ShardId, range: WatchRange, after: Cursor) -> Result<Watch> {
+        if let Some(group) = self.node.inner.group(shard) {
+            return group.reader().watch(range, Some(after));
+        }
+        let state = (self.clone(), range, after, Vec::<CommitEvent>::new().into_iter());
+        let pages = futures::stream::unfold(Some(state), move |state| async move {
+            let (engine, range, mut after, mut ready) = state?;
+            loop {
+                if let Some(event) = ready.next() {
+                    after = event.cursor;
+                    return Some((Ok(event), Some((engine, range, after, ready))));
+                }
+                match engine.changes_page(shard, &range, after).await {
+                    Ok(page) => ready = page.events.into_iter(),
+                    Err(error) => return Some((Err(error), None)),
+                }
+            }
+        });
+        Ok(pages.boxed())
+    }
+
+    async fn changes_page(&self, shard: ShardId, range: &WatchRange, after: Cursor) -> Result<ChangesPage> {
+        self.until_deadline(true, |attempt| async move {
+            let Place::There(peer) = self.leader_of(shard, attempt.number)? else {
+                return Err(Error::new(ErrorKind::ShardMoved, format!("shard {shard} has come to this node")));
+            };
+            let body = ChangesRequest { range: range.clone(), after }.encode();
+            let body = self.ask(&peer, PeerCall::Changes, shard, body, self.deadline).await?;
+            ChangesPage::decode(&body, &after)
+        })
+        .await
+    }
+}

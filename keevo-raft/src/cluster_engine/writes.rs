@@ -1,0 +1,109 @@
+//! Writes: proposals to the leader of a shard, sent again under the same request id until they are answered.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Store, Written};
+
+use super::ClusterEngine;
+use super::route::{Attempt, Place};
+use crate::peer_messages::{self, ProposeWire};
+use crate::transport::PeerCall;
+
+/// How often a write begins anew in a fresh session after the shard has forgotten the old one.
+const SESSIONS_TRIED_MAX: u32 = 2;
+
+impl<S: Store> ClusterEngine<S> {
+    /// Applies a batch, whose limits have been checked.
+    pub(super) async fn write_batch(&self, batch: Batch) -> Result<Written> {
+        let first = batch.partition_key().ok_or_else(|| Error::invalid("the batch is empty"))?;
+        let shard = self.shard_of(first)?;
+        if batch.request.is_some() {
+            return written(self.propose_with(shard, Command::Write(batch), true).await?);
+        }
+        let mut tries = 0;
+        loop {
+            let ticket = self
+                .shared
+                .sessions
+                .begin(shard, |client| async move { self.propose(shard, Command::OpenSession(client)).await.map(drop) })
+                .await?;
+            let named = batch.clone().with_request(ticket.request);
+            let first_try = self.propose_once_then_repeat(shard, Command::Write(named)).await;
+            match first_try {
+                Ok((Outcome::Refused(error), sent_once))
+                    if error.kind() == ErrorKind::OutcomeUnknown && sent_once && tries < SESSIONS_TRIED_MAX =>
+                {
+                    // The session was gone before the first and only send, so nothing was applied.
+                    self.shared.sessions.lost(&ticket);
+                    tries += 1;
+                }
+                Ok((outcome, _)) => return written(outcome),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a command until it is answered; also says whether one send was enough.
+    async fn propose_once_then_repeat(&self, shard: ShardId, command: Command) -> Result<(Outcome, bool)> {
+        let sends = std::sync::atomic::AtomicU32::new(0);
+        let outcome = self
+            .until_deadline(true, |attempt| {
+                sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.send_command(shard, command.clone(), attempt)
+            })
+            .await?;
+        Ok((outcome, sends.into_inner() == 1))
+    }
+
+    /// Proposes a command that may be repeated.
+    pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Outcome> {
+        self.propose_with(shard, command, true).await
+    }
+
+    async fn propose_with(&self, shard: ShardId, command: Command, repeatable: bool) -> Result<Outcome> {
+        self.until_deadline(repeatable, |attempt| self.send_command(shard, command.clone(), attempt)).await
+    }
+
+    async fn send_command(&self, shard: ShardId, command: Command, attempt: Attempt) -> Result<Outcome> {
+        match self.leader_of(shard, attempt.number)? {
+            Place::Here(group) => group.propose(command, attempt.left).await,
+            Place::There(peer) => {
+                let body = peer_messages::pack(&ProposeWire {
+                    deadline_ms: u64::try_from(attempt.left.as_millis()).unwrap_or(u64::MAX),
+                    entry: peer_messages::encode_command(command),
+                });
+                let answer: Bytes = self.ask(&peer, PeerCall::Propose, shard, body, attempt.left).await?;
+                Outcome::decode(&answer)
+            }
+        }
+    }
+
+    /// Sends each shard its part of the fan-out, all at once.
+    pub(super) async fn fan_out_all(&self, fan_out: FanOut) -> Result<FannedOut> {
+        let map = self.node.inner.map_or_wait()?;
+        let parts = peer_messages::split_fan_out(&fan_out, |key| Ok(map.locate(key)?.id))?;
+        let mut sends: FuturesUnordered<_> =
+            parts.into_iter().map(|(shard, part)| self.propose(shard, Command::FanOut(part))).collect();
+        let mut total = FannedOut::default();
+        while let Some(outcome) = sends.next().await {
+            match outcome? {
+                Outcome::FannedOut(part) => {
+                    total.applied += part.applied;
+                    total.skipped += part.skipped;
+                }
+                Outcome::Refused(error) => return Err(error),
+                other => return Err(Error::corrupt(format!("a fan-out was answered by {other:?}"))),
+            }
+        }
+        Ok(total)
+    }
+}
+
+fn written(outcome: Outcome) -> Result<Written> {
+    match outcome {
+        Outcome::Written(written) => Ok(written),
+        Outcome::Refused(error) => Err(error),
+        other => Err(Error::corrupt(format!("a write was answered by {other:?}"))),
+    }
+}

@@ -1,0 +1,72 @@
+//! The shard map as a record of the meta keyspace: read where a meta replica is at hand, changed by
+//! compare-and-set through the meta group.
+
+use std::time::Duration;
+
+use keevo_core::{Batch, Check, Command, Error, ErrorKind, Key, Keyspace, Outcome, Result, ShardId, Store};
+
+use crate::cluster_engine::ClusterEngine;
+use crate::node::NodeInner;
+use crate::shard_map::ShardMap;
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a change is tried again when another one came first.
+const TRIES_MAX: usize = 16;
+
+/// Where the map lies.
+pub(crate) fn map_key() -> Key {
+    Keyspace::META.key("cluster", "map")
+}
+
+/// The map as the meta replica of this node has it, if there is one.
+pub(crate) fn read_local<S: Store>(node: &NodeInner<S>) -> Result<Option<ShardMap>> {
+    let Some(group) = node.group(ShardId::META) else { return Ok(None) };
+    group.reader().get(&map_key())?.map(|record| ShardMap::decode(&record.value)).transpose()
+}
+
+/// Whether the first map is in the meta group, as far as this node can see.
+pub(crate) fn meta_is_written<S: Store>(node: &NodeInner<S>) -> bool {
+    node.group(ShardId::META).is_none() || matches!(read_local(node), Ok(Some(_)))
+}
+
+/// Writes the first map into a new meta group. Repeatable: it never replaces one.
+pub(crate) async fn write_first<S: Store>(node: &NodeInner<S>, map: &ShardMap) -> Result<()> {
+    if map.version != 1 || meta_is_written(node) {
+        return Ok(());
+    }
+    let Some(group) = node.group(ShardId::META) else { return Ok(()) };
+    if !group.is_leader() {
+        return Ok(());
+    }
+    let batch = Batch::new().put(map_key(), map.encode()).require(map_key(), Check::Absent);
+    match group.propose(Command::Write(batch), WRITE_TIMEOUT).await? {
+        Outcome::Refused(error) if error.kind() != ErrorKind::Conflict => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Changes the map by `change`, again from the newest one if another change came first. The version grows.
+pub(crate) async fn update<S: Store>(
+    engine: &ClusterEngine<S>,
+    change: impl Fn(&mut ShardMap) -> Result<()>,
+) -> Result<ShardMap> {
+    for _ in 0..TRIES_MAX {
+        let record = engine
+            .get_unchecked(map_key())
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the cluster has no shard map yet"))?;
+        let mut map = ShardMap::decode(&record.value)?;
+        change(&mut map)?;
+        map.version += 1;
+        let batch = Batch::new().put(map_key(), map.encode()).require(map_key(), Check::RevisionIs(record.revision));
+        match engine.write_unchecked(batch).await {
+            Ok(_) => {
+                engine.node.inner.adopt(map.clone())?;
+                return Ok(map);
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(ErrorKind::Conflict, "the shard map kept changing underneath"))
+}

@@ -1,0 +1,329 @@
+//! One Raft group on one node: a replica of a shard.
+//!
+//! Invariants:
+//! * After a restart the replica neither votes nor stands for election until every lease that it may have
+//!   granted before has run out: openraft restores the vote with a zero lease.
+//! * A read is linearizable only behind [`Group::read_barrier`]; one barrier serves all reads that joined before
+//!   it started, and none that came later.
+//! * Appends reach the core in the order in which they arrived.
+
+mod inbound;
+mod read_gate;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use keevo_core::machine::{Machine, ShardReader};
+use keevo_core::{
+    Clock, ClusterId, Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId, SnapshotFile,
+    Store,
+};
+use openraft::ServerState;
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
+use tokio::sync::Semaphore;
+
+use crate::log_store::{GroupLog, LogStore};
+use crate::messages;
+use crate::network::{AddressBook, GroupNetwork};
+use crate::shard_map::ShardInfo;
+use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
+use crate::timing::Timing;
+use crate::transport::Transport;
+use crate::types::{Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+
+/// The most proposals of a group that may be under way at once.
+const PROPOSALS_MAX: usize = 8_192;
+
+/// What a group is opened with; shared by all groups of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupContext {
+    pub(crate) cluster: ClusterId,
+    pub(crate) log: Arc<dyn LogStore>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) addresses: Arc<AddressBook>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) timing: Timing,
+    pub(crate) staging: PathBuf,
+}
+
+/// A replica of a shard.
+#[derive(Debug)]
+pub struct Group<S: Store> {
+    shard: ShardId,
+    replica: u64,
+    raft: Raft<GroupMachine<S>>,
+    reader: ShardReader<S>,
+    context: GroupContext,
+    hlc: Mutex<Hlc>,
+    proposals: Semaphore,
+    inbound: inbound::Inbound,
+    reads: read_gate::ReadGate,
+    deaf_until: Duration,
+}
+
+impl<S: Store> Group<S> {
+    /// Opens the replica: loads its state, replays nothing yet, starts its tasks.
+    pub(crate) async fn open(
+        context: GroupContext,
+        store: S,
+        shard: &ShardInfo,
+        replica: u64,
+        restarted: bool,
+    ) -> Result<Arc<Self>> {
+        let range = (shard.start.clone(), shard.end.clone());
+        let machine = Machine::open(store.clone(), context.cluster, shard.id, range.clone())?;
+        let reader = machine.reader();
+        let hlc = machine.clock();
+        let shared = SharedMachine::new(machine, store, shard.id, range);
+        let state_machine = GroupMachine::open(Arc::clone(&shared))?;
+        let network = GroupNetwork {
+            cluster: context.cluster,
+            shared: Arc::clone(&shared),
+            transport: Arc::clone(&context.transport),
+            addresses: Arc::clone(&context.addresses),
+            staging: context.staging.clone(),
+        };
+        let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
+        let config = Arc::new(context.timing.config(shard.id)?);
+        let raft = Raft::new(replica, config, network, log, state_machine).await.map_err(fatal)?;
+        let quiet = if restarted { context.timing.lease_max() } else { Duration::ZERO };
+        let deaf_until = context.clock.monotonic() + quiet;
+        let inbound = inbound::Inbound::start(raft.clone());
+        let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
+        let group = Arc::new(Self {
+            shard: shard.id,
+            replica,
+            raft,
+            reader,
+            context,
+            hlc: Mutex::new(hlc),
+            proposals: Semaphore::new(PROPOSALS_MAX),
+            inbound,
+            reads,
+            deaf_until,
+        });
+        if restarted {
+            group.raft.runtime_config().elect(false);
+            let waking = Arc::downgrade(&group);
+            tokio::spawn(async move {
+                tokio::time::sleep(quiet).await;
+                if let Some(group) = waking.upgrade() {
+                    group.raft.runtime_config().elect(true);
+                }
+            });
+        }
+        Ok(group)
+    }
+
+    /// Makes the replica, alone among its peers, the one that starts the group. Repeatable.
+    pub(crate) async fn initialize(&self, members: BTreeMap<u64, PeerNode>) -> Result<()> {
+        if self.raft.is_initialized().await.map_err(fatal)? {
+            return Ok(());
+        }
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(error)) => {
+                Err(Error::invalid(format!("shard {} cannot be initialized: {error}", self.shard)))
+            }
+            Err(RaftError::Fatal(error)) => Err(fatal(error)),
+        }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The replica's Raft id.
+    pub fn replica(&self) -> u64 {
+        self.replica
+    }
+
+    /// Reads of what the replica has applied.
+    pub fn reader(&self) -> &ShardReader<S> {
+        &self.reader
+    }
+
+    /// The metrics as they are now.
+    pub fn metrics(&self) -> RaftMetrics {
+        use openraft::async_runtime::watch::WatchReceiver;
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Whether the replica believes that it leads.
+    pub fn is_leader(&self) -> bool {
+        self.metrics().state == ServerState::Leader
+    }
+
+    /// The node that leads, as far as the replica knows.
+    pub fn leader_node(&self) -> Option<PeerNode> {
+        let metrics = self.metrics();
+        let leader = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&leader).cloned()
+    }
+
+    /// Proposes a command and waits until it is applied here.
+    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<Outcome> {
+        let _permit = self.proposals.try_acquire().map_err(|error| {
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("shard {} has {PROPOSALS_MAX} writes under way", self.shard),
+            )
+            .with_source(error)
+        })?;
+        let entry = CommandEntry { hlc: self.next_hlc(), command };
+        let write = self.raft.client_write(Payload::new(&entry));
+        match tokio::time::timeout(deadline, write).await {
+            Ok(Ok(response)) => response
+                .data
+                .0
+                .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
+            Ok(Err(error)) => Err(self.write_error(error)),
+            Err(_elapsed) => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
+            )),
+        }
+    }
+
+    /// Waits until every write acknowledged before the call is applied here. Leader only.
+    pub async fn read_barrier(&self, deadline: Duration) -> Result<u64> {
+        match tokio::time::timeout(deadline, self.reads.join()).await {
+            Ok(Ok(index)) => Ok(index),
+            Ok(Err(error)) => Err(self.locate_leader(error)),
+            Err(_elapsed) => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!("shard {} did not confirm its leader within {} ms", self.shard, deadline.as_millis()),
+            )),
+        }
+    }
+
+    /// Waits until the entry at log `index` is applied here.
+    pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<()> {
+        let wait = self.raft.wait(Some(deadline)).applied_index_at_least(Some(index), "follower read").await;
+        wait.map(|_metrics| ()).map_err(|error| {
+            Error::new(ErrorKind::DeadlineExceeded, format!("this replica of shard {} lags behind", self.shard))
+                .with_source(error)
+        })
+    }
+
+    /// Whether the replica has applied all that the leader had committed at most `max_age` ago.
+    pub fn is_fresh(&self, max_age: Duration) -> bool {
+        let applied = self.metrics().last_applied.map_or(0, |log_id| log_id.index);
+        self.inbound
+            .contact()
+            .is_some_and(|contact| contact.at + max_age >= tokio::time::Instant::now() && contact.committed <= applied)
+    }
+
+    /// Queues an append in the order of the calls, and answers it.
+    pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
+        match messages::decode_append(body) {
+            Ok(request) => self.inbound.append(request),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    /// Answers a vote or pre-vote request.
+    pub(crate) async fn vote(&self, body: &Bytes, pre_vote: bool) -> Result<Bytes> {
+        let request = messages::decode_vote_request(body)?;
+        if self.context.clock.monotonic() < self.deaf_until && !request.leadership_transfer {
+            return Err(Error::new(ErrorKind::Unavailable, "this replica has just restarted and does not vote yet"));
+        }
+        let answer = if pre_vote { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        Ok(messages::encode_vote_answer(&answer.map_err(|error| fatal(error.unwrap_fatal()))?))
+    }
+
+    /// Takes part in a leader transfer.
+    pub(crate) async fn transfer(&self, body: &Bytes) -> Result<Bytes> {
+        let request = messages::decode_transfer(body)?;
+        let answer = self.raft.handle_transfer_leader(request).await.map_err(fatal)?;
+        answer.map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?;
+        Ok(Bytes::new())
+    }
+
+    /// Installs a snapshot that has arrived.
+    pub(crate) async fn install(&self, head: &Bytes, dir: PathBuf, files: Vec<SnapshotFile>) -> Result<Bytes> {
+        let staged = StagedFiles { dir, files };
+        let (vote, meta) = messages::decode_snapshot_head(head)?;
+        let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+        Ok(messages::encode_snapshot_answer(&answer))
+    }
+
+    /// Hands the leadership to another replica. Returns when the request is queued.
+    pub async fn transfer_leader(&self, to_replica: u64) -> Result<()> {
+        self.raft.trigger().transfer_leader(to_replica).await.map_err(fatal)
+    }
+
+    /// Adds a replica that receives the log but does not vote, and waits until it has caught up.
+    pub(crate) async fn add_learner(&self, replica: u64, node: PeerNode) -> Result<()> {
+        self.raft.add_learner(replica, node, true).await.map(|_| ()).map_err(|error| self.write_error(error))
+    }
+
+    /// Makes exactly these replicas the voters, by joint consensus. The others leave the group.
+    pub(crate) async fn change_voters(&self, voters: std::collections::BTreeSet<u64>) -> Result<()> {
+        self.raft.change_membership(voters, false).await.map(|_| ()).map_err(|error| self.write_error(error))
+    }
+
+    /// Tells openraft how far the data is flushed, so that it purges the log behind it.
+    pub(crate) async fn mark_flushed(&self) -> Result<()> {
+        self.raft.trigger().snapshot().await.map_err(fatal)
+    }
+
+    /// Stops the replica's tasks.
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(shard = %self.shard, %error, "a replica did not stop cleanly");
+        }
+    }
+
+    fn next_hlc(&self) -> Hlc {
+        let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
+        *hlc = hlc.next(self.context.clock.now_ms());
+        *hlc
+    }
+
+    fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+        match error {
+            RaftError::APIError(
+                ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward),
+            ) => forward_error(self.shard, &forward),
+            RaftError::APIError(other) => Error::new(ErrorKind::Conflict, format!("shard {}: {other}", self.shard)),
+            RaftError::Fatal(error) => Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("the replica of shard {} stopped during the write: {error}", self.shard),
+            ),
+        }
+    }
+
+    fn locate_leader(&self, error: Error) -> Error {
+        match (error.kind(), error.leader()) {
+            (ErrorKind::NotLeader, None) => match self.leader_node() {
+                Some(node) => error.with_leader(node.address),
+                None => error,
+            },
+            _ => error,
+        }
+    }
+}
+
+/// The replica has stopped for good; what was under way may or may not have happened.
+pub(crate) fn fatal(error: Fatal<TypeConfig>) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the replica has stopped: {error}"))
+}
+
+/// Who leads instead, or why nobody does.
+pub(crate) fn forward_error(shard: ShardId, forward: &ForwardToLeader<TypeConfig>) -> Error {
+    if forward.reason == ForwardReason::LeaseExpired {
+        return Error::new(ErrorKind::NoQuorum, format!("the leader of shard {shard} has lost its quorum"));
+    }
+    let error = Error::new(ErrorKind::NotLeader, format!("this replica does not lead shard {shard}"));
+    match &forward.leader_node {
+        Some(node) => error.with_leader(node.address.clone()),
+        None => error,
+    }
+}

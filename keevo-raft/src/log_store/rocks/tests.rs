@@ -1,0 +1,301 @@
+//! The store on disk passes the suite, shares its syncs, and refuses what was damaged.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use futures::channel::oneshot;
+use futures::future::join_all;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::log_store::MemoryDisk;
+use crate::testing::log_store::{LogStoreFactory, run_all_log_store_cases};
+use crate::types::{EntryPayload, Payload, Vote, log_id};
+
+fn small() -> RocksLogOptions {
+    // The cache holds a few entries only, so that most reads come from the disk.
+    RocksLogOptions { cache_bytes_max: 2048, queue_bytes_max: 4096, memtable_bytes: 1 << 20, ..Default::default() }
+}
+
+fn open(path: &Path) -> Arc<dyn LogStore> {
+    open_rocks_log_store(path, &small()).unwrap()
+}
+
+/// Copies a folder as it is at this moment: what a killed process leaves.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        // A file that RocksDB has just removed was not needed any more.
+        if let Err(error) = std::fs::copy(file.path(), to.join(file.file_name())) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        }
+    }
+}
+
+struct Folders {
+    root: TempDir,
+    current: Mutex<u32>,
+}
+
+impl Folders {
+    fn new() -> Self {
+        Self { root: TempDir::new().unwrap(), current: Mutex::new(0) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.root.path().join(self.current.lock().unwrap().to_string())
+    }
+}
+
+impl LogStoreFactory for Folders {
+    fn open(&self) -> Arc<dyn LogStore> {
+        open(&self.path())
+    }
+
+    fn crash(&self, store: Arc<dyn LogStore>) -> Arc<dyn LogStore> {
+        let before = self.path();
+        *self.current.lock().unwrap() += 1;
+        copy(&before, &self.path());
+        drop(store);
+        self.open()
+    }
+}
+
+fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+    Entry { log_id: log_id(term, 1, index), payload: EntryPayload::Normal(Payload(vec![3; bytes].into())) }
+}
+
+async fn append(store: &Arc<dyn LogStore>, group: GroupId, entries: Vec<Entry>) -> Result<()> {
+    let (done_tx, done_rx) = oneshot::channel();
+    store.append(group, entries, Box::new(move |result| drop(done_tx.send(result)))).await?;
+    done_rx.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_the_suite() {
+    run_all_log_store_cases(Folders::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_groups_share_their_syncs() {
+    let root = TempDir::new().unwrap();
+    let store = open_rocks_log_store(root.path(), &RocksLogOptions::default()).unwrap();
+    let group = |group: u64| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for index in 0..50 {
+                append(&store, group, vec![entry(1, index, 100)]).await.unwrap();
+            }
+        })
+    };
+    for group in join_all((0..64).map(group)).await {
+        group.unwrap();
+    }
+    let counters = store.counters();
+    assert_eq!((counters.appends, counters.entries), (64 * 50, 64 * 50));
+    assert!(counters.syncs * 4 < counters.appends, "{counters:?}");
+    assert!(counters.bytes > 64 * 50 * 100, "{counters:?}");
+    assert_eq!(counters.disk_reads, 0);
+}
+
+#[tokio::test]
+async fn a_killed_process_keeps_every_confirmed_append() {
+    let root = TempDir::new().unwrap();
+    let (live, left) = (root.path().join("live"), root.path().join("left"));
+    let store = open(&live);
+    let confirmed = Arc::new(Mutex::new([None; 8]));
+    let mut next = [0_u64; 8];
+    for round in 0..400_usize {
+        let group = round * 5 % 8;
+        let note = Arc::clone(&confirmed);
+        let index = next[group];
+        let done = move |result: Result<()>| {
+            result.unwrap();
+            note.lock().unwrap()[group] = Some(index);
+        };
+        store.append(group as u64, vec![entry(1, index, 200)], Box::new(done)).await.unwrap();
+        next[group] += 1;
+    }
+    // The order matters: what is confirmed now is in the copy that is made after.
+    let confirmed = *confirmed.lock().unwrap();
+    copy(&live, &left);
+    let after = open(&left);
+    assert!(confirmed.iter().any(Option::is_some), "something was confirmed before the kill");
+    for (group, confirmed) in (0..).zip(confirmed) {
+        let last = after.log_state(group).unwrap().last_log_id.map(|id| id.index);
+        assert!(last >= confirmed, "group {group}: {last:?} of {confirmed:?}");
+        let entries = after.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
+        assert_eq!(entries.len() as u64, last.map_or(0, |last| last + 1), "no holes");
+    }
+}
+
+/// Flips one bit of the stored value of `key`.
+fn flip(path: &Path, column: &str, key: &[u8], bit: usize) {
+    let backend = RocksBackend::open(path, &small()).unwrap();
+    let column = backend.column(column).unwrap();
+    let mut value = backend.db.get_cf(column, key).unwrap().expect("the row exists");
+    let bit = bit % (value.len() * 8);
+    value[bit / 8] ^= 1 << (bit % 8);
+    backend.db.put_cf(column, key, value).unwrap();
+}
+
+async fn filled(path: &Path) {
+    let store = open(path);
+    for group in [1, 2] {
+        append(&store, group, (0..10).map(|index| entry(1, index, 50)).collect()).await.unwrap();
+        store.save_vote(group, Vote::new(1, 1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_an_entry_is_corrupt_and_spares_the_others() {
+    for bit in [0, 8 * 4, 8 * 5, 8 * 20 + 3, 8 * 50 + 7] {
+        let root = TempDir::new().unwrap();
+        filled(root.path()).await;
+        flip(root.path(), ENTRIES, &codec::entry_key(1, 4), bit);
+        let store = open(root.path());
+        let kind = |result: Result<Vec<Entry>>| result.map(|entries| entries.len()).map_err(|error| error.kind());
+        assert_eq!(kind(store.read(1, 0..10, usize::MAX).await), Err(ErrorKind::Corrupt), "bit {bit}");
+        assert_eq!(kind(store.read(1, 5..10, usize::MAX).await), Ok(5));
+        assert_eq!(kind(store.read(2, 0..10, usize::MAX).await), Ok(10));
+    }
+}
+
+#[tokio::test]
+async fn a_group_with_a_damaged_end_or_vote_can_only_be_destroyed() {
+    for (column, key) in [(ENTRIES, codec::entry_key(1, 9).to_vec()), (STATE, codec::state_key(1, Tag::Vote).to_vec())]
+    {
+        let root = TempDir::new().unwrap();
+        filled(root.path()).await;
+        flip(root.path(), column, &key, 100);
+        let store = open(root.path());
+        assert_eq!(store.groups().unwrap(), [1, 2], "a damaged group is not forgotten");
+        assert_eq!(store.vote(1).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(store.log_state(1).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(store.save_vote(1, Vote::new(9, 1)).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(append(&store, 1, vec![entry(1, 10, 1)]).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        append(&store, 2, vec![entry(1, 10, 1)]).await.unwrap();
+        store.destroy(1).await.unwrap();
+        assert_eq!(store.vote(1).unwrap(), None);
+        drop(store);
+        let store = open(root.path());
+        assert_eq!(store.groups().unwrap(), [2]);
+        append(&store, 1, vec![entry(1, 0, 1)]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_entry_is_a_hole_not_the_end() {
+    let root = TempDir::new().unwrap();
+    filled(root.path()).await;
+    {
+        let backend = RocksBackend::open(root.path(), &small()).unwrap();
+        backend.db.delete_cf(backend.column(ENTRIES).unwrap(), codec::entry_key(1, 4)).unwrap();
+    }
+    let store = open(root.path());
+    let error = store.read(1, 2..8, usize::MAX).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(error.message(), "the log of group 1 lacks its entry 4");
+}
+
+#[tokio::test]
+async fn a_folder_is_opened_once() {
+    let root = TempDir::new().unwrap();
+    let first = open(root.path());
+    let second = open_rocks_log_store(root.path(), &small()).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::Unavailable);
+    drop(first);
+    open(root.path());
+}
+
+/// One step of the model test.
+#[derive(Debug, Clone)]
+enum Step {
+    Append { group: u64, count: u64, bytes: usize },
+    Truncate { group: u64, back: u64 },
+    Purge { group: u64, ahead: i64 },
+    Vote { group: u64 },
+    Committed { group: u64, index: Option<u64> },
+    Destroy { group: u64 },
+    Read { group: u64, start: u64, count: u64, bytes_max: usize },
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let group = || 0..3_u64;
+    prop_oneof![
+        8 => (group(), 0..6_u64, 0..400_usize).prop_map(|(group, count, bytes)| Step::Append { group, count, bytes }),
+        2 => (group(), 0..8_u64).prop_map(|(group, back)| Step::Truncate { group, back }),
+        2 => (group(), -6..4_i64).prop_map(|(group, ahead)| Step::Purge { group, ahead }),
+        2 => group().prop_map(|group| Step::Vote { group }),
+        1 => (group(), any::<Option<u64>>()).prop_map(|(group, index)| Step::Committed { group, index }),
+        1 => group().prop_map(|group| Step::Destroy { group }),
+        6 => (group(), 0..40_u64, 0..20_u64, 0..2000_usize)
+            .prop_map(|(group, start, count, bytes_max)| Step::Read { group, start, count, bytes_max }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+async fn take(store: &Arc<dyn LogStore>, step: &Step, term: u64) -> Result<Vec<Entry>> {
+    let last = |group| Ok::<_, Error>(store.log_state(group)?.last_log_id.map_or(0, |id| id.index));
+    match *step {
+        Step::Append { group, count, bytes } => {
+            let next = store.log_state(group)?.last_log_id.map_or(0, |id| id.index + 1);
+            append(store, group, (next..next + count).map(|index| entry(term, index, bytes)).collect()).await?;
+        }
+        Step::Truncate { group, back } => {
+            let keep = last(group)?.saturating_sub(back);
+            let kept = store.read(group, keep..keep + 1, 0).await?.first().map(|entry| entry.log_id);
+            store.truncate_after(group, Some(kept.unwrap_or_else(|| log_id(0, 1, keep)))).await?;
+        }
+        Step::Purge { group, ahead } => {
+            store.purge(group, log_id(term, 1, last(group)?.saturating_add_signed(ahead))).await?;
+        }
+        Step::Vote { group } => store.save_vote(group, Vote::new(term, group)).await?,
+        Step::Committed { group, index } => {
+            store.save_committed(group, index.map(|index| log_id(term, 1, index))).await?;
+        }
+        Step::Destroy { group } => store.destroy(group).await?,
+        Step::Read { group, start, count, bytes_max } => {
+            return store.read(group, start..start + count, bytes_max).await;
+        }
+        Step::Reopen => {}
+    }
+    Ok(Vec::new())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    /// Cache, disk and marks say what a plain map says, whatever happens in which order.
+    #[test]
+    fn the_disk_agrees_with_the_model(steps in proptest::collection::vec(any_step(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let root = TempDir::new().unwrap();
+            let mut store = open(root.path());
+            let model: Arc<dyn LogStore> = MemoryDisk::new().open();
+            for (term, step) in (1..).zip(&steps) {
+                if matches!(step, Step::Reopen) {
+                    drop(store);
+                    store = open(root.path());
+                }
+                let (real, wanted) = (take(&store, step, term).await, take(&model, step, term).await);
+                assert_eq!(real.map_err(|error| error.kind()), wanted.map_err(|error| error.kind()), "{step:?}");
+                assert_eq!(store.groups().unwrap(), model.groups().unwrap(), "{step:?}");
+                for group in 0..3 {
+                    assert_eq!(store.log_state(group).unwrap(), model.log_state(group).unwrap(), "{step:?}");
+                    assert_eq!(store.vote(group).unwrap(), model.vote(group).unwrap());
+                    assert_eq!(store.committed(group).unwrap(), model.committed(group).unwrap());
+                }
+            }
+            for group in 0..3 {
+                let all = store.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
+                assert_eq!(all, model.read(group, 0..u64::MAX, usize::MAX).await.unwrap());
+            }
+            let counters = store.counters();
+            assert!(counters.cached_bytes <= 2048 + 4096, "the cache keeps its limit: {counters:?}");
+        });
+    }
+}

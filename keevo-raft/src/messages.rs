@@ -1,0 +1,185 @@
+//! The bodies of peer requests and answers: Raft's own messages as bytes.
+//!
+//! Invariant: decoding refuses nonsense with `Corrupt`; it never panics, whatever a peer sends.
+
+use bytes::Bytes;
+use keevo_core::{Error, Result};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use prost::Message;
+
+use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
+use crate::wire;
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    vote: Bytes,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    prev: Option<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    entries: Vec<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    commit: Option<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendAnswerWire {
+    /// 1 success, 2 partial success, 3 conflict, 4 higher vote.
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    log_id: Option<Bytes>,
+    #[prost(bytes = "bytes", tag = "3")]
+    vote: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VoteWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    vote: Bytes,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    last_log_id: Option<Bytes>,
+    #[prost(bool, tag = "3")]
+    leadership_transfer: bool,
+    #[prost(bool, tag = "4")]
+    granted: bool,
+    #[prost(uint64, tag = "5")]
+    to: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SnapshotHeadWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    vote: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    meta: Bytes,
+}
+
+fn parse<M: Message + Default>(what: &str, body: &Bytes) -> Result<M> {
+    M::decode(body.clone()).map_err(|error| Error::corrupt(format!("{what} does not decode")).with_source(error))
+}
+
+fn bytes(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+fn optional_log_id(log_id: Option<&Bytes>) -> Result<Option<LogId>> {
+    log_id.map(wire::decode_log_id).transpose()
+}
+
+pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
+    bytes(&AppendWire {
+        vote: wire::encode_vote(&request.vote),
+        prev: request.prev_log_id.as_ref().map(wire::encode_log_id),
+        entries: request.entries.iter().map(wire::encode_entry).collect(),
+        commit: request.leader_commit.as_ref().map(wire::encode_log_id),
+    })
+}
+
+pub(crate) fn decode_append(body: &Bytes) -> Result<AppendEntriesRequest<TypeConfig>> {
+    let wire: AppendWire = parse("an append request", body)?;
+    Ok(AppendEntriesRequest {
+        vote: wire::decode_vote(&wire.vote)?,
+        prev_log_id: optional_log_id(wire.prev.as_ref())?,
+        entries: wire.entries.iter().map(wire::decode_entry).collect::<Result<_>>()?,
+        leader_commit: optional_log_id(wire.commit.as_ref())?,
+    })
+}
+
+pub(crate) fn encode_append_answer(answer: &AppendEntriesResponse<TypeConfig>) -> Bytes {
+    let mut wire = AppendAnswerWire::default();
+    match answer {
+        AppendEntriesResponse::Success => wire.kind = 1,
+        AppendEntriesResponse::PartialSuccess(log_id) => {
+            wire.kind = 2;
+            wire.log_id = log_id.as_ref().map(wire::encode_log_id);
+        }
+        AppendEntriesResponse::Conflict => wire.kind = 3,
+        AppendEntriesResponse::HigherVote(vote) => {
+            wire.kind = 4;
+            wire.vote = wire::encode_vote(vote);
+        }
+    }
+    bytes(&wire)
+}
+
+pub(crate) fn decode_append_answer(body: &Bytes) -> Result<AppendEntriesResponse<TypeConfig>> {
+    let wire: AppendAnswerWire = parse("an append answer", body)?;
+    match wire.kind {
+        1 => Ok(AppendEntriesResponse::Success),
+        2 => Ok(AppendEntriesResponse::PartialSuccess(optional_log_id(wire.log_id.as_ref())?)),
+        3 => Ok(AppendEntriesResponse::Conflict),
+        4 => Ok(AppendEntriesResponse::HigherVote(wire::decode_vote(&wire.vote)?)),
+        kind => Err(Error::corrupt(format!("an append answer has unknown kind {kind}"))),
+    }
+}
+
+pub(crate) fn encode_vote_request(request: &VoteRequest<TypeConfig>) -> Bytes {
+    bytes(&VoteWire {
+        vote: wire::encode_vote(&request.vote),
+        last_log_id: request.last_log_id.as_ref().map(wire::encode_log_id),
+        leadership_transfer: request.leadership_transfer,
+        ..VoteWire::default()
+    })
+}
+
+pub(crate) fn decode_vote_request(body: &Bytes) -> Result<VoteRequest<TypeConfig>> {
+    let wire: VoteWire = parse("a vote request", body)?;
+    Ok(VoteRequest {
+        vote: wire::decode_vote(&wire.vote)?,
+        last_log_id: optional_log_id(wire.last_log_id.as_ref())?,
+        leadership_transfer: wire.leadership_transfer,
+    })
+}
+
+pub(crate) fn encode_vote_answer(answer: &VoteResponse<TypeConfig>) -> Bytes {
+    bytes(&VoteWire {
+        vote: wire::encode_vote(&answer.vote),
+        last_log_id: answer.last_log_id.as_ref().map(wire::encode_log_id),
+        granted: answer.vote_granted,
+        ..VoteWire::default()
+    })
+}
+
+pub(crate) fn decode_vote_answer(body: &Bytes) -> Result<VoteResponse<TypeConfig>> {
+    let wire: VoteWire = parse("a vote answer", body)?;
+    Ok(VoteResponse {
+        vote: wire::decode_vote(&wire.vote)?,
+        vote_granted: wire.granted,
+        last_log_id: optional_log_id(wire.last_log_id.as_ref())?,
+    })
+}
+
+pub(crate) fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Bytes {
+    bytes(&VoteWire {
+        vote: wire::encode_vote(request.from_leader()),
+        last_log_id: request.last_log_id().map(wire::encode_log_id),
+        to: *request.to_node_id(),
+        ..VoteWire::default()
+    })
+}
+
+pub(crate) fn decode_transfer(body: &Bytes) -> Result<TransferLeaderRequest<TypeConfig>> {
+    let wire: VoteWire = parse("a leader transfer", body)?;
+    let log_id = optional_log_id(wire.last_log_id.as_ref())?;
+    Ok(TransferLeaderRequest::new(wire::decode_vote(&wire.vote)?, wire.to, log_id))
+}
+
+pub(crate) fn encode_snapshot_head(vote: &Vote, meta: &SnapshotMeta) -> Bytes {
+    bytes(&SnapshotHeadWire { vote: wire::encode_vote(vote), meta: wire::encode_snapshot_meta(meta) })
+}
+
+pub(crate) fn decode_snapshot_head(body: &Bytes) -> Result<(Vote, SnapshotMeta)> {
+    let wire: SnapshotHeadWire = parse("a snapshot head", body)?;
+    Ok((wire::decode_vote(&wire.vote)?, wire::decode_snapshot_meta(&wire.meta)?))
+}
+
+pub(crate) fn encode_snapshot_answer(answer: &SnapshotResponse<TypeConfig>) -> Bytes {
+    wire::encode_vote(&answer.vote)
+}
+
+pub(crate) fn decode_snapshot_answer(body: &Bytes) -> Result<SnapshotResponse<TypeConfig>> {
+    Ok(SnapshotResponse::new(wire::decode_vote(body)?))
+}

@@ -1,0 +1,260 @@
+//! Openraft's network of one group, over the node's [`Transport`].
+//!
+//! Appends are pipelined: up to [`APPENDS_IN_FLIGHT`] of a group travel to a follower at once, and their
+//! answers are given back in order. A lost connection fails all of them, and openraft starts over from what
+//! the follower has.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use keevo_core::{ClusterId, Error, ErrorKind, Result, Store};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::v2::RaftNetworkV2;
+use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use crate::messages;
+use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
+use crate::transport::{Peer, PeerCall, PeerRequest, SnapshotHead, Transport};
+use crate::types::{PeerNode, Snapshot, SnapshotMeta, TypeConfig, Vote};
+
+/// How many appends of one group may be on their way to one follower.
+const APPENDS_IN_FLIGHT: usize = 32;
+/// How long a snapshot may take to send and install.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The current addresses of the nodes, as the shard map says; a node may move.
+#[derive(Debug, Default)]
+pub(crate) struct AddressBook {
+    addresses: RwLock<HashMap<u64, String>>,
+}
+
+impl AddressBook {
+    pub(crate) fn set(&self, node_id: u64, address: &str) {
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.get(&node_id).is_none_or(|known| known != address) {
+            addresses.insert(node_id, address.to_owned());
+        }
+    }
+
+    pub(crate) fn peer(&self, node: &PeerNode) -> Peer {
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        let address = addresses.get(&node.node_id).unwrap_or(&node.address).clone();
+        Peer { node_id: node.node_id, address }
+    }
+}
+
+/// Makes the group's clients to its peers.
+pub(crate) struct GroupNetwork<S: Store> {
+    pub(crate) cluster: ClusterId,
+    pub(crate) shared: Arc<SharedMachine<S>>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) addresses: Arc<AddressBook>,
+    pub(crate) staging: PathBuf,
+}
+
+impl<S: Store> fmt::Debug for GroupNetwork<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupNetwork").field("shard", &self.shared.shard).finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> RaftNetworkFactory<TypeConfig> for GroupNetwork<S> {
+    type Network = PeerClient<S>;
+
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> PeerClient<S> {
+        PeerClient {
+            cluster: self.cluster,
+            shared: Arc::clone(&self.shared),
+            transport: Arc::clone(&self.transport),
+            addresses: Arc::clone(&self.addresses),
+            staging: self.staging.clone(),
+            node: node.clone(),
+            replica: target,
+        }
+    }
+}
+
+/// The way from one group to one of its replicas.
+pub(crate) struct PeerClient<S: Store> {
+    cluster: ClusterId,
+    shared: Arc<SharedMachine<S>>,
+    transport: Arc<dyn Transport>,
+    addresses: Arc<AddressBook>,
+    staging: PathBuf,
+    node: PeerNode,
+    replica: u64,
+}
+
+impl<S: Store> PeerClient<S> {
+    fn call(&self, call: PeerCall, body: bytes::Bytes, timeout: Duration) -> BoxFuture<'static, Result<bytes::Bytes>> {
+        let request =
+            PeerRequest { call, cluster: Some(self.cluster), shard: self.shared.shard, replica: self.replica, body };
+        self.transport.call(&self.addresses.peer(&self.node), request, timeout)
+    }
+
+    /// Writes the snapshot's files from one read view; the meta is read from that same view.
+    fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        let dir = self.staging.join(format!("send-{}-{}", shared.shard, self.replica));
+        async move {
+            let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
+                if dir.exists() {
+                    std::fs::remove_dir_all(&dir).map_err(io_error)?;
+                }
+                std::fs::create_dir_all(&dir).map_err(io_error)?;
+                let mut staged = StagedFiles { dir: dir.clone(), files: Vec::new() };
+                let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
+                let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
+                let export = shared.store.export(&shared.tiles(), &rows, &dir)?;
+                staged.files = export.files;
+                let mut rows = export.rows.into_iter();
+                let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
+                Ok((SnapshotMeta { last_log_id, last_membership }, staged))
+            };
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
+        }
+    }
+}
+
+fn io_error(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "a snapshot's staging folder cannot be prepared").with_source(error)
+}
+
+fn rpc_error(error: &Error) -> RPCError<TypeConfig> {
+    match error.kind() {
+        ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded => RPCError::Network(NetworkError::new(error)),
+        _ => RPCError::Unreachable(Unreachable::new(error)),
+    }
+}
+
+fn streaming_error(error: &Error) -> StreamingError<TypeConfig> {
+    StreamingError::Unreachable(Unreachable::new(error))
+}
+
+impl<S: Store> RaftNetworkV2<TypeConfig> for PeerClient<S> {
+    type SnapshotData = GroupSnapshot;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = self.call(PeerCall::Append, messages::encode_append(&rpc), option.soft_ttl());
+        let body = body.await.map_err(|error| rpc_error(&error))?;
+        messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))
+    }
+
+    fn stream_append<'s, I>(
+        &'s mut self,
+        input: I,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
+    >
+    where
+        I: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let client: &'s Self = self;
+        let answers = input
+            .map(move |rpc| {
+                let prev = rpc.prev_log_id;
+                let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
+                let answer = client.call(PeerCall::Append, messages::encode_append(&rpc), option.hard_ttl());
+                async move {
+                    let body = answer.await.map_err(|error| rpc_error(&error))?;
+                    let answer = messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))?;
+                    Ok(answer.into_stream_result(prev, last))
+                }
+            })
+            .buffered(APPENDS_IN_FLIGHT);
+        Box::pin(async move { Ok(ends_after_error(answers).boxed()) })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = self.call(PeerCall::Vote, messages::encode_vote_request(&rpc), option.soft_ttl());
+        let body = body.await.map_err(|error| rpc_error(&error))?;
+        messages::decode_vote_answer(&body).map_err(|error| rpc_error(&error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = self.call(PeerCall::PreVote, messages::encode_vote_request(&rpc), option.soft_ttl());
+        let body = body.await.map_err(|error| rpc_error(&error))?;
+        messages::decode_vote_answer(&body).map_err(|error| rpc_error(&error))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        _snapshot: Snapshot<GroupSnapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = async {
+            let (meta, staged) = self.export().await?;
+            let head = SnapshotHead {
+                cluster: self.cluster,
+                shard: self.shared.shard,
+                replica: self.replica,
+                body: messages::encode_snapshot_head(&vote, &meta),
+            };
+            let peer = self.addresses.peer(&self.node);
+            tracing::info!(shard = %head.shard, node = peer.node_id, files = staged.files.len(), "sending a snapshot");
+            let answer = self.transport.send_snapshot(&peer, head, staged.files.clone(), SNAPSHOT_TIMEOUT).await?;
+            messages::decode_snapshot_answer(&answer)
+        };
+        tokio::select! {
+            sent = send => sent.map_err(|error| {
+                tracing::warn!(shard = %self.shared.shard, node = self.node.node_id, %error, "a snapshot was not sent");
+                streaming_error(&error)
+            }),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = self.call(PeerCall::Transfer, messages::encode_transfer(&req), option.soft_ttl());
+        body.await.map_err(|error| rpc_error(&error))?;
+        Ok(Ok(()))
+    }
+}
+
+/// The stream up to and including its first error or refusal: what follows belongs to a broken pipeline.
+fn ends_after_error<'s, I>(
+    answers: I,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + 's
+where
+    I: Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + 's,
+{
+    futures::stream::unfold(Some(Box::pin(answers)), |state| async move {
+        let mut answers = state?;
+        let answer = answers.next().await?;
+        let goes_on = matches!(answer, Ok(Ok(_)));
+        Some((answer, goes_on.then_some(answers)))
+    })
+}

@@ -1,0 +1,163 @@
+//! How a cluster begins.
+//!
+//! The node with the lowest id of those listed founds it, and only when every listed node answers and none
+//! belongs to a cluster: so a founder whose folder was wiped does not found a second one. It writes the new
+//! cluster's id and first map durably at home, then hands both to its peers, which do the same; a crash in
+//! between is mended by handing them over again. Then each shard's first replica starts its group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId, Store};
+
+use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
+use crate::peer_messages::{HelloWire, parse};
+use crate::shard_map::{NodeInfo, ShardMap};
+use crate::transport::{Peer, PeerCall, PeerRequest};
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The node's identity: as saved, or drawn now.
+pub(super) fn load_identity<S: Store>(options: &NodeOptions, parts: &NodeParts<S>) -> Result<Identity> {
+    if let Some(identity) = parts.identity.load()? {
+        if identity.node_id != options.node_id {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("the data folder belongs to node {}, not to node {}", identity.node_id, options.node_id),
+            ));
+        }
+        return Ok(identity);
+    }
+    let random: &dyn Random = parts.random.as_ref();
+    let identity = Identity { node_id: options.node_id, pair: random.next_u128(), cluster: None };
+    parts.identity.save(&identity)?;
+    Ok(identity)
+}
+
+/// What a peer says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hello {
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) node_id: u64,
+    pub(crate) pair: u128,
+}
+
+impl<S: Store> NodeInner<S> {
+    pub(crate) async fn hello(&self, peer: &Peer) -> Result<Hello> {
+        let request =
+            PeerRequest { call: PeerCall::Hello, cluster: None, shard: ShardId::META, replica: 0, body: Bytes::new() };
+        let body = self.parts.transport.call(peer, request, HELLO_TIMEOUT).await?;
+        decode_hello(&body)
+    }
+
+    /// Founds the cluster if this node is the one to do it and the time has come.
+    pub(super) async fn try_found(self: &Arc<Self>) -> Result<()> {
+        let options = &self.options;
+        let founder = options.peers.keys().next().copied();
+        if options.join || founder != Some(options.node_id) {
+            return Ok(());
+        }
+        let own = self.identity();
+        let mut nodes = BTreeMap::new();
+        for (&id, address) in &options.peers {
+            let pair = if id == options.node_id {
+                own.pair
+            } else {
+                let peer = Peer { node_id: id, address: address.clone() };
+                let hello = self.hello(&peer).await?;
+                if hello.node_id != id {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!("the node at {address} is node {}, not node {id} as listed", hello.node_id),
+                    ));
+                }
+                if let Some(cluster) = hello.cluster {
+                    return Err(Error::new(
+                        ErrorKind::WrongCluster,
+                        format!(
+                            "node {id} already belongs to cluster {cluster}, but the folder of this node is empty: \
+                             remove node {} from that cluster and let it join as a new one",
+                            options.node_id
+                        ),
+                    ));
+                }
+                hello.pair
+            };
+            nodes.insert(id, NodeInfo { id, address: address.clone(), pair });
+        }
+        let cluster = ClusterId(self.parts.random.next_u128());
+        let map =
+            ShardMap::bootstrap(cluster, nodes.into_values().collect(), options.shards, options.replication_factor)?;
+        tracing::info!(%cluster, nodes = map.nodes.len(), shards = map.shards.len(), "founding a cluster");
+        self.adopt(map)
+    }
+
+    /// Hands the first map to the listed nodes that have none yet.
+    pub(super) async fn hand_out_first_map(&self, map: &ShardMap) -> Result<()> {
+        for info in map.nodes.values().filter(|info| info.id != self.options.node_id) {
+            let peer = Peer { node_id: info.id, address: info.address.clone() };
+            let hello = self.hello(&peer).await?;
+            if hello.cluster.is_some() || hello.pair != info.pair {
+                continue;
+            }
+            let request = PeerRequest {
+                call: PeerCall::Bootstrap,
+                cluster: None,
+                shard: ShardId::META,
+                replica: 0,
+                body: map.encode(),
+            };
+            self.parts.transport.call(&peer, request, HELLO_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes part in the cluster of the map, and follows it from now on. Durable when it returns.
+    pub(crate) fn adopt(&self, map: ShardMap) -> Result<()> {
+        let identity = self.identity();
+        match identity.cluster {
+            Some(cluster) if cluster != map.cluster => {
+                return Err(Error::new(
+                    ErrorKind::WrongCluster,
+                    format!("this node belongs to cluster {cluster}, not to {}", map.cluster),
+                ));
+            }
+            _ => {}
+        }
+        if let Some(info) = map.nodes.get(&identity.node_id)
+            && info.pair != identity.pair
+        {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!(
+                    "the cluster knows node {} with other stores than these: it was wiped or swapped; \
+                     remove the node and let it join under a new id",
+                    identity.node_id
+                ),
+            ));
+        }
+        if self.map().is_some_and(|known| known.version >= map.version) {
+            return Ok(());
+        }
+        rows::save_map(&self.parts.store, &map)?;
+        if identity.cluster.is_none() {
+            self.set_identity(Identity { cluster: Some(map.cluster), ..identity })?;
+        }
+        self.adopt_in_memory(map);
+        self.wake.notify_one();
+        Ok(())
+    }
+}
+
+pub(super) fn decode_hello(body: &Bytes) -> Result<Hello> {
+    let wire: HelloWire = parse("a hello", body)?;
+    let id = |bytes: &Bytes| {
+        <[u8; 16]>::try_from(bytes.as_ref())
+            .map(u128::from_be_bytes)
+            .map_err(|error| Error::corrupt("a hello holds a malformed id").with_source(error))
+    };
+    let cluster = if wire.cluster.is_empty() { None } else { Some(ClusterId(id(&wire.cluster)?)) };
+    Ok(Hello { cluster, node_id: wire.node_id, pair: id(&wire.pair)? })
+}

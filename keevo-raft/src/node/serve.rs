@@ -1,0 +1,161 @@
+//! What a node answers to its peers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use keevo_core::{Error, ErrorKind, Result, ShardId, SnapshotFile, Store};
+
+use super::{Node, NodeInner, changes};
+use crate::group::Group;
+use crate::peer_messages::{self, HelloWire, MembershipWire, ProposeWire, ReadRequest, ReadWire, pack, parse};
+use crate::shard_map::ShardMap;
+use crate::transport::{PeerCall, PeerHandler, PeerRequest, SnapshotHead};
+use crate::types::PeerNode;
+
+/// The longest that a peer may let this node work on one request.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+fn deadline(deadline_ms: u64) -> Duration {
+    Duration::from_millis(deadline_ms).min(DEADLINE_MAX)
+}
+
+impl<S: Store> PeerHandler for Node<S> {
+    fn handle(&self, request: PeerRequest) -> BoxFuture<'static, Result<Bytes>> {
+        if let Err(error) = self.inner.check_cluster(&request) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        // Appends are queued before the first await, in the order of the calls.
+        if request.call == PeerCall::Append {
+            return match self.inner.group_for(&request) {
+                Ok(group) => group.append(&request.body),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            };
+        }
+        let node = Arc::clone(&self.inner);
+        Box::pin(async move { node.answer(request).await })
+    }
+
+    fn stage_snapshot(&self, head: &SnapshotHead) -> Result<PathBuf> {
+        let dir = self.inner.options.staging.join(format!("receive-{}-{}", head.shard, head.replica));
+        let fail = |error| Error::new(ErrorKind::Io, "the staging folder cannot be prepared").with_source(error);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).map_err(fail)?;
+        }
+        std::fs::create_dir_all(&dir).map_err(fail)?;
+        Ok(dir)
+    }
+
+    fn install_snapshot(&self, head: SnapshotHead, files: Vec<SnapshotFile>) -> BoxFuture<'static, Result<Bytes>> {
+        let node = Arc::clone(&self.inner);
+        Box::pin(async move {
+            if node.identity().cluster != Some(head.cluster) {
+                return Err(Error::new(ErrorKind::WrongCluster, "the snapshot comes from another cluster"));
+            }
+            let dir = node.options.staging.join(format!("receive-{}-{}", head.shard, head.replica));
+            let group = node.replica_of(head.shard, head.replica)?;
+            group.install(&head.body, dir, files).await
+        })
+    }
+}
+
+impl<S: Store> NodeInner<S> {
+    fn check_cluster(&self, request: &PeerRequest) -> Result<()> {
+        let own = self.identity().cluster;
+        match (request.cluster, own) {
+            (Some(theirs), Some(own)) if theirs != own => Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("this node belongs to cluster {own}, the request to {theirs}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn replica_of(&self, shard: ShardId, replica: u64) -> Result<Arc<Group<S>>> {
+        self.group(shard).filter(|group| replica == 0 || group.replica() == replica).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("node {} holds no replica {replica} of shard {shard}", self.options.node_id),
+            )
+        })
+    }
+
+    pub(super) fn group_for(&self, request: &PeerRequest) -> Result<Arc<Group<S>>> {
+        self.replica_of(request.shard, request.replica)
+    }
+
+    async fn answer(self: Arc<Self>, request: PeerRequest) -> Result<Bytes> {
+        match request.call {
+            PeerCall::Append => self.group_for(&request)?.append(&request.body).await,
+            PeerCall::Vote => self.group_for(&request)?.vote(&request.body, false).await,
+            PeerCall::PreVote => self.group_for(&request)?.vote(&request.body, true).await,
+            PeerCall::Transfer => self.group_for(&request)?.transfer(&request.body).await,
+            PeerCall::ReadIndex => self.read_index(&request).await,
+            PeerCall::Propose => self.propose(&request).await,
+            PeerCall::Read => self.read(&request).await,
+            PeerCall::Map => Ok(self.map().map(|map| map.encode()).unwrap_or_default()),
+            PeerCall::Hello => Ok(self.own_hello()),
+            PeerCall::Bootstrap => {
+                self.adopt(ShardMap::decode(&request.body)?)?;
+                Ok(Bytes::new())
+            }
+            PeerCall::Membership => self.membership(&request).await,
+            PeerCall::Status => Ok(self.status_wire()),
+            PeerCall::Changes => changes::answer(&self, &request).await,
+        }
+    }
+
+    fn own_hello(&self) -> Bytes {
+        let identity = self.identity();
+        pack(&HelloWire {
+            cluster: identity.cluster.map(|id| Bytes::copy_from_slice(&id.0.to_be_bytes())).unwrap_or_default(),
+            node_id: identity.node_id,
+            pair: Bytes::copy_from_slice(&identity.pair.to_be_bytes()),
+        })
+    }
+
+    async fn read_index(&self, request: &PeerRequest) -> Result<Bytes> {
+        let wire: ReadWire = parse("a read index request", &request.body)?;
+        let group = self.group_for(request)?;
+        let index = group.read_barrier(deadline(wire.deadline_ms)).await?;
+        Ok(Bytes::copy_from_slice(&index.to_be_bytes()))
+    }
+
+    async fn propose(&self, request: &PeerRequest) -> Result<Bytes> {
+        let wire: ProposeWire = parse("a proposal", &request.body)?;
+        let command = peer_messages::decode_command(&wire.entry)?;
+        let group = self.group_for(request)?;
+        Ok(group.propose(command, deadline(wire.deadline_ms)).await?.encode())
+    }
+
+    async fn read(&self, request: &PeerRequest) -> Result<Bytes> {
+        let wire: ReadWire = parse("a read", &request.body)?;
+        let limit = deadline(wire.deadline_ms);
+        let group = self.group_for(request)?;
+        match wire.stale_ms_plus_1.checked_sub(1) {
+            Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {}
+            _ => drop(group.read_barrier(limit).await?),
+        }
+        match peer_messages::read_of(wire)? {
+            ReadRequest::Keys(keys) => Ok(peer_messages::encode_records(group.reader().multi_get(&keys)?)),
+            ReadRequest::Scan(scan) => Ok(peer_messages::encode_page(group.reader().scan(&scan)?)),
+        }
+    }
+
+    async fn membership(&self, request: &PeerRequest) -> Result<Bytes> {
+        let wire: MembershipWire = parse("a membership change", &request.body)?;
+        let group = self.group_for(request)?;
+        match wire.kind {
+            1 => {
+                let node = PeerNode { node_id: wire.node_id, address: wire.address };
+                group.add_learner(wire.replica, node).await?;
+            }
+            2 => group.change_voters(wire.voters.into_iter().collect()).await?,
+            3 => group.transfer_leader(wire.replica).await?,
+            kind => return Err(Error::invalid(format!("there is no membership change of kind {kind}"))),
+        }
+        Ok(Bytes::new())
+    }
+}

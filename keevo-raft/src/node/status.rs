@@ -1,0 +1,134 @@
+//! What a node can say of itself and its replicas.
+
+use bytes::Bytes;
+use keevo_core::{Result, ShardId, Store};
+use openraft::ServerState;
+
+use super::{Node, NodeInner};
+use crate::group::Group;
+use crate::peer_messages::{ReplicaStatusWire, StatusWire, pack, parse};
+
+/// The state of one replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica's Raft id.
+    pub replica: u64,
+    /// `leader`, `follower`, `candidate`, `learner` or `stopped`.
+    pub role: String,
+    /// The Raft term.
+    pub term: u64,
+    /// The index of the last log entry.
+    pub last_log: u64,
+    /// The last index known to be committed.
+    pub committed: u64,
+    /// The last index applied.
+    pub applied: u64,
+    /// The last index purged from the log.
+    pub purged: u64,
+    /// The node that leads, 0 if unknown.
+    pub leader_node: u64,
+    /// The last checksum: the revision it was taken at, the hash, the records it covers.
+    pub checksum: Option<(u64, u64, u64)>,
+}
+
+/// The state of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The node.
+    pub node_id: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether it answered.
+    pub alive: bool,
+    /// Its replicas, by shard.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+impl<S: Store> Node<S> {
+    /// The replicas of this node.
+    pub fn replicas(&self) -> Vec<ReplicaStatus> {
+        self.inner.groups().iter().map(|group| replica_status(group)).collect()
+    }
+}
+
+impl<S: Store> NodeInner<S> {
+    pub(super) fn status_wire(&self) -> Bytes {
+        let replicas = self.groups().iter().map(|group| wire_of(&replica_status(group))).collect();
+        pack(&StatusWire { replicas })
+    }
+}
+
+fn replica_status<S: Store>(group: &Group<S>) -> ReplicaStatus {
+    let metrics = group.metrics();
+    let index = |log_id: Option<crate::types::LogId>| log_id.map_or(0, |log_id| log_id.index);
+    let role = match (&metrics.running_state, metrics.state) {
+        (Err(_), _) | (_, ServerState::Shutdown) => "stopped",
+        (_, ServerState::Leader) => "leader",
+        (_, ServerState::Follower) => "follower",
+        (_, ServerState::Candidate) => "candidate",
+        (_, ServerState::Learner) => "learner",
+    };
+    ReplicaStatus {
+        shard: group.shard(),
+        replica: group.replica(),
+        role: role.to_owned(),
+        term: metrics.current_term,
+        last_log: metrics.last_log_index.unwrap_or(0),
+        committed: index(metrics.local_committed),
+        applied: index(metrics.last_applied),
+        purged: index(metrics.purged),
+        leader_node: group.leader_node().map_or(0, |node| node.node_id),
+        checksum: checksum(group),
+    }
+}
+
+fn checksum<S: Store>(group: &Group<S>) -> Option<(u64, u64, u64)> {
+    match group.reader().checksum() {
+        Ok(checksum) => checksum.map(|(revision, hash, records)| (revision.0, hash, records)),
+        Err(error) => {
+            tracing::error!(shard = %group.shard(), %error, "the checksum row cannot be read");
+            None
+        }
+    }
+}
+
+fn wire_of(status: &ReplicaStatus) -> ReplicaStatusWire {
+    let (checksum_revision, checksum, records) = status.checksum.unwrap_or_default();
+    ReplicaStatusWire {
+        shard: status.shard.0,
+        replica: status.replica,
+        role: status.role.clone(),
+        term: status.term,
+        last_log: status.last_log,
+        committed: status.committed,
+        applied: status.applied,
+        leader_node: status.leader_node,
+        checksum_revision,
+        checksum,
+        records,
+        purged: status.purged,
+    }
+}
+
+/// Decodes a peer's status.
+pub(crate) fn decode(body: &Bytes) -> Result<Vec<ReplicaStatus>> {
+    let wire: StatusWire = parse("a status", body)?;
+    Ok(wire
+        .replicas
+        .into_iter()
+        .map(|one| ReplicaStatus {
+            shard: ShardId(one.shard),
+            replica: one.replica,
+            role: one.role,
+            term: one.term,
+            last_log: one.last_log,
+            committed: one.committed,
+            applied: one.applied,
+            purged: one.purged,
+            leader_node: one.leader_node,
+            checksum: (one.checksum_revision > 0).then_some((one.checksum_revision, one.checksum, one.records)),
+        })
+        .collect())
+}

@@ -1,0 +1,234 @@
+//! A group's state machine: openraft's view of a [`Machine`].
+//!
+//! Invariant: the applied log id and the membership are written in the same store batch as the records that
+//! the entries changed, so that after a crash data and applied index agree, and replay starts where the data
+//! ends.
+//!
+//! Snapshots: `build_snapshot` writes nothing. It reports the *flushed* applied id, which is what lets openraft
+//! purge the log; `get_current_snapshot` gives a handle whose files are exported only when they are sent.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use keevo_core::machine::Machine;
+use keevo_core::{Column, Durability, Entry as CommandEntry, Error, Result, ShardId, SnapshotFile, Store, system};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+
+use crate::types::{
+    Applied, ApplyResponder, EntryPayload, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+};
+use crate::wire;
+
+/// The most entries that one store batch applies.
+const APPLY_ENTRIES_MAX: usize = 256;
+
+/// What openraft passes around as a snapshot.
+#[derive(Debug)]
+pub(crate) enum GroupSnapshot {
+    /// The state as it is: exported when it is sent.
+    Live,
+    /// Files that arrived from the leader, verified when they are installed.
+    Received(StagedFiles),
+}
+
+/// Snapshot files in a folder of their own, which goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct StagedFiles {
+    /// The folder.
+    pub(crate) dir: PathBuf,
+    /// The files in it.
+    pub(crate) files: Vec<SnapshotFile>,
+}
+
+impl Drop for StagedFiles {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "a snapshot's staging folder could not be removed");
+        }
+    }
+}
+
+/// The machine of a shard, shared by the group's parts. Applies come from one task; the lock is for exports.
+pub(crate) struct SharedMachine<S: Store> {
+    machine: Mutex<Machine<S>>,
+    pub(crate) store: S,
+    pub(crate) shard: ShardId,
+    pub(crate) range: (Bytes, Bytes),
+}
+
+impl<S: Store> fmt::Debug for SharedMachine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMachine").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> SharedMachine<S> {
+    pub(crate) fn new(machine: Machine<S>, store: S, shard: ShardId, range: (Bytes, Bytes)) -> Arc<Self> {
+        Arc::new(Self { machine: Mutex::new(machine), store, shard, range })
+    }
+
+    /// The machine. A panic elsewhere while it was locked leaves it poisoned by its own flag, not by the lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<S>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tiles that make up a snapshot of the shard: its system rows and its range.
+    pub(crate) fn tiles(&self) -> Vec<(Bytes, Bytes)> {
+        let system_start = system::row_key(self.shard, 0);
+        let system_end = system::row_key(ShardId(self.shard.0 + 1), 0);
+        vec![(system_start, system_end), self.range.clone()]
+    }
+
+    /// The log id and membership that the rows say, as of now or as of the last flush.
+    pub(crate) fn position(&self, flushed: bool) -> Result<(Option<LogId>, StoredMembership)> {
+        let read = |tag: u8| {
+            let key = keevo_core::encode_system(self.shard, tag).freeze();
+            if flushed { self.store.get_flushed(&key) } else { self.store.get(Column::Data, &key) }
+        };
+        decode_position(read(system::APPLIED)?, read(system::MEMBERSHIP)?)
+    }
+}
+
+/// Decodes the applied and the membership row.
+pub(crate) fn decode_position(
+    applied: Option<Bytes>,
+    membership: Option<Bytes>,
+) -> Result<(Option<LogId>, StoredMembership)> {
+    let applied = applied.map(|row| wire::decode_log_id(&row)).transpose()?;
+    let membership = membership.map(|row| wire::decode_stored_membership(&row)).transpose()?.unwrap_or_default();
+    Ok((applied, membership))
+}
+
+/// openraft's state machine of one group.
+#[derive(Debug)]
+pub(crate) struct GroupMachine<S: Store> {
+    shared: Arc<SharedMachine<S>>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl<S: Store> GroupMachine<S> {
+    pub(crate) fn open(shared: Arc<SharedMachine<S>>) -> Result<Self> {
+        let (applied, membership) = shared.position(false)?;
+        Ok(Self { shared, applied, membership })
+    }
+
+    fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> Result<()> {
+        let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(chunk.len());
+        let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(chunk.len());
+        let mut membership_changed = false;
+        for (entry, responder) in chunk {
+            self.applied = Some(entry.log_id);
+            let is_command = match entry.payload {
+                EntryPayload::Blank => false,
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    membership_changed = true;
+                    false
+                }
+                EntryPayload::Normal(payload) => {
+                    commands.push((entry.log_id.index, payload.decode()?));
+                    true
+                }
+            };
+            waiting.push((responder, is_command));
+        }
+        let Some(applied) = self.applied else { return Ok(()) };
+        let row = |tag: u8| keevo_core::encode_system(self.shared.shard, tag).freeze();
+        let mut rows = vec![(row(system::APPLIED), wire::encode_log_id(&applied))];
+        if membership_changed {
+            rows.push((row(system::MEMBERSHIP), wire::encode_stored_membership(&self.membership)));
+        }
+        let outcomes = self.shared.lock().apply(commands, rows, Durability::Unlogged)?;
+        let mut outcomes = outcomes.into_iter();
+        for (responder, is_command) in waiting {
+            let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn to_io(error: Error) -> io::Error {
+    io::Error::other(error)
+}
+
+impl<S: Store> RaftStateMachine<TypeConfig> for GroupMachine<S> {
+    type SnapshotData = GroupSnapshot;
+    type SnapshotBuilder = FlushedMark<S>;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            self.apply_chunk(chunk).map_err(to_io)?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        FlushedMark { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: GroupSnapshot) -> io::Result<()> {
+        let GroupSnapshot::Received(staged) = snapshot else {
+            return Err(to_io(Error::invalid("only received snapshots can be installed")));
+        };
+        let shared = Arc::clone(&self.shared);
+        let install = move || -> Result<(Option<LogId>, StoredMembership)> {
+            let mut machine = shared.lock();
+            shared.store.install(&staged.files)?;
+            machine.reload()?;
+            shared.position(false)
+        };
+        let (applied, membership) =
+            tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?.map_err(to_io)?;
+        if applied != meta.last_log_id {
+            return Err(to_io(Error::corrupt(format!(
+                "the snapshot of shard {} holds another position than it says",
+                self.shared.shard
+            ))));
+        }
+        self.applied = applied;
+        self.membership = membership;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<GroupSnapshot>>> {
+        if self.applied.is_none() {
+            return Ok(None);
+        }
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Ok(Some(Snapshot { meta, snapshot: GroupSnapshot::Live }))
+    }
+}
+
+/// Openraft's snapshot builder: reports how far the data is flushed.
+#[derive(Debug)]
+pub(crate) struct FlushedMark<S: Store> {
+    shared: Arc<SharedMachine<S>>,
+}
+
+impl<S: Store> RaftSnapshotBuilder<TypeConfig> for FlushedMark<S> {
+    type SnapshotData = GroupSnapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {
+        let (last_log_id, last_membership) = self.shared.position(true).map_err(to_io)?;
+        Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
+    }
+}

@@ -1,0 +1,217 @@
+//! Clusters in one process: real stores in a folder, nodes wired by memory, to be killed and started again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use keevo_core::{Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
+
+use crate::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
+use crate::node::{Identity, IdentityStore, Node, NodeOptions, NodeParts};
+use crate::timing::Timing;
+use crate::transport::PeerHandler;
+use crate::transport::memory::MemoryNetwork;
+use crate::{ClusterEngine, DEADLINE};
+
+/// An identity that lives as long as the test.
+#[derive(Debug, Default)]
+pub struct MemoryIdentity(Mutex<Option<Identity>>);
+
+impl IdentityStore for MemoryIdentity {
+    fn load(&self) -> Result<Option<Identity>> {
+        Ok(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn save(&self, identity: &Identity) -> Result<()> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(*identity);
+        Ok(())
+    }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+struct Running {
+    node: Node<RocksStore>,
+    log: Arc<dyn LogStore>,
+    /// Keeps the node on the network.
+    _handler: Arc<dyn PeerHandlerDebug>,
+}
+
+trait PeerHandlerDebug: PeerHandler + std::fmt::Debug {}
+impl<T: PeerHandler + std::fmt::Debug> PeerHandlerDebug for T {}
+
+/// A cluster of nodes 1 to N.
+#[derive(Debug)]
+pub struct TestCluster {
+    dir: PathBuf,
+    /// The wires, to be cut.
+    pub network: MemoryNetwork,
+    founders: u64,
+    shards: u32,
+    /// How the nodes keep time.
+    pub timing: Timing,
+    identities: BTreeMap<u64, Arc<MemoryIdentity>>,
+    running: BTreeMap<u64, Running>,
+}
+
+impl TestCluster {
+    /// Starts `nodes` nodes with `shards` data shards in `dir`, and waits until every shard has a leader.
+    pub async fn start(dir: &Path, nodes: u64, shards: u32) -> Self {
+        Self::start_with(dir, nodes, shards, Timing::quick()).await
+    }
+
+    /// The same with other timing.
+    pub async fn start_with(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
+        let mut cluster = Self {
+            dir: dir.to_owned(),
+            network: MemoryNetwork::new(),
+            founders: nodes,
+            shards,
+            timing,
+            identities: BTreeMap::new(),
+            running: BTreeMap::new(),
+        };
+        for id in 1..=nodes {
+            cluster.start_node(id, false).await;
+        }
+        cluster.ready().await;
+        cluster
+    }
+
+    fn options(&self, id: u64, join: bool) -> NodeOptions {
+        NodeOptions {
+            node_id: id,
+            address: format!("node-{id}:7000"),
+            peers: (1..=self.founders).map(|id| (id, format!("node-{id}:7000"))).collect(),
+            shards: self.shards,
+            replication_factor: 3,
+            join,
+            timing: self.timing,
+            flush_every: Duration::from_millis(700),
+            staging: self.dir.join(format!("{id}/staging")),
+        }
+    }
+
+    /// Starts a node, new or again; `join` = it waits to be added.
+    pub async fn start_node(&mut self, id: u64, join: bool) {
+        let home = self.dir.join(id.to_string());
+        std::fs::create_dir_all(&home).expect("a folder for the node");
+        let settings = RocksOptions { wal: false, ..RocksOptions::default() };
+        let store = patiently(|| RocksStore::open(home.join("data"), settings.clone())).await;
+        let log = patiently(|| open_rocks_log_store(home.join("log"), &RocksLogOptions::default())).await;
+        let identity = Arc::clone(self.identities.entry(id).or_default());
+        let parts = NodeParts {
+            store,
+            log: Arc::clone(&log),
+            transport: self.network.transport(id),
+            identity,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SeededRandom::from_os()),
+        };
+        let node = Node::start(self.options(id, join), parts).await.expect("the node starts");
+        let handler: Arc<Node<RocksStore>> = Arc::new(node.clone());
+        let on_network: Arc<dyn PeerHandler> = Arc::clone(&handler) as Arc<dyn PeerHandler>;
+        self.network.connect(id, &on_network);
+        self.running.insert(id, Running { node, log, _handler: handler });
+    }
+
+    /// Takes a node off the network at once and stops it without a flush of its memtables being awaited by anyone:
+    /// what its log did not make durable is lost to it.
+    pub async fn stop_node(&mut self, id: u64) {
+        self.network.disconnect(id);
+        if let Some(running) = self.running.remove(&id) {
+            running.node.shutdown().await.expect("the node stops");
+        }
+    }
+
+    /// Removes a stopped node's folder and identity, as if its disks were lost.
+    pub fn wipe_node(&mut self, id: u64) {
+        assert!(!self.running.contains_key(&id), "node {id} still runs");
+        self.identities.remove(&id);
+        std::fs::remove_dir_all(self.dir.join(id.to_string())).expect("the folder goes");
+    }
+
+    /// A node.
+    pub fn node(&self, id: u64) -> &Node<RocksStore> {
+        &self.running.get(&id).expect("the node runs").node
+    }
+
+    /// A node's log store.
+    pub fn log(&self, id: u64) -> &Arc<dyn LogStore> {
+        &self.running.get(&id).expect("the node runs").log
+    }
+
+    /// The engine as seen from a node.
+    pub fn engine(&self, id: u64) -> ClusterEngine<RocksStore> {
+        self.node(id).engine()
+    }
+
+    /// Waits until all running nodes know a leader of all shards.
+    pub async fn ready(&self) {
+        for running in self.running.values() {
+            running.node.ready(Duration::from_secs(30)).await.expect("every shard finds a leader");
+        }
+    }
+
+    /// The node that leads a shard, as the running nodes see it.
+    pub async fn leader(&self, shard: ShardId) -> u64 {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            for (&id, running) in &self.running {
+                if running.node.replicas().iter().any(|one| one.shard == shard && one.role == "leader") {
+                    return id;
+                }
+            }
+            assert!(tokio::time::Instant::now() < deadline, "shard {shard} has no leader");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until every running replica of every shard has the same hash at the same revision.
+    pub async fn hashes_agree(&self, through: u64) -> usize {
+        let engine = self.engine(through);
+        let map = self.node(through).map().expect("a map");
+        for shard in map.shards.iter().map(|shard| shard.id) {
+            let (revision, hash, _) = engine.checksum(shard).await.expect("a checksum");
+            let deadline = tokio::time::Instant::now() + DEADLINE;
+            for running in self.running.values() {
+                loop {
+                    let own = running.node.replicas().into_iter().find(|one| one.shard == shard);
+                    let Some(own) = own else { break };
+                    match own.checksum {
+                        Some((at, theirs, _)) if at == revision => {
+                            assert_eq!(theirs, hash, "shard {shard} differs on node {}", running.node.id());
+                            break;
+                        }
+                        _ => {
+                            assert!(tokio::time::Instant::now() < deadline, "shard {shard}: no checksum in time");
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+            }
+        }
+        map.shards.len()
+    }
+
+    /// Stops all nodes.
+    pub async fn stop(mut self) {
+        let ids: Vec<u64> = self.running.keys().copied().collect();
+        for id in ids {
+            self.stop_node(id).await;
+        }
+    }
+}
+
+/// Opens a store, again for a while if the node that had it open before is still letting go of it.
+async fn patiently<T>(open: impl Fn() -> Result<T>) -> T {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match open() {
+            Ok(opened) => return opened,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "the store does not open: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,48 @@
+//! How a client behaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keevo_core::{Random, SeededRandom};
+
+/// How a client behaves. The defaults suit a service in the same data centre.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// How long a call may take, retries included.
+    pub deadline: Duration,
+    /// How long one attempt waits for its answer before it is sent again, perhaps to another node.
+    pub attempt_timeout: Duration,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// The first pause before a retry; each further one is twice as long, less up to a half at random.
+    pub pause_min: Duration,
+    /// The longest pause before a retry.
+    pub pause_max: Duration,
+    /// How long a watch that lost its node tries to resume before it ends with `Unavailable`.
+    pub watch_resume: Duration,
+    /// Connections to each node.
+    pub pipes_per_node: usize,
+    /// The most requests of one connection that wait for their answers.
+    pub in_flight_max: usize,
+    /// The most requests that wait to be sent over one connection; beyond it they are `ResourceExhausted`.
+    pub queue_max: usize,
+    /// Where client ids, jitter and the choice of replicas come from.
+    pub random: Arc<dyn Random>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            attempt_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
+            pause_min: Duration::from_millis(10),
+            pause_max: Duration::from_millis(500),
+            watch_resume: Duration::from_mins(1),
+            pipes_per_node: 2,
+            in_flight_max: 1_024,
+            queue_max: 4_096,
+            random: Arc::new(SeededRandom::from_os()),
+        }
+    }
+}

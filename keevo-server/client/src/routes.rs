@@ -1,0 +1,149 @@
+//! The shard map a client goes by, and how it is kept up to date.
+//!
+//! Invariant: a map is replaced by one of the same or a later version only. A leader is a guess: what nodes answer
+//! corrects it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use keevo_core::{Error, ErrorKind, Result, ShardId};
+use keevo_proto::admin::v1::ShardMapRequest;
+use keevo_proto::{KIND_METADATA, error_from_status};
+
+use crate::node::Nodes;
+use crate::options::ClientOptions;
+use crate::pipe::Fault;
+use crate::shard_map::{Shard, ShardMap};
+
+/// The shard map, and the addresses to ask for a newer one.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    options: Arc<ClientOptions>,
+    nodes: Arc<Nodes>,
+    /// The addresses that the client was given.
+    seeds: Vec<String>,
+    map: RwLock<Option<Arc<ShardMap>>>,
+    /// One fetch at a time; those who waited for it use what it brought.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl Routes {
+    pub(crate) fn new(options: Arc<ClientOptions>, nodes: Arc<Nodes>, seeds: Vec<String>) -> Self {
+        Self { options, nodes, seeds, map: RwLock::default(), fetching: tokio::sync::Mutex::default() }
+    }
+
+    /// The map as it is known.
+    pub(crate) fn known(&self) -> Option<Arc<ShardMap>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The map, fetched if there is none yet.
+    pub(crate) async fn map(&self) -> Result<Arc<ShardMap>> {
+        match self.known() {
+            Some(map) => Ok(map),
+            None => self.refresh(None).await,
+        }
+    }
+
+    /// A map fetched after `stale` was; waits for a fetch that is under way.
+    pub(crate) async fn refresh(&self, stale: Option<&Arc<ShardMap>>) -> Result<Arc<ShardMap>> {
+        let fetching = self.fetching.lock().await;
+        let known = self.known();
+        if let Some(map) = known.filter(|map| stale.is_none_or(|stale| !Arc::ptr_eq(map, stale))) {
+            return Ok(map);
+        }
+        let mut last = Error::new(ErrorKind::Unavailable, "no address of the cluster is known");
+        for address in self.addresses() {
+            match self.fetch(&address).await {
+                Ok(map) => {
+                    let map = self.install(map);
+                    drop(fetching);
+                    return Ok(map);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Every address worth asking, in an order that changes from call to call.
+    fn addresses(&self) -> Vec<String> {
+        let mut all: BTreeSet<String> = self.seeds.iter().cloned().collect();
+        if let Some(map) = self.known() {
+            all.extend(map.shards.iter().flat_map(|shard| shard.replicas.iter().cloned()));
+        }
+        let mut all: Vec<String> = all.into_iter().collect();
+        let turn = self.pick(all.len());
+        all.rotate_left(turn);
+        all
+    }
+
+    async fn fetch(&self, address: &str) -> Result<ShardMap> {
+        let limit = self.options.connect_timeout + Duration::from_secs(1);
+        let mut admin = self.nodes.at(address)?.admin();
+        match tokio::time::timeout(limit, admin.shard_map(ShardMapRequest {})).await {
+            Ok(Ok(response)) => ShardMap::from_wire(response.into_inner(), address),
+            Ok(Err(status)) if status.metadata().contains_key(KIND_METADATA) => Err(error_from_status(&status)),
+            Ok(Err(status)) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("{address} cannot be reached: {}", status.message())))
+            }
+            Err(elapsed) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("{address} does not answer")).with_source(elapsed))
+            }
+        }
+    }
+
+    /// Puts `fetched` in place unless a later version is known.
+    fn install(&self, fetched: ShardMap) -> Arc<ShardMap> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        match map.as_ref() {
+            Some(known) if known.cluster == fetched.cluster && known.version > fetched.version => Arc::clone(known),
+            _ => Arc::clone(map.insert(Arc::new(fetched))),
+        }
+    }
+
+    /// Where to send the next attempt, after `failed` ones: the leader, or any replica when it is not known or not needed.
+    pub(crate) fn address_of(&self, shard: &Shard, any_replica: bool, failed: usize) -> Result<String> {
+        if let (Some(leader), false) = (&shard.leader, any_replica) {
+            return Ok(leader.clone());
+        }
+        let turn = (self.pick(shard.replicas.len()) + failed) % shard.replicas.len().max(1);
+        let address = shard.replicas.get(turn).cloned();
+        address.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("shard {} has no replica", shard.id)))
+    }
+
+    fn pick(&self, count: usize) -> usize {
+        let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.options.random.next_u64() % count).unwrap_or(0)
+    }
+
+    /// Learns from a failed attempt at `address`. Says whether the next one should wait for a fresh map.
+    pub(crate) fn learn(&self, shard: ShardId, address: &str, fault: &Fault) -> bool {
+        match (fault, fault.error().kind(), fault.error().leader()) {
+            (Fault::Refused(_), ErrorKind::NotLeader, Some(leader)) if leader != address => {
+                self.set_leader(shard, address, Some(leader));
+                false
+            }
+            (Fault::Refused(_), ErrorKind::NoQuorum, _) => false,
+            _ => {
+                self.set_leader(shard, address, None);
+                true
+            }
+        }
+    }
+
+    /// Replaces the leader of a shard, if it is still thought to be at `was` or nowhere.
+    fn set_leader(&self, shard: ShardId, was: &str, leader: Option<&str>) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = map.as_mut() else { return };
+        let current = known.shards.iter().find(|one| one.id == shard);
+        let believed = current.is_some_and(|one| one.leader.as_deref().is_none_or(|leader| leader == was));
+        if !believed {
+            return;
+        }
+        if let Some(one) = Arc::make_mut(known).shards.iter_mut().find(|one| one.id == shard) {
+            one.leader = leader.map(str::to_owned);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Compiles the `.proto` files, without `protoc`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+const FILES: [&str; 6] = [
+    "keevo/kv/v1/types.proto",
+    "keevo/kv/v1/kv.proto",
+    "keevo/admin/v1/admin.proto",
+    "keevo/raft/v1/raft.proto",
+    "keevo/feeds/v1/feeds.proto",
+    "keevo/chat/v1/chat.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("proto");
+    let mut paths = Vec::new();
+    for file in FILES {
+        let path = root.join(file);
+        println!("cargo:rerun-if-changed={}", path.display());
+        paths.push(path);
+    }
+    let descriptors = protox::compile(&paths, [&root])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("keevo_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

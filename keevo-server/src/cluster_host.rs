@@ -1,0 +1,238 @@
+//! [`Host`] over a node of a cluster.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, RocksStore, ShardId, WatchRange};
+use keevo_proto::admin::v1 as admin;
+use keevo_raft::shard_map::ShardInfo;
+use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap};
+
+use crate::host::{Host, SessionScope};
+
+/// How many pieces a compaction is cut into, so that its progress can be told.
+const COMPACT_STEPS: u8 = 16;
+
+/// A node of a cluster as the gRPC services see it.
+#[derive(Debug, Clone)]
+pub struct ClusterHost {
+    node: Node<RocksStore>,
+    engine: ClusterEngine<RocksStore>,
+    store: RocksStore,
+}
+
+impl ClusterHost {
+    /// The host over a node and its data store.
+    pub fn new(node: Node<RocksStore>, store: RocksStore) -> Self {
+        let engine = node.engine();
+        Self { node, engine, store }
+    }
+
+    fn map(&self) -> Result<std::sync::Arc<ShardMap>> {
+        self.node.map().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.node.id()))
+        })
+    }
+}
+
+fn epoch(shard: &ShardInfo) -> admin::Epoch {
+    admin::Epoch { version: shard.epoch.version, conf_version: shard.epoch.conf_version }
+}
+
+fn id_bytes(id: u128) -> Bytes {
+    Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+fn role(status: &ReplicaStatus) -> admin::Role {
+    match status.role.as_str() {
+        "leader" => admin::Role::Leader,
+        "follower" => admin::Role::Follower,
+        "learner" => admin::Role::Learner,
+        "candidate" => admin::Role::Candidate,
+        _ => admin::Role::Unspecified,
+    }
+}
+
+fn checksum(status: &ReplicaStatus) -> Option<admin::ShardChecksum> {
+    status.checksum.map(|(revision, hash, records)| admin::ShardChecksum { revision, hash, records })
+}
+
+fn replica(node_id: u64, status: &ReplicaStatus) -> admin::ReplicaStatus {
+    let fault = if status.role == "stopped" { "the replica has stopped; see the node's log" } else { "" };
+    admin::ReplicaStatus {
+        replica_id: status.replica,
+        node_id,
+        role: role(status).into(),
+        applied_index: status.applied,
+        committed_index: status.committed,
+        last_log_index: status.last_log,
+        term: status.term,
+        checksum: checksum(status),
+        fault: fault.to_owned(),
+    }
+}
+
+fn shard_status(shard: &ShardInfo, nodes: &[NodeStatus]) -> admin::ShardStatus {
+    let replicas = shard
+        .replicas
+        .iter()
+        .map(|one| {
+            let node = nodes.iter().find(|node| node.node_id == one.node_id);
+            let found = node.and_then(|node| node.replicas.iter().find(|status| status.shard == shard.id));
+            let alive = node.is_some_and(|node| node.alive);
+            found.map_or_else(
+                || admin::ReplicaStatus {
+                    replica_id: one.id,
+                    node_id: one.node_id,
+                    fault: if alive { "not open yet" } else { "node unreachable" }.to_owned(),
+                    ..admin::ReplicaStatus::default()
+                },
+                |status| replica(one.node_id, status),
+            )
+        })
+        .collect();
+    admin::ShardStatus {
+        id: shard.id.0,
+        start_key: shard.start.clone(),
+        end_key: shard.end.clone(),
+        epoch: Some(epoch(shard)),
+        replicas,
+    }
+}
+
+impl Host for ClusterHost {
+    type Engine = ClusterEngine<RocksStore>;
+
+    fn engine(&self) -> &Self::Engine {
+        &self.engine
+    }
+
+    async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
+        self.engine.keyspace_by_id(id).await
+    }
+
+    async fn open_session(&self, scope: SessionScope, client: ClientId) -> Result<ShardId> {
+        let shard = match scope {
+            SessionScope::Shard(shard) => shard,
+            SessionScope::Key(key) => self.engine.shard_of(&key)?,
+        };
+        if self.map()?.shard(shard).is_none() {
+            return Err(Error::new(ErrorKind::ShardMoved, format!("there is no shard {shard}")));
+        }
+        self.engine.open_session_in(shard, client).await?;
+        Ok(shard)
+    }
+
+    async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
+        self.engine.watch_start(range).await
+    }
+
+    fn info(&self) -> admin::InfoResponse {
+        admin::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node_id: self.node.id(),
+            cluster_id: self.node.cluster().map(|id| id_bytes(id.0)).unwrap_or_default(),
+        }
+    }
+
+    async fn shard_map(&self) -> Result<admin::ShardMapResponse> {
+        let map = self.map()?;
+        let own = self.node.replicas();
+        let shards = map
+            .shards
+            .iter()
+            .map(|shard| {
+                let leader = own.iter().find(|status| status.shard == shard.id).map_or(0, |status| status.leader_node);
+                let address = |node_id: u64| map.nodes.get(&node_id).map(|info| info.address.clone());
+                admin::ShardRoute {
+                    id: shard.id.0,
+                    start_key: shard.start.clone(),
+                    end_key: shard.end.clone(),
+                    epoch: Some(epoch(shard)),
+                    leader_node_id: leader,
+                    leader_address: address(leader).unwrap_or_default(),
+                    replica_addresses: shard.replicas.iter().filter_map(|one| address(one.node_id)).collect(),
+                }
+            })
+            .collect();
+        Ok(admin::ShardMapResponse { cluster_id: id_bytes(map.cluster.0), version: map.version, shards })
+    }
+
+    async fn cluster_status(&self) -> Result<admin::ClusterStatusResponse> {
+        let (map, nodes) = self.engine.cluster_status().await?;
+        Ok(admin::ClusterStatusResponse {
+            cluster_id: id_bytes(map.cluster.0),
+            shards: map.shards.iter().map(|shard| shard_status(shard, &nodes)).collect(),
+            nodes: nodes
+                .into_iter()
+                .map(|node| admin::NodeStatus {
+                    id: node.node_id,
+                    address: node.address,
+                    reachable: node.alive,
+                    version: String::new(),
+                })
+                .collect(),
+        })
+    }
+
+    async fn checksum(&self) -> Result<admin::ChecksumResponse> {
+        let map = self.map()?;
+        let mut asked = Vec::new();
+        for shard in &map.shards {
+            asked.push((shard.id, self.engine.checksum(shard.id).await?.0));
+        }
+        self.engine.wait_checksums(&asked).await?;
+        let (_, nodes) = self.engine.cluster_status().await?;
+        let replicas = nodes
+            .iter()
+            .flat_map(|node| {
+                node.replicas.iter().map(|status| admin::ReplicaChecksum {
+                    shard: status.shard.0,
+                    replica_id: status.replica,
+                    node_id: node.node_id,
+                    checksum: checksum(status),
+                })
+            })
+            .collect();
+        Ok(admin::ChecksumResponse { replicas })
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.node.flush().await
+    }
+
+    async fn compact(&self) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
+        let store = self.store.clone();
+        let steps = futures::stream::iter(0..=COMPACT_STEPS).then(move |done| {
+            let store = store.clone();
+            async move {
+                // The first message says how many steps there are; each later one follows its step.
+                if let Some(step) = done.checked_sub(1) {
+                    tokio::task::spawn_blocking(move || store.compact_part(step, COMPACT_STEPS)).await.map_err(
+                        |error| Error::new(ErrorKind::Io, "the compaction did not run").with_source(error),
+                    )??;
+                }
+                Ok(admin::CompactProgress {
+                    done_steps: u64::from(done),
+                    total_steps: u64::from(COMPACT_STEPS),
+                    what: "data store".to_owned(),
+                })
+            }
+        });
+        Ok(steps.boxed())
+    }
+
+    async fn join(&self, request: admin::JoinRequest) -> Result<admin::JoinResponse> {
+        let node_id = self.engine.join_at(&request.address).await?;
+        let cluster_id = self.node.cluster().map(|id| id_bytes(id.0)).unwrap_or_default();
+        Ok(admin::JoinResponse { node_id, cluster_id })
+    }
+
+    async fn remove(&self, request: admin::RemoveRequest) -> Result<()> {
+        self.engine.remove(request.node_id).await
+    }
+
+    async fn transfer(&self, request: admin::TransferRequest) -> Result<()> {
+        self.engine.transfer(ShardId(request.shard), request.to_node_id).await
+    }
+}

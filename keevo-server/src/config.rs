@@ -1,0 +1,240 @@
+//! The configuration of keevod: one table of settings, four layers.
+//!
+//! Defaults, then the TOML file, then `KEEVO_*` variables, then flags; the last one that says something wins,
+//! and `keevod config print --origin` shows which that was.
+//!
+//! Invariant: what nobody asked for is an error. An unknown key in the file or an unknown `KEEVO_*` variable is
+//! refused, with the nearest name that exists.
+
+mod layers;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keevo_core::{Error, ErrorKind, Result};
+use keevo_raft::Timing;
+
+pub use layers::{Layers, Origin, Value};
+pub use settings::{SETTINGS, Setting};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a keevod runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The node's id, unique in the cluster, from 1.
+    pub node_id: u64,
+    /// The folder with the node's stores.
+    pub data_dir: PathBuf,
+    /// Where gRPC is served, to clients and peers.
+    pub grpc: SocketAddr,
+    /// Where metrics and health are served over HTTP.
+    pub http: SocketAddr,
+    /// The address that peers and clients are told; the gRPC address unless set.
+    pub advertise: String,
+    /// The nodes that found the cluster, by id; empty = this node alone.
+    pub peers: BTreeMap<u64, String>,
+    /// Data shards of a new cluster.
+    pub shards: u32,
+    /// Replicas of each shard of a new cluster.
+    pub replication_factor: u32,
+    /// Waits to be added to an existing cluster.
+    pub join: bool,
+    /// What is logged: a level or tracing's filter directives.
+    pub log_level: String,
+    /// How it looks.
+    pub log_format: LogFormat,
+    /// How often the data store is flushed.
+    pub flush_every: Duration,
+    /// Heartbeats and elections.
+    pub timing: Timing,
+    /// Bytes of RocksDB's block cache.
+    pub block_cache_bytes: usize,
+    /// Bytes of RocksDB's write buffers.
+    pub write_buffer_bytes: usize,
+}
+
+impl Config {
+    /// Reads the layers into a configuration.
+    pub fn from_layers(layers: &Layers) -> Result<Self> {
+        let grpc: SocketAddr = layers.parse("grpc", "an address like 127.0.0.1:7101")?;
+        let advertise = layers.text("advertise");
+        let node_id: u64 = layers.parse("node_id", "a number from 1")?;
+        let advertise = if advertise.is_empty() { grpc.to_string() } else { advertise.to_owned() };
+        let mut peers = parse_peers(layers)?;
+        let join = layers.parse("join", "true or false")?;
+        if peers.is_empty() {
+            peers.insert(node_id, advertise.clone());
+        }
+        let config = Self {
+            node_id,
+            data_dir: PathBuf::from(layers.text("data_dir")),
+            grpc,
+            http: layers.parse("http", "an address like 127.0.0.1:8101")?,
+            advertise,
+            peers,
+            shards: layers.parse("shards", "a number from 1 to 4096")?,
+            replication_factor: layers.parse("replication_factor", "an odd number, 1, 3 or 5")?,
+            join,
+            log_level: layers.text("log_level").to_owned(),
+            log_format: match layers.text("log_format") {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err(layers.refuse("log_format", "text or json")),
+            },
+            flush_every: Duration::from_millis(layers.parse("flush_every_ms", "milliseconds")?),
+            timing: Timing {
+                heartbeat_ms: layers.parse("heartbeat_ms", "milliseconds")?,
+                election_ms_min: layers.parse("election_ms_min", "milliseconds")?,
+                election_ms_max: layers.parse("election_ms_max", "milliseconds")?,
+                log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
+                ..Timing::default()
+            },
+            block_cache_bytes: mebibytes(layers, "block_cache_mib")?,
+            write_buffer_bytes: mebibytes(layers, "write_buffer_mib")?,
+        };
+        config.check(layers)?;
+        Ok(config)
+    }
+
+    fn check(&self, layers: &Layers) -> Result<()> {
+        if self.node_id == 0 {
+            return Err(layers.refuse("node_id", "a number from 1"));
+        }
+        if !self.join && !self.peers.contains_key(&self.node_id) {
+            return Err(layers.refuse("peers", &format!("a list that names this node, {}", self.node_id)));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(layers.refuse("data_dir", "a folder"));
+        }
+        if self.shards == 0 || self.shards > keevo_raft::shard_map::SHARDS_MAX {
+            return Err(layers.refuse("shards", "a number from 1 to 4096"));
+        }
+        if !matches!(self.replication_factor, 1 | 3 | 5 | 7) {
+            return Err(layers.refuse("replication_factor", "1, 3, 5 or 7"));
+        }
+        if self.flush_every < Duration::from_millis(100) {
+            return Err(layers.refuse("flush_every_ms", "at least 100"));
+        }
+        let timing = &self.timing;
+        if timing.heartbeat_ms < 10 || timing.election_ms_min < 3 * timing.heartbeat_ms {
+            return Err(layers.refuse("election_ms_min", "at least three heartbeats, of 10 ms or more each"));
+        }
+        if timing.election_ms_max <= timing.election_ms_min {
+            return Err(layers.refuse("election_ms_max", "more than election_ms_min"));
+        }
+        Ok(())
+    }
+}
+
+fn mebibytes(layers: &Layers, name: &'static str) -> Result<usize> {
+    let mib: usize = layers.parse(name, "a number of MiB")?;
+    mib.checked_mul(1 << 20)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| layers.refuse(name, "a number of MiB, at least 1"))
+}
+
+/// Reads `1=host:port,2=host:port`.
+fn parse_peers(layers: &Layers) -> Result<BTreeMap<u64, String>> {
+    let text = layers.text("peers");
+    let mut peers = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let wrong = || layers.refuse("peers", "a list like 1=127.0.0.1:7101,2=127.0.0.1:7102");
+        let (id, address) = part.split_once('=').ok_or_else(wrong)?;
+        let id: u64 = id.trim().parse().map_err(|error: std::num::ParseIntError| wrong().with_source(error))?;
+        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if id == 0 || !has_port || peers.insert(id, address.trim().to_owned()).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(peers)
+}
+
+/// A setting that says something impossible.
+fn config_error(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layered(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Layers> {
+        let mut layers = Layers::defaults();
+        if !file.is_empty() {
+            layers.add_toml(file, std::path::Path::new("keevod.toml"))?;
+        }
+        layers.add_env(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))?;
+        for (name, value) in flags {
+            layers.add_flag(name, value);
+        }
+        Ok(layers)
+    }
+
+    #[test]
+    fn later_layers_win_and_say_where_they_come_from() {
+        let layers = layered("shards = 16\nnode_id = 2", &[("KEEVO_SHARDS", "32")], &[("node_id", "1")]).expect("good");
+        let config = Config::from_layers(&layers).expect("good");
+        assert_eq!((config.shards, config.node_id), (32, 1));
+        expect_test::expect![[r#"
+            advertise          = ""                  default
+            block_cache_mib    = "256"               default
+            data_dir           = "keevo-data"        default
+            election_ms_max    = "2000"              default
+            election_ms_min    = "1000"              default
+            flush_every_ms     = "5000"              default
+            grpc               = "127.0.0.1:7101"    default
+            heartbeat_ms       = "200"               default
+            http               = "127.0.0.1:8101"    default
+            join               = "false"             default
+            log_entries_kept   = "10000"             default
+            log_format         = "text"              default
+            log_level          = "info"              default
+            node_id            = "1"                 flag --node-id
+            peers              = ""                  default
+            replication_factor = "3"                 default
+            shards             = "32"                environment KEEVO_SHARDS
+            write_buffer_mib   = "64"                default
+        "#]]
+        .assert_eq(&layers.print(true));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_refused_with_the_nearest_name() {
+        let error = |result: Result<Layers>| {
+            let error = result.and_then(|layers| Config::from_layers(&layers)).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            error.message().to_owned()
+        };
+        assert_eq!(
+            error(layered("shardz = 4", &[], &[])),
+            "keevod.toml has an unknown key 'shardz'; did you mean 'shards'?"
+        );
+        assert_eq!(
+            error(layered("", &[("KEEVO_HTPP", "x")], &[])),
+            "the environment has an unknown variable KEEVO_HTPP; did you mean KEEVO_HTTP?"
+        );
+        assert_eq!(
+            error(layered("", &[], &[("grpc", "nowhere")])),
+            "grpc is 'nowhere' (flag --grpc), but must be an address like 127.0.0.1:7101"
+        );
+        assert_eq!(
+            error(layered("peers = \"1:a\"", &[], &[])),
+            "peers is '1:a' (file keevod.toml), but must be a list like 1=127.0.0.1:7101,2=127.0.0.1:7102"
+        );
+        assert_eq!(
+            error(layered("", &[], &[("peers", "2=127.0.0.1:1")])),
+            "peers is '2=127.0.0.1:1' (flag --peers), but must be a list that names this node, 1"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! The table of settings: every name, default and explanation stands here and nowhere else.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in the file; `KEEVO_` and capitals in the environment; dashes as a flag.
+    pub name: &'static str,
+    /// What it is unless said otherwise.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help }
+}
+
+/// Every setting, by name.
+pub const SETTINGS: &[Setting] = &[
+    setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
+    setting("block_cache_mib", "256", "Size of the block cache, MiB"),
+    setting("data_dir", "keevo-data", "Folder of this node's stores"),
+    setting("election_ms_max", "2000", "Longest time without a leader before an election, ms; the same on all nodes"),
+    setting("election_ms_min", "1000", "Shortest time without a leader before an election, ms; the same on all nodes"),
+    setting("flush_every_ms", "5000", "Time between flushes of the data store, ms"),
+    setting("grpc", "127.0.0.1:7101", "Address to serve gRPC on, for clients and peers"),
+    setting("heartbeat_ms", "200", "Time between a leader's heartbeats, ms; the same on all nodes"),
+    setting("http", "127.0.0.1:8101", "Address to serve /metrics, /health and /ready on"),
+    setting("join", "false", "Wait to be added to an existing cluster by `keevo-cli cluster join`"),
+    setting("log_entries_kept", "10000", "Flushed log entries that each shard keeps for lagging followers"),
+    setting("log_format", "text", "text or json"),
+    setting("log_level", "info", "error, warn, info, debug, trace, or tracing filter directives"),
+    setting("node_id", "1", "Id of this node, unique in the cluster, from 1"),
+    setting("peers", "", "Nodes that found the cluster, this one included: 1=host:port,2=host:port,…"),
+    setting("replication_factor", "3", "Replicas of each shard of a new cluster: 1, 3, 5 or 7"),
+    setting("shards", "8", "Data shards of a new cluster, 1 to 4096"),
+    setting("write_buffer_mib", "64", "Size of the write buffers, MiB"),
+];
+
+impl Setting {
+    /// The setting with this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+
+    /// Its variable in the environment.
+    pub fn variable(&self) -> String {
+        format!("KEEVO_{}", self.name.to_uppercase())
+    }
+
+    /// Its flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// The name of the setting that is nearest to a misspelled one, by edits.
+pub(super) fn nearest(wrong: &str) -> &'static str {
+    let closest = SETTINGS.iter().min_by_key(|setting| edits(wrong, setting.name));
+    closest.map_or("", |setting| setting.name)
+}
+
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, left) in from.chars().enumerate() {
+        let mut before = line;
+        let mut last = line + 1;
+        if let Some(first) = row.first_mut() {
+            *first = last;
+        }
+        for (cell, right) in row.iter_mut().skip(1).zip(&to) {
+            let cost = before + usize::from(left != *right);
+            before = *cell;
+            last = cost.min(before + 1).min(last + 1);
+            *cell = last;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_the_nearest_name_is_found() {
+        assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert_eq!(nearest("heartbeat"), "heartbeat_ms");
+        assert_eq!(nearest("datadir"), "data_dir");
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", "abc")), (3, 3, 0));
+    }
+}

@@ -1,0 +1,6 @@
+//! The gRPC services, each over a [`Host`](crate::host::Host).
+
+pub mod admin;
+pub mod chat;
+pub mod feeds;
+pub mod kv;

@@ -1,0 +1,295 @@
+//! `keevo.chat.v1.Chat` over `keevo-chat`.
+//!
+//! One app, [`APP`], until apps are configured. Invariant: the service decides nothing but who may listen.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use keevo_chat::{
+    AppId, Channel, ChannelId, Chat, ChatEvent, ChatOptions, Delivery, Edit, HistoryRequest, Message, NewChannel,
+    NewMember, NewMessage, Order, ReadTo, ResumeFrom, ResumeToken, Rights,
+};
+use keevo_core::{Engine, Error, ErrorKind, Result};
+use keevo_proto::chat::v1 as pb;
+use keevo_proto::chat::v1::chat_server::{Chat as ChatApi, ChatServer};
+use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// The app that gRPC calls work on.
+pub const APP: AppId = AppId(1);
+/// How often the outbox worker looks for work.
+const WORKER_EVERY: Duration = Duration::from_millis(1_000);
+const LIMIT_DEFAULT: usize = 25;
+
+/// The chat service of one node.
+pub struct ChatService<E> {
+    chat: Chat<E>,
+    shutdown: CancellationToken,
+}
+
+impl<E> fmt::Debug for ChatService<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChatService")
+    }
+}
+
+impl<E: Engine> ChatService<E> {
+    /// The service over an engine. It also finishes what other calls left half done, until `shutdown` is cancelled.
+    pub fn server(engine: E, shutdown: CancellationToken) -> ChatServer<Self> {
+        let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
+        let chat = Chat::new(engine, APP, options);
+        let worker = chat.spawn_worker(WORKER_EVERY);
+        let ended = shutdown.clone();
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            drop(worker);
+        });
+        ChatServer::new(Self { chat, shutdown }).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+fn answer<T>(result: Result<T>) -> Result<T, Status> {
+    result.map_err(|error| status_from_error(&error))
+}
+
+/// `type:id`; a bare id is one of type `messaging`.
+fn channel_id(text: &str) -> Result<ChannelId, Status> {
+    let (kind, id) = text.split_once(':').unwrap_or(("messaging", text));
+    answer(ChannelId::new(kind, id))
+}
+
+fn some(text: String) -> Option<String> {
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn limit(asked: u32) -> usize {
+    if asked == 0 { LIMIT_DEFAULT } else { usize::try_from(asked).unwrap_or(usize::MAX) }
+}
+
+fn channel(channel: Channel) -> pb::Channel {
+    pb::Channel {
+        id: channel.id.as_str().to_owned(),
+        created_by: channel.created_by,
+        created_at_ms: channel.created_at_ms,
+        custom: channel.custom.unwrap_or_default(),
+    }
+}
+
+fn message(id: &ChannelId, message: Message) -> pb::Message {
+    pb::Message {
+        id: message.id,
+        channel: id.as_str().to_owned(),
+        sequence: message.place.number(),
+        user: message.user_id,
+        text: message.text,
+        parent: message.parent_id.unwrap_or_default(),
+        created_at_ms: message.created_at_ms,
+        edited_at_ms: message.updated_at_ms,
+        deleted_at_ms: message.deleted_at_ms,
+        custom: message.custom.unwrap_or_default(),
+    }
+}
+
+fn event(id: &ChannelId, delivery: Delivery) -> Result<Option<pb::ChatEvent>, Status> {
+    use pb::chat_event::Event;
+    let member = |user: String| pb::MemberChange { channel: id.as_str().to_owned(), user };
+    let event = match delivery.event {
+        ChatEvent::MessageNew(new) => Event::Message(message(id, new)),
+        ChatEvent::MessageUpdated(edited) => Event::Edited(message(id, edited)),
+        ChatEvent::MessageDeleted(deleted) => Event::Deleted(message(id, deleted)),
+        ChatEvent::MemberAdded(added) => Event::Joined(member(added.user_id)),
+        ChatEvent::MemberRemoved { user_id } => Event::Left(member(user_id)),
+        ChatEvent::Read(read) => {
+            Event::Read(pb::ReadMoved { channel: id.as_str().to_owned(), user: read.user_id, sequence: read.sequence })
+        }
+        ChatEvent::ReloadRequired { reason } => {
+            return Err(status_from_error(&Error::new(ErrorKind::CursorCompacted, reason)));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(pb::ChatEvent { cursor: delivery.resume.encode(), event: Some(event) }))
+}
+
+#[tonic::async_trait]
+impl<E: Engine> ChatApi for ChatService<E> {
+    type SubscribeStream = BoxStream<'static, Result<pb::ChatEvent, Status>>;
+
+    async fn create_channel(
+        &self,
+        request: Request<pb::CreateChannelRequest>,
+    ) -> Result<Response<pb::CreateChannelResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.id)?;
+        let mut members = vec![NewMember::new(request.created_by.clone()).with_role("owner")];
+        members.extend(request.members.into_iter().filter(|user| *user != request.created_by).map(NewMember::new));
+        let new = NewChannel { created_by: request.created_by, custom: some(request.custom), members };
+        let created = answer(self.chat.create_channel(&id, new).await)?;
+        Ok(Response::new(pb::CreateChannelResponse { channel: Some(channel(created)) }))
+    }
+
+    async fn add_members(
+        &self,
+        request: Request<pb::AddMembersRequest>,
+    ) -> Result<Response<pb::AddMembersResponse>, Status> {
+        let request = request.into_inner();
+        let members = request.users.into_iter().map(NewMember::new).collect();
+        answer(self.chat.add_members(&channel_id(&request.channel)?, members).await)?;
+        Ok(Response::new(pb::AddMembersResponse {}))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        let request = request.into_inner();
+        answer(self.chat.remove_member(&channel_id(&request.channel)?, &request.user).await)?;
+        Ok(Response::new(pb::RemoveMemberResponse {}))
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Result<Response<pb::SendMessageResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        let new = NewMessage {
+            id: some(request.id),
+            user_id: request.user,
+            text: request.text,
+            parent_id: some(request.parent),
+            custom: some(request.custom),
+            ..NewMessage::default()
+        };
+        let sent = answer(self.chat.send(&id, new).await)?;
+        Ok(Response::new(pb::SendMessageResponse { message: Some(message(&id, sent)) }))
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<pb::GetMessageRequest>,
+    ) -> Result<Response<pb::GetMessageResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        let found = answer(self.chat.message(&id, &request.id).await)?;
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message(&id, found)) }))
+    }
+
+    async fn history(&self, request: Request<pb::HistoryRequest>) -> Result<Response<pb::HistoryResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        // After a sequence a reader goes on forwards, else backwards from the newest.
+        let order = if request.after_sequence.is_some() { Order::OldestFirst } else { Order::NewestFirst };
+        let asked = HistoryRequest {
+            before: request.before_sequence,
+            after: request.after_sequence,
+            limit: limit(request.limit),
+            order,
+        };
+        let page = if request.parent.is_empty() {
+            self.chat.history(&id, asked).await
+        } else {
+            self.chat.thread(&id, &request.parent, asked).await
+        };
+        let page = answer(page)?;
+        let more = page.next.is_some();
+        let messages = page.messages.into_iter().map(|one| message(&id, one)).collect();
+        Ok(Response::new(pb::HistoryResponse { messages, more }))
+    }
+
+    async fn edit_message(
+        &self,
+        request: Request<pb::EditMessageRequest>,
+    ) -> Result<Response<pb::EditMessageResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        let edit = Edit { user_id: request.user, text: Some(request.text), custom: request.custom };
+        let edited = answer(self.chat.edit(&id, &request.id, edit).await)?;
+        Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, edited)) }))
+    }
+
+    async fn delete_message(
+        &self,
+        request: Request<pb::DeleteMessageRequest>,
+    ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        let deleted = answer(self.chat.delete(&id, &request.id, &request.user).await)?;
+        Ok(Response::new(pb::DeleteMessageResponse { message: Some(message(&id, deleted)) }))
+    }
+
+    async fn mark_read(&self, request: Request<pb::MarkReadRequest>) -> Result<Response<pb::MarkReadResponse>, Status> {
+        let request = request.into_inner();
+        let to = request.sequence.map_or(ReadTo::End, ReadTo::Sequence);
+        let state = answer(self.chat.mark_read(&channel_id(&request.channel)?, &request.user, to).await)?;
+        Ok(Response::new(pb::MarkReadResponse { sequence: state.sequence }))
+    }
+
+    async fn unread(&self, request: Request<pb::UnreadRequest>) -> Result<Response<pb::UnreadResponse>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        let unread = answer(self.chat.unread(&id, &request.user).await)?;
+        let state = answer(self.chat.read_state(&id, &request.user).await)?;
+        let newest = answer(self.chat.history(&id, HistoryRequest::newest(1)).await)?;
+        let last_sequence = newest.messages.first().map_or(0, |last| last.place.number());
+        Ok(Response::new(pb::UnreadResponse { unread, read_sequence: state.sequence, last_sequence }))
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<pb::ListChannelsRequest>,
+    ) -> Result<Response<pb::ListChannelsResponse>, Status> {
+        let request = request.into_inner();
+        let after = if request.after.is_empty() {
+            None
+        } else {
+            let text = std::str::from_utf8(&request.after)
+                .map_err(|_not_utf8| status_from_error(&Error::invalid("after is not the next of a page before")))?;
+            Some(channel_id(text)?)
+        };
+        let limit = limit(request.limit);
+        let listed = answer(self.chat.channels_of(&request.user, after.as_ref(), limit).await)?;
+        let next = if listed.len() < limit {
+            Bytes::new()
+        } else {
+            listed.last().map(|last| Bytes::copy_from_slice(last.channel.as_str().as_bytes())).unwrap_or_default()
+        };
+        let mut channels = Vec::with_capacity(listed.len());
+        for listing in listed {
+            channels.push(channel(answer(self.chat.channel(&listing.channel).await)?));
+        }
+        Ok(Response::new(pb::ListChannelsResponse { channels, next }))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<pb::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let request = request.into_inner();
+        let id = channel_id(&request.channel)?;
+        answer(self.chat.member(&id, &request.user).await)?;
+        let from = if request.resume.is_empty() {
+            ResumeFrom::Now
+        } else {
+            ResumeFrom::Token(answer(ResumeToken::decode(&request.resume))?)
+        };
+        let subscription = answer(self.chat.subscribe(&id, from).await)?;
+        let first = pb::ChatEvent {
+            cursor: subscription.resume().encode(),
+            event: Some(pb::chat_event::Event::Subscribed(pb::Subscribed {})),
+        };
+        let events = subscription.into_stream().filter_map(move |delivery| {
+            let translated = match delivery {
+                Ok(delivery) => event(&id, delivery).transpose(),
+                Err(error) => Some(Err(status_from_error(&error))),
+            };
+            std::future::ready(translated)
+        });
+        let first = futures::stream::once(std::future::ready(Ok(first)));
+        let ended = self.shutdown.clone().cancelled_owned();
+        Ok(Response::new(first.chain(events).take_until(ended).boxed()))
+    }
+}

@@ -1,0 +1,113 @@
+//! A pipe: many requests over one stream, answered as they are ready.
+//!
+//! ```text
+//! stream ─▶ read ─▶ a task a request ─▶ queue ─▶ stream   (what is ready when the stream is writable goes together)
+//! ```
+//!
+//! Invariant: the weight of the requests in flight is bounded, from the moment they are read until their answer is
+//! handed to the transport; beyond it the server stops reading, and flow control reaches the client. A request that
+//! was read is answered, unless the client has gone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use keevo_proto::Message;
+use keevo_proto::kv::v1 as pb;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::{Status, Streaming};
+
+use super::KvService;
+use crate::host::Host;
+
+/// The weight that may be in flight on one stream; a get or a write weighs 1.
+const WEIGHT_MAX: usize = 1_024;
+/// What a scan weighs: its answer may be 4 MiB.
+const SCAN_WEIGHT: u32 = 16;
+/// The most a `multi_get` weighs: its answer may be 32 MiB.
+const MULTI_GET_WEIGHT_MAX: u32 = 256;
+/// The most answers of one message.
+const ANSWERS_MAX: usize = 256;
+/// A message is closed when it has this many bytes.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// An answer, and the weight that it gives back when it leaves.
+type Answered = (pb::PipeResponse, OwnedSemaphorePermit);
+
+/// Serves `inbound` and gives the stream of answers.
+pub(super) fn open<H: Host>(
+    service: KvService<H>,
+    inbound: Streaming<pb::PipeRequests>,
+) -> BoxStream<'static, Result<pb::PipeResponses, Status>> {
+    let (answer_tx, answer_rx) = mpsc::channel(WEIGHT_MAX);
+    tokio::spawn(read(service, inbound, answer_tx));
+    stream::unfold(Outbox { answer_rx, ready: VecDeque::new(), taken: Vec::new() }, |mut outbox| async {
+        outbox.next().await.map(|message| (Ok(message), outbox))
+    })
+    .boxed()
+}
+
+async fn read<H: Host>(
+    service: KvService<H>,
+    mut inbound: Streaming<pb::PipeRequests>,
+    answer_tx: mpsc::Sender<Answered>,
+) {
+    let room = Arc::new(Semaphore::new(WEIGHT_MAX));
+    loop {
+        let message = tokio::select! {
+            () = service.shutdown.cancelled() => return,
+            () = answer_tx.closed() => return,
+            message = inbound.message() => message,
+        };
+        let Ok(Some(message)) = message else { return };
+        for one in message.requests {
+            let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight(one.request.as_ref())).await else { return };
+            let (service, answer_tx) = (service.clone(), answer_tx.clone());
+            tokio::spawn(async move {
+                let response = Some(service.answer_any(one.request).await);
+                // A client that has gone needs no answer.
+                drop(answer_tx.send((pb::PipeResponse { id: one.id, response }, permit)).await);
+            });
+        }
+    }
+}
+
+fn weight(request: Option<&pb::pipe_request::Request>) -> u32 {
+    match request {
+        Some(pb::pipe_request::Request::Scan(_)) => SCAN_WEIGHT,
+        Some(pb::pipe_request::Request::MultiGet(request)) => {
+            u32::try_from(request.keys.len() / 16).unwrap_or(u32::MAX).clamp(1, MULTI_GET_WEIGHT_MAX)
+        }
+        _ => 1,
+    }
+}
+
+struct Outbox {
+    answer_rx: mpsc::Receiver<Answered>,
+    ready: VecDeque<Answered>,
+    taken: Vec<Answered>,
+}
+
+impl Outbox {
+    /// The next message: every answer that is ready, up to the bounds of a message.
+    async fn next(&mut self) -> Option<pb::PipeResponses> {
+        if self.ready.is_empty() {
+            if self.answer_rx.recv_many(&mut self.taken, ANSWERS_MAX).await == 0 {
+                return None;
+            }
+            self.ready.extend(self.taken.drain(..));
+        }
+        let mut responses = Vec::with_capacity(self.ready.len());
+        let mut bytes = 0;
+        while let Some((response, permit)) = self.ready.pop_front() {
+            bytes += response.encoded_len();
+            responses.push(response);
+            drop(permit);
+            if bytes >= MESSAGE_BYTES {
+                break;
+            }
+        }
+        Some(pb::PipeResponses { responses })
+    }
+}

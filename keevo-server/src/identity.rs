@@ -1,0 +1,182 @@
+//! The node's identity on disk, and the pair of folders that must belong together.
+//!
+//! ```text
+//! DATA_DIR/node      node id, pair id, cluster id, each on a line, and a CRC over them; replaced as a whole
+//! DATA_DIR/data      the data store, with the pair id in its own identity file
+//! DATA_DIR/log       the log store, likewise
+//! DATA_DIR/staging   snapshots on their way
+//! ```
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use keevo_core::data_dir::{self, DataDir, Role};
+use keevo_core::{ClusterId, Error, ErrorKind, NodeId, Random, Result};
+use keevo_raft::{Identity, IdentityStore};
+
+const FORMAT: &str = "keevo node 1";
+
+fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let kind =
+        if error.kind() == std::io::ErrorKind::StorageFull { ErrorKind::ResourceExhausted } else { ErrorKind::Io };
+    Error::new(kind, format!("cannot {what} {}", path.display())).with_source(error)
+}
+
+/// The identity file of a node.
+#[derive(Debug, Clone)]
+pub struct IdentityFile {
+    path: PathBuf,
+}
+
+impl IdentityFile {
+    /// The file in a node's folder.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { path: dir.join("node") }
+    }
+}
+
+fn render(identity: &Identity) -> String {
+    let cluster = identity.cluster.map(|id| id.to_string()).unwrap_or_default();
+    let body = format!("{FORMAT}\nnode {}\npair {:032x}\ncluster {cluster}\n", identity.node_id, identity.pair);
+    let crc = crc32fast::hash(body.as_bytes());
+    format!("{body}crc {crc:08x}\n")
+}
+
+fn parse(text: &str, path: &Path) -> Result<Identity> {
+    let damaged = || Error::corrupt(format!("{} is damaged", path.display()));
+    if !text.starts_with(FORMAT) && text.starts_with("keevo node ") {
+        return Err(Error::new(
+            ErrorKind::NewerFormat,
+            format!("{} was written by a newer version of Keevo", path.display()),
+        ));
+    }
+    let (body, crc) = text.rsplit_once("crc ").ok_or_else(damaged)?;
+    let crc = u32::from_str_radix(crc.trim(), 16).map_err(|error| damaged().with_source(error))?;
+    if crc != crc32fast::hash(body.as_bytes()) {
+        return Err(damaged());
+    }
+    let field =
+        |name: &str| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or_else(damaged);
+    let id = |text: &str| u128::from_str_radix(text, 16).map_err(|error| damaged().with_source(error));
+    let cluster = field("cluster")?;
+    Ok(Identity {
+        node_id: field("node")?.parse().map_err(|error: std::num::ParseIntError| damaged().with_source(error))?,
+        pair: id(field("pair")?)?,
+        cluster: if cluster.is_empty() { None } else { Some(ClusterId(id(cluster)?)) },
+    })
+}
+
+impl IdentityStore for IdentityFile {
+    fn load(&self) -> Result<Option<Identity>> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => parse(&text, &self.path).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &self.path, error)),
+        }
+    }
+
+    fn save(&self, identity: &Identity) -> Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(render(identity).as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &self.path)?;
+            self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        };
+        write().map_err(|error| io_error("write", &self.path, error))
+    }
+}
+
+/// A node's folders, locked while this lives.
+#[derive(Debug)]
+pub struct Folders {
+    /// Where the data store lies.
+    pub data: DataDir,
+    /// Where the log store lies.
+    pub log: DataDir,
+    /// The node's identity file.
+    pub identity: IdentityFile,
+}
+
+impl Folders {
+    /// Opens the folders of node `node_id` in `dir`, or makes them.
+    ///
+    /// Errors: `WrongCluster` if they belong to another node or one of them is missing, `Unavailable` if
+    /// another process has them open, `NewerFormat`, `Corrupt`, `Io`.
+    pub fn open(dir: &Path, node_id: u64, random: &dyn Random) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
+        let identity = IdentityFile::in_dir(dir);
+        let known = identity.load()?;
+        if let Some(known) = known
+            && known.node_id != node_id
+        {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("{} belongs to node {}, not to node {node_id}", dir.display(), known.node_id),
+            ));
+        }
+        let (data_path, log_path) = (dir.join("data"), dir.join("log"));
+        if let Some((data, log)) = DataDir::open_pair(&data_path, &log_path)? {
+            return match known {
+                Some(known) if known.pair == data.identity().pair => Ok(Self { data, log, identity }),
+                _ => Err(Error::new(
+                    ErrorKind::WrongCluster,
+                    format!("the stores in {} were not made for its node file", dir.display()),
+                )),
+            };
+        }
+        if known.is_some_and(|known| known.cluster.is_some()) {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("{} belongs to a cluster, but its stores are gone", dir.display()),
+            ));
+        }
+        let pair = known.map_or_else(|| random.next_u128(), |known| known.pair);
+        let folder = |role| data_dir::Identity { cluster: ClusterId(0), pair, role, node: NodeId(node_id) };
+        identity.save(&Identity { node_id, pair, cluster: None })?;
+        let log = DataDir::create(&log_path, folder(Role::Log))?;
+        let data = DataDir::create(&data_path, folder(Role::Data))?;
+        Ok(Self { data, log, identity })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keevo_core::SeededRandom;
+
+    #[test]
+    fn an_identity_is_read_back_and_damage_is_noticed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = IdentityFile::in_dir(dir.path());
+        assert_eq!(file.load().expect("none yet"), None);
+        for cluster in [None, Some(ClusterId(77))] {
+            let identity = Identity { node_id: 3, pair: 9, cluster };
+            file.save(&identity).expect("saved");
+            assert_eq!(file.load().expect("there"), Some(identity));
+        }
+        let good = std::fs::read(dir.path().join("node")).expect("a file");
+        for position in 0..good.len() {
+            let mut bad = good.clone();
+            bad[position] ^= 1;
+            std::fs::write(dir.path().join("node"), &bad).expect("written");
+            let kind = file.load().map_err(|error| error.kind());
+            assert!(matches!(kind, Err(ErrorKind::Corrupt | ErrorKind::NewerFormat)), "byte {position}: {kind:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_folder_and_the_folder_of_another_node_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let random = SeededRandom::new(1);
+        let first = Folders::open(dir.path(), 1, &random).expect("made");
+        assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("locked").kind(), ErrorKind::Unavailable);
+        drop(first);
+        assert_eq!(Folders::open(dir.path(), 2, &random).expect_err("another node").kind(), ErrorKind::WrongCluster);
+        drop(Folders::open(dir.path(), 1, &random).expect("opened again"));
+        std::fs::remove_dir_all(dir.path().join("log")).expect("removed");
+        assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("half").kind(), ErrorKind::WrongCluster);
+    }
+}

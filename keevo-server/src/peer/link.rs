@@ -1,0 +1,173 @@
+//! One stream of requests to a peer. It is used until it breaks; then the transport opens another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use keevo_core::{Error, ErrorKind, Result};
+use keevo_proto::raft::v1 as pb;
+use keevo_proto::raft::v1::raft_client::RaftClient;
+use keevo_proto::{MESSAGE_BYTES_MAX, error_from_status};
+use keevo_raft::{Peer, PeerRequest, answer};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// How many requests may wait to be sent.
+const FRAMES_QUEUED_MAX: usize = 8_192;
+/// How many requests travel in one message.
+pub(super) const FRAMES_TOGETHER_MAX: usize = 256;
+/// How long after a failure calls fail at once instead of trying to connect again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Waiting = Arc<Mutex<State>>;
+
+#[derive(Default)]
+struct State {
+    /// Set when the link has ended.
+    ended: Option<Error>,
+    /// Whether the peer has been reached: from then on requests may have arrived.
+    reached: bool,
+    /// Whether the pause after a failure is over, so that another link may be tried.
+    spent: bool,
+    answers: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
+}
+
+/// A stream to a peer.
+pub(super) struct Link {
+    frames_tx: mpsc::Sender<pb::Frame>,
+    state: Waiting,
+    next_id: AtomicU64,
+    node_id: u64,
+}
+
+fn lock(state: &Waiting) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// Opens a stream to the peer in the background; requests may be sent at once.
+    pub(super) fn open(peer: &Peer, hello: pb::Hello) -> Self {
+        let (frames_tx, frames_rx) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let state = Waiting::default();
+        tokio::spawn(run(peer.clone(), hello, frames_rx, Arc::clone(&state)));
+        Self { frames_tx, state, next_id: AtomicU64::new(1), node_id: peer.node_id }
+    }
+
+    /// Whether the link has ended and another may be opened.
+    pub(super) fn is_spent(&self) -> bool {
+        lock(&self.state).spent
+    }
+
+    /// Queues a request, in the order of the calls, and gives its answer.
+    pub(super) fn send(
+        &self,
+        request: PeerRequest,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Bytes>> + Send + 'static {
+        let call_id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let waits = Guard { state: Arc::clone(&self.state), call_id };
+        let queued = self.queue(call_id, request, timeout);
+        async move {
+            let answer_rx = queued?;
+            let answer = answer_rx.await;
+            drop(waits);
+            answer.unwrap_or_else(|gone| {
+                Err(Error::new(ErrorKind::OutcomeUnknown, "the connection ended before the answer").with_source(gone))
+            })
+        }
+    }
+
+    fn queue(&self, call_id: u64, request: PeerRequest, timeout: Duration) -> Result<oneshot::Receiver<Result<Bytes>>> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let frame = pb::Frame {
+            call_id,
+            group: request.shard.0,
+            kind: request.call.code(),
+            body: request.body,
+            response: false,
+            replica: request.replica,
+            failure: None,
+            deadline_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut state = lock(&self.state);
+        if let Some(error) = &state.ended {
+            return Err(Error::new(ErrorKind::Unavailable, error.message().to_owned()));
+        }
+        self.frames_tx.try_send(frame).map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("too many requests to node {} are waiting", self.node_id))
+                .with_source(error)
+        })?;
+        state.answers.insert(call_id, answer_tx);
+        Ok(answer_rx)
+    }
+}
+
+/// Forgets a request that nobody waits for any more.
+struct Guard {
+    state: Waiting,
+    call_id: u64,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        lock(&self.state).answers.remove(&self.call_id);
+    }
+}
+
+async fn run(peer: Peer, hello: pb::Hello, frames_rx: mpsc::Receiver<pb::Frame>, state: Waiting) {
+    let ended = match talk(&peer, hello, frames_rx, &state).await {
+        Ok(()) => Error::new(ErrorKind::Unavailable, format!("node {} has closed the connection", peer.node_id)),
+        Err(error) => error,
+    };
+    tracing::debug!(node = peer.node_id, address = peer.address, error = %ended, "a link has ended");
+    fail_all(&state, &ended);
+    tokio::time::sleep(PAUSE).await;
+    lock(&state).spent = true;
+}
+
+fn fail_all(state: &Waiting, ended: &Error) {
+    let mut state = lock(state);
+    state.ended = Some(ended.clone());
+    let kind = if state.reached { ErrorKind::OutcomeUnknown } else { ended.kind() };
+    for (_, answer_tx) in state.answers.drain() {
+        // Whoever asked may have given up; then nobody needs the answer.
+        drop(answer_tx.send(Err(Error::new(kind, ended.message().to_owned()))));
+    }
+}
+
+async fn talk(peer: &Peer, hello: pb::Hello, frames_rx: mpsc::Receiver<pb::Frame>, state: &Waiting) -> Result<()> {
+    let mut client = RaftClient::new(super::channel(peer)?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let first = pb::Frames { hello: Some(hello), frames: Vec::new() };
+    let rest = ReceiverStream::new(frames_rx)
+        .ready_chunks(FRAMES_TOGETHER_MAX)
+        .map(|frames| pb::Frames { hello: None, frames });
+    let outbound = futures::stream::once(std::future::ready(first)).chain(rest);
+    let mut inbound = client.link(outbound).await.map_err(|status| unreachable_error(peer, &status))?.into_inner();
+    while let Some(frames) = inbound.message().await.map_err(|status| unreachable_error(peer, &status))? {
+        let mut state = lock(state);
+        state.reached = true;
+        for frame in frames.frames {
+            if let Some(answer_tx) = state.answers.remove(&frame.call_id) {
+                // Whoever asked may have given up; then nobody needs the answer.
+                drop(answer_tx.send(answer::decode(frame.body)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unreachable_error(peer: &Peer, status: &tonic::Status) -> Error {
+    let error = error_from_status(status);
+    match error.kind() {
+        ErrorKind::WrongCluster | ErrorKind::Corrupt | ErrorKind::NewerFormat => error,
+        _ => Error::new(
+            ErrorKind::Unavailable,
+            format!("node {} at {} cannot be reached: {}", peer.node_id, peer.address, status.message()),
+        ),
+    }
+}

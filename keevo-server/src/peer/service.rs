@@ -1,0 +1,131 @@
+//! The receiving end: frames of peers, handed to the node.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId};
+use keevo_proto::raft::v1 as pb;
+use keevo_proto::raft::v1::raft_server::{Raft, RaftServer};
+use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
+use keevo_raft::{PeerCall, PeerHandler, PeerRequest, answer};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::link::FRAMES_TOGETHER_MAX;
+use super::{LocalPeer, cluster_of, snapshot};
+
+/// How many requests of one peer may be worked on at once.
+const RUNNING_MAX: usize = 4_096;
+/// How many answers may wait to be sent.
+const ANSWERS_QUEUED_MAX: usize = 1_024;
+
+/// `keevo.raft.v1.Raft` of one node.
+pub struct RaftService {
+    handler: Arc<dyn PeerHandler>,
+    local: LocalPeer,
+    shutdown: CancellationToken,
+}
+
+impl fmt::Debug for RaftService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaftService").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl RaftService {
+    /// The service that hands what comes to `handler`. Links end when `shutdown` is cancelled.
+    pub fn server(handler: Arc<dyn PeerHandler>, local: LocalPeer, shutdown: CancellationToken) -> RaftServer<Self> {
+        RaftServer::new(Self { handler, local, shutdown })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl Raft for RaftService {
+    type LinkStream = BoxStream<'static, Result<pb::Frames, Status>>;
+
+    async fn link(&self, request: Request<Streaming<pb::Frames>>) -> Result<Response<Self::LinkStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = inbound.message().await?.and_then(|frames| frames.hello);
+        let hello = first.ok_or_else(|| {
+            status_from_error(&Error::new(ErrorKind::Corrupt, "the first frame of a link is not a hello"))
+        })?;
+        let cluster = cluster_of(&hello.cluster_id).map_err(|error| status_from_error(&error))?;
+        let (answers_tx, answers_rx) = mpsc::channel(ANSWERS_QUEUED_MAX);
+        let serve = serve(Arc::clone(&self.handler), cluster, hello.node_id, inbound, answers_tx);
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(serve));
+        let greeting = pb::Frames { hello: Some(self.local.hello(None)), frames: Vec::new() };
+        let answers = ReceiverStream::new(answers_rx)
+            .ready_chunks(FRAMES_TOGETHER_MAX)
+            .map(|frames| Ok(pb::Frames { hello: None, frames }));
+        let outbound = futures::stream::once(std::future::ready(Ok(greeting))).chain(answers);
+        Ok(Response::new(outbound.boxed()))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let answer = snapshot::receive(self.handler.as_ref(), request.into_inner()).await;
+        Ok(Response::new(pb::SnapshotReply { body: answer::encode(&answer) }))
+    }
+}
+
+/// Reads requests until the peer goes; each is handed over in order and answered when it is done.
+async fn serve(
+    handler: Arc<dyn PeerHandler>,
+    cluster: Option<ClusterId>,
+    peer: u64,
+    mut inbound: Streaming<pb::Frames>,
+    answers_tx: mpsc::Sender<pb::Frame>,
+) {
+    let running = Arc::new(Semaphore::new(RUNNING_MAX));
+    loop {
+        let frames = match inbound.message().await {
+            Ok(Some(frames)) => frames,
+            Ok(None) => return,
+            Err(status) => {
+                tracing::debug!(peer, %status, "a peer's link has ended");
+                return;
+            }
+        };
+        for frame in frames.frames {
+            let Ok(permit) = Arc::clone(&running).acquire_owned().await else { return };
+            let (call_id, group) = (frame.call_id, frame.group);
+            let answer = start(handler.as_ref(), cluster, frame);
+            let answers_tx = answers_tx.clone();
+            tokio::spawn(async move {
+                let body = answer::encode(&answer.await);
+                let frame = pb::Frame { call_id, group, body, response: true, ..pb::Frame::default() };
+                // The peer may have gone; then nobody needs the answer.
+                drop(answers_tx.send(frame).await);
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn start(
+    handler: &dyn PeerHandler,
+    cluster: Option<ClusterId>,
+    frame: pb::Frame,
+) -> futures::future::BoxFuture<'static, Result<bytes::Bytes>> {
+    match PeerCall::from_code(frame.kind) {
+        Some(call) => handler.handle(PeerRequest {
+            call,
+            cluster,
+            shard: ShardId(frame.group),
+            replica: frame.replica,
+            body: frame.body,
+        }),
+        None => Box::pin(std::future::ready(Err(Error::new(
+            ErrorKind::NewerFormat,
+            format!("a peer asks for call {}, which this version does not know", frame.kind),
+        )))),
+    }
+}
