@@ -129,7 +129,7 @@ impl<E: Engine> Feeds<E> {
                     if !is_job {
                         self.drive_pending(draft.id).await.map_err(|error| unfinished("the activity", error))?;
                     }
-                    let job = is_job.then(|| ActivityJob { id: draft.id, row: job, pointer: Some(pointer) });
+                    let job = is_job.then_some(ActivityJob { id: draft.id, row: job, pointer: Some(pointer) });
                     return Ok(Committed { activity: Activity::from_row(draft.id, &row, None)?, job });
                 }
                 Err(error) if error.kind() == ErrorKind::Conflict => {}

@@ -226,7 +226,7 @@ impl<E: Engine> Feeds<E> {
                 Ok(written) => return Ok(Some(written.revision)),
                 Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
                 Err(error) if is_passing(error.kind()) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -118,16 +118,16 @@ impl<E: Engine> Feeds<E> {
             }
         }
         if let Err(error) = self.run_follows(jobs).await {
-            pointers.into_iter().for_each(|pointer| self.leave(pointer));
+            for pointer in pointers {
+                self.leave(pointer);
+            }
             return Err(after(error));
         }
-        match failure {
-            Some(error) => Err(error),
-            None => {
-                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
-                Ok(())
-            }
+        if let Some(error) = failure {
+            return Err(error);
         }
+        self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+        Ok(())
     }
 
     /// Writes the edges of one follower with their jobs; in one batch if all are new.
@@ -268,7 +268,9 @@ impl<E: Engine> Feeds<E> {
             if let Ok(true) = driven {
                 self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
             } else {
-                pointers.into_iter().for_each(|pointer| self.leave(pointer));
+                for pointer in pointers {
+                    self.leave(pointer);
+                }
             }
             return driven.map(|_| true).map_err(after);
         }

@@ -202,7 +202,7 @@ pub(crate) fn parse_timeline(sort: &[u8]) -> Result<TimelineKey> {
 pub(crate) fn parse_own(sort: &[u8]) -> Result<(ActivityId, u64)> {
     let bad = || Error::corrupt("an own row's key is malformed");
     let (id, rest) = split_id(sort.strip_prefix(OWN).ok_or_else(bad)?)?;
-    let generation = rest.try_into().map_err(|_| bad())?;
+    let generation = rest.try_into().map_err(|_error| bad())?;
     Ok((id, u64::from_be_bytes(generation)))
 }
 
@@ -225,7 +225,7 @@ pub(crate) fn parse_pointer(sort: &[u8]) -> Result<(u64, u64)> {
     let bad = || Error::corrupt("an outbox pointer's key is malformed");
     let rest = sort.strip_prefix(POINTER).ok_or_else(bad)?;
     let (created, number) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
-    let number = number.try_into().map_err(|_| bad())?;
+    let number = number.try_into().map_err(|_error| bad())?;
     Ok((u64::from_be_bytes(*created), u64::from_be_bytes(number)))
 }
 

@@ -179,8 +179,11 @@ pub(crate) fn decode<M: Message + Default>(record: &Record) -> Result<M> {
 /// Decodes a counter; absent counts as zero.
 pub(crate) fn decode_count(record: Option<&Record>) -> Result<u64> {
     let Some(record) = record else { return Ok(0) };
-    let bytes: [u8; 8] =
-        record.value.as_ref().try_into().map_err(|_| Error::corrupt("a follow counter does not have eight bytes"))?;
+    let bytes: [u8; 8] = record
+        .value
+        .as_ref()
+        .try_into()
+        .map_err(|_error| Error::corrupt("a follow counter does not have eight bytes"))?;
     Ok(u64::try_from(i64::from_be_bytes(bytes)).unwrap_or(0))
 }
 

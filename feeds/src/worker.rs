@@ -214,7 +214,7 @@ impl WorkerHandle {
 fn job_at(row: &PointerRow) -> Result<JobAt> {
     if row.feed.is_empty() {
         let id = ActivityId::from_bytes(&row.activity);
-        return id.map(JobAt::Activity).map_err(|_| Error::corrupt("an outbox pointer names no activity"));
+        return id.map(JobAt::Activity).map_err(|_error| Error::corrupt("an outbox pointer names no activity"));
     }
     FeedId::from_stored(row.feed.as_bytes()).map(JobAt::Edges)
 }

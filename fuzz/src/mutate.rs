@@ -156,7 +156,7 @@ mod tests {
         };
         assert_eq!(inputs(7), inputs(7));
         assert_ne!(inputs(7), inputs(8));
-        assert!(inputs(7).iter().any(|input| input.is_empty()) && inputs(7).iter().any(|input| input.len() > 10));
+        assert!(inputs(7).iter().any(Vec::is_empty) && inputs(7).iter().any(|input| input.len() > 10));
     }
 
     #[test]

@@ -1,2 +1,84 @@
-//! Under construction.
-fn main() {}
+//! `keevo-cli`: keys, feeds, chat and administration of a Keevo cluster from a terminal.
+//!
+//! ```text
+//! args ─▶ run (one file a service) ─▶ connect ─▶ a node
+//!                └─▶ render: a response becomes text or JSON, without I/O
+//! ```
+//!
+//! Invariant: standard output carries answers only, so that it can be piped; all else goes to standard error. The
+//! exit code is that of the error's kind in `keevo_core::ERROR_TABLE`.
+
+mod args;
+mod connect;
+mod duration;
+mod failure;
+mod output;
+mod render;
+mod run;
+mod text;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, FromArgMatches};
+use keevo_core::Error;
+
+use crate::args::{Cli, Command};
+use crate::connect::Context;
+use crate::failure::{Failure, exit_codes};
+use crate::output::{complain, say};
+
+fn main() -> ExitCode {
+    match parse(std::env::args_os()).and_then(execute) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&format!("keevo-cli: {failure}"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// The command line, with the table of exit codes in its help.
+fn command() -> clap::Command {
+    Cli::command().after_long_help(format!("{}\n\n{}", args::EXAMPLES, exit_codes()))
+}
+
+/// What was asked for; nothing when help or the version was, which is then printed.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    match command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion) => {
+            say(error.to_string().trim_end())?;
+            Ok(None)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            Err(Failure::with_advice(Error::invalid(text), "Correct the command line."))
+        }
+    }
+}
+
+fn execute(cli: Option<Cli>) -> Result<(), Failure> {
+    let Some(cli) = cli else { return Ok(()) };
+    let context = Context::new(&cli.global)?;
+    let task = async {
+        match cli.command {
+            Command::Kv(kv) => run::kv::run(&context, kv).await,
+            Command::Cluster(cluster) => run::cluster::run(&context, cluster).await,
+            Command::Shard(shard) => run::cluster::shard(&context, shard).await,
+            Command::Compact => run::nodes::compact(&context).await,
+            Command::Flush => run::nodes::flush(&context).await,
+            Command::Info => run::nodes::info(&context).await,
+            Command::Feed(feed) => run::feed::run(&context, feed).await,
+            Command::Chat(chat) => run::chat::run(&context, chat).await,
+            Command::Completions { shell } => run::completions(shell, &mut command()),
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("the runtime cannot start", error))?;
+    let result = runtime.block_on(Box::pin(task));
+    runtime.shutdown_background();
+    result
+}

@@ -311,6 +311,7 @@ impl<S: Store> Group<S> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is the function of many map_err calls")]
 /// The replica has stopped for good; what was under way may or may not have happened.
 pub(crate) fn fatal(error: Fatal<TypeConfig>) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the replica has stopped: {error}"))

@@ -21,7 +21,7 @@ use crate::transport::{Peer, PeerCall, PeerRequest};
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new replica may take to catch up.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl<S: Store> ClusterEngine<S> {
     /// What every node of the map says of itself; one that does not answer in time is not alive.

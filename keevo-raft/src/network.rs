@@ -31,7 +31,7 @@ use crate::types::{PeerNode, Snapshot, SnapshotMeta, TypeConfig, Vote};
 /// How many appends of one group may be on their way to one follower.
 const APPENDS_IN_FLIGHT: usize = 32;
 /// How long a snapshot may take to send and install.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The current addresses of the nodes, as the shard map says; a node may move.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! keevod: the Keevo daemon.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -144,10 +144,15 @@ async fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 fn start_logging(level: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    // A bare level is meant for Keevo: openraft's own steps are told from debug on.
+    let quiet = if matches!(level, "info" | "warn" | "error") { ",openraft=warn" } else { "" };
+    let filter = EnvFilter::try_new(format!("{level}{quiet}")).map_err(|error| {
         Error::new(ErrorKind::Config, format!("log_level '{level}' is no filter")).with_source(error)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

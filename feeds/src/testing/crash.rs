@@ -88,8 +88,8 @@ async fn broken<E: Engine>(engine: &E, call: Call, fault: Fault, at: i64, then: 
     scene.drain().await;
     assert_recomputed(&scene.feeds, &feeds_of(FEEDS), &ids(&scene), &said).await;
     let effect = effects(&scene, call).await;
-    if then.is_some() {
-        let undone = effects(&scene, then.expect("some")).await;
+    if let Some(then) = then {
+        let undone = effects(&scene, then).await;
         assert!(undone.iter().all(|done| *done), "{said}: the later call counts");
     } else if answer.is_ok() {
         assert!(effect.iter().all(|done| *done), "{said}: answered, so it has happened: {effect:?}");

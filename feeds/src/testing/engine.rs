@@ -64,7 +64,7 @@ impl<E: Engine> TestEngine<E> {
     async fn step(&self) -> Result<()> {
         if let Some(jitter) = &self.shared.jitter {
             // Mostly a little; now and then so long that others finish what they are at.
-            let most = if jitter.next_u64().is_multiple_of(12) { 150 } else { 4 };
+            let most = if jitter.next_u64().is_multiple_of(8) { 60 } else { 4 };
             for _ in 0..jitter.next_u64() % most {
                 tokio::task::yield_now().await;
             }

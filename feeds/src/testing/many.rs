@@ -100,9 +100,9 @@ async fn a_worker_runs_until_it_is_stopped<E: Engine>(engine: &E) {
     let scene = Scene::new(engine).await;
     let star = feed("user:star");
     scene.feeds.follow_many(all_follow(&star)).await.expect("follows");
-    let worker = scene.feeds.spawn_worker(Duration::from_secs(3_600));
+    let worker = scene.feeds.spawn_worker(Duration::from_hours(1));
     let id = scene.feeds.add_activity(&star, post("p", 1)).await.expect("an add").id;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+    let waited = tokio::time::timeout(Duration::from_mins(1), async {
         while scene.feeds.metrics().entries_fanned_out < 1_500 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

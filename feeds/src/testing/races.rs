@@ -94,7 +94,9 @@ pub(crate) async fn assert_recomputed<E: Engine>(feeds: &Feeds<E>, all: &[FeedId
         let counted = FollowStats { followers: count(followers.len()), following: count(following.len()) };
         assert_eq!(stats, counted, "{said}: the counters of {feed}");
         let mut expected = held(feed);
-        following.iter().for_each(|follow| expected.extend(held(&follow.target)));
+        for follow in &following {
+            expected.extend(held(&follow.target));
+        }
         let mut expected: Vec<ActivityId> = expected.into_iter().collect();
         expected.sort_by_key(|id| Reverse(id.order_key()));
         assert_eq!(all_ids(feeds, feed).await, expected, "{said}: what {feed} shows");

@@ -16,7 +16,7 @@ use crate::transport::{PeerCall, PeerHandler, PeerRequest, SnapshotHead};
 use crate::types::PeerNode;
 
 /// The longest that a peer may let this node work on one request.
-const DEADLINE_MAX: Duration = Duration::from_secs(60);
+const DEADLINE_MAX: Duration = Duration::from_mins(1);
 
 fn deadline(deadline_ms: u64) -> Duration {
     Duration::from_millis(deadline_ms).min(DEADLINE_MAX)

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 /// The app that gRPC calls work on.
 pub const APP: AppId = AppId(1);
 /// How often the outbox worker looks for work.
-const WORKER_EVERY: Duration = Duration::from_millis(1_000);
+const WORKER_EVERY: Duration = Duration::from_secs(1);
 const LIMIT_DEFAULT: usize = 25;
 
 /// The chat service of one node.

@@ -1,6 +1,6 @@
 //! One stream of requests to a peer. It is used until it breaks; then the transport opens another.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ struct State {
     reached: bool,
     /// Whether the pause after a failure is over, so that another link may be tried.
     spent: bool,
-    answers: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
+    answers: BTreeMap<u64, oneshot::Sender<Result<Bytes>>>,
 }
 
 /// A stream to a peer.
@@ -132,7 +132,7 @@ fn fail_all(state: &Waiting, ended: &Error) {
     let mut state = lock(state);
     state.ended = Some(ended.clone());
     let kind = if state.reached { ErrorKind::OutcomeUnknown } else { ended.kind() };
-    for (_, answer_tx) in state.answers.drain() {
+    for (_, answer_tx) in std::mem::take(&mut state.answers) {
         // Whoever asked may have given up; then nobody needs the answer.
         drop(answer_tx.send(Err(Error::new(kind, ended.message().to_owned()))));
     }

@@ -230,16 +230,16 @@ proptest! {
         if let Ok(wire) = pb::PipeRequests::decode(noise.clone()) {
             for one in wire.requests {
                 if let Some(pb::pipe_request::Request::Write(pb::WriteRequest { batch: Some(batch), .. })) = one.request {
-                    let _ = Batch::try_from(batch);
+                    drop(Batch::try_from(batch));
                 }
             }
         }
-        let _ = pb::Batch::decode(noise.clone()).map(Batch::try_from);
-        let _ = pb::FanOut::decode(noise.clone()).map(FanOut::try_from);
-        let _ = pb::ScanRequest::decode(noise.clone()).map(Scan::try_from);
-        let _ = pb::ScanResponse::decode(noise.clone()).map(ScanPage::try_from);
-        let _ = pb::CommitEvent::decode(noise.clone()).map(CommitEvent::try_from);
-        let _ = pb::WatchRequest::decode(noise).map(<(WatchRange, WatchFrom)>::try_from);
+        drop(pb::Batch::decode(noise.clone()).map(Batch::try_from));
+        drop(pb::FanOut::decode(noise.clone()).map(FanOut::try_from));
+        drop(pb::ScanRequest::decode(noise.clone()).map(Scan::try_from));
+        drop(pb::ScanResponse::decode(noise.clone()).map(ScanPage::try_from));
+        drop(pb::CommitEvent::decode(noise.clone()).map(CommitEvent::try_from));
+        drop(pb::WatchRequest::decode(noise).map(<(WatchRange, WatchFrom)>::try_from));
     }
 }
 

@@ -37,7 +37,7 @@ impl<H: Host> KvService<H> {
         let stopping = stream::once(async {
             Err(status_from_error(&Error::new(ErrorKind::Unavailable, "the node is shutting down")))
         });
-        let events = stream::unfold(Events { watch, error: None }, |mut events| async {
+        let events = stream::unfold(Events { watch, ended: false, error: None }, |mut events| async {
             events.next().await.map(|message| (message, events))
         });
         let until = async move { shutdown.cancelled().await };
@@ -53,14 +53,16 @@ fn merge(start: &mut Vec<Cursor>, cursors: Vec<Cursor>) {
 
 struct Events {
     watch: Watch,
-    /// What ended the watch, to be said after the events before it.
-    error: Option<Option<Error>>,
+    /// Set once the watch has ended.
+    ended: bool,
+    /// What ended it, to be said after the events before it.
+    error: Option<Error>,
 }
 
 impl Events {
     async fn next(&mut self) -> Option<Result<pb::WatchResponse, Status>> {
-        if let Some(ended) = &mut self.error {
-            return ended.take().map(|error| Err(status_from_error(&error)));
+        if self.ended {
+            return self.error.take().map(|error| Err(status_from_error(&error)));
         }
         let mut events = Vec::new();
         let mut bytes = 0;
@@ -68,17 +70,17 @@ impl Events {
         loop {
             match next {
                 Some(Ok(event)) => bytes += push(&mut events, event),
-                Some(Err(error)) => self.error = Some(Some(error)),
-                None => self.error = Some(None),
+                Some(Err(error)) => (self.ended, self.error) = (true, Some(error)),
+                None => self.ended = true,
             }
-            if self.error.is_some() || events.len() == EVENTS_MAX || bytes >= MESSAGE_BYTES {
+            if self.ended || events.len() == EVENTS_MAX || bytes >= MESSAGE_BYTES {
                 break;
             }
             let Some(ready) = self.watch.next().now_or_never() else { break };
             next = ready;
         }
         if events.is_empty() {
-            return self.error.as_mut().and_then(Option::take).map(|error| Err(status_from_error(&error)));
+            return self.error.take().map(|error| Err(status_from_error(&error)));
         }
         let part = pb::watch_response::Part::Events(pb::CommitEvents { events });
         Some(Ok(pb::WatchResponse { part: Some(part) }))

@@ -1,0 +1,114 @@
+//! The command line.
+//!
+//! Invariant: what can be checked without a node is checked here, so that a typing error costs no connection.
+
+pub(crate) mod chat;
+pub(crate) mod cluster;
+pub(crate) mod feed;
+pub(crate) mod kv;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::duration;
+use crate::output::Format;
+
+/// Shown below the long help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  keevo-cli kv put user/alice '{\"name\":\"Alice\"}'
+  keevo-cli kv scan user --output json
+  keevo-cli --endpoints 10.0.0.1:7101,10.0.0.2:7101 cluster status
+  keevo-cli feed add user:alice --actor alice --verb like --object photo:1
+  keevo-cli chat send lobby --user alice 'Hello'
+  keevo-cli completions bash > ~/.local/share/bash-completion/completions/keevo-cli
+
+With --output json an answer is one JSON document; a watch writes one object a line. Bytes that are
+no UTF-8 are written as hexadecimal digits, with a field NAME_encoding = \"hex\" beside NAME.";
+
+/// Keys, feeds, chat and administration of a Keevo cluster.
+#[derive(Debug, Parser)]
+#[command(name = "keevo-cli", version, propagate_version = true, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Nodes to call, host:port with commas between them: the first that can be reached is used
+    #[arg(
+        long,
+        env = "KEEVO_ENDPOINTS",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7101",
+        global = true
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// How to write answers
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table", global = true)]
+    pub(crate) output: Format,
+    /// How long a call may take, such as 500ms, 5s or 2m (default: 5s; 1m where data is moved)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, global = true)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read and write keys
+    #[command(subcommand, after_help = kv::EXAMPLES)]
+    Kv(kv::Kv),
+    /// Look at the cluster, and change it
+    #[command(subcommand, after_help = cluster::EXAMPLES)]
+    Cluster(cluster::Cluster),
+    /// Look at the shards
+    #[command(subcommand)]
+    Shard(cluster::Shard),
+    /// Compact the data store of each of the --endpoints, with a progress bar
+    Compact,
+    /// Make everything written so far durable on each of the --endpoints
+    Flush,
+    /// Say who each of the --endpoints is
+    Info,
+    /// Publish to feeds, follow and read them
+    #[command(subcommand, after_help = feed::EXAMPLES)]
+    Feed(feed::Feed),
+    /// Write to channels, and read and watch them
+    #[command(subcommand, after_help = chat::EXAMPLES)]
+    Chat(chat::Chat),
+    /// Print a script that completes this command line
+    #[command(after_help = "Example:\n  keevo-cli completions zsh > ~/.zfunc/_keevo-cli")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// The shells that completions exist for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// Bourne again
+    Bash,
+    /// Z
+    Zsh,
+    /// Friendly interactive
+    Fish,
+}
+
+/// Checks that an argument is a JSON object.
+pub(crate) fn json_object(text: &str) -> Result<String, String> {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(_)) => Ok(text.to_owned()),
+        Ok(_) => Err("it is JSON, but no object: write {\"name\": …}".to_owned()),
+        Err(error) => Err(format!("it is no JSON: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! `keevo-cli chat`: channels and messages.
+
+use clap::{Args, Subcommand};
+
+use super::json_object;
+
+/// Shown below the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  keevo-cli chat create lobby --by alice --member bob
+  keevo-cli chat send lobby --user alice 'Hello'
+  keevo-cli chat history lobby --limit 10
+  keevo-cli chat watch lobby --user bob
+  keevo-cli chat unread lobby --user bob";
+
+/// Commands on channels.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Chat {
+    /// Create a channel
+    Create {
+        /// Its id
+        channel: String,
+        /// Who creates it, and becomes a member
+        #[arg(long, value_name = "USER")]
+        by: String,
+        /// A further first member; repeatable
+        #[arg(long = "member", value_name = "USER")]
+        members: Vec<String>,
+        /// Further fields, a JSON object
+        #[arg(long, value_name = "JSON", value_parser = json_object)]
+        custom: Option<String>,
+    },
+    /// Send a message
+    Send(Send),
+    /// Read messages, newest first
+    History(History),
+    /// Show what happens in a channel, until Ctrl-C
+    Watch {
+        /// The channel
+        channel: String,
+        /// Who listens, a member
+        #[arg(long)]
+        user: String,
+        /// Continue after the event with this cursor, as --output json shows it
+        #[arg(long, value_name = "HEX", value_parser = cursor)]
+        resume: Option<bytes::Bytes>,
+    },
+    /// Move a user's read position forward
+    Read {
+        /// The channel
+        channel: String,
+        /// Whose
+        #[arg(long)]
+        user: String,
+        /// Everything up to this message is read (default: everything)
+        #[arg(long, value_name = "N")]
+        sequence: Option<u64>,
+    },
+    /// Count a user's unread messages
+    Unread {
+        /// The channel
+        channel: String,
+        /// Whose
+        #[arg(long)]
+        user: String,
+    },
+    /// List a user's channels
+    Channels {
+        /// The user
+        user: String,
+        /// The most channels; they are fetched page by page
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: u32,
+    },
+    /// Add members to a channel
+    AddMember {
+        /// The channel
+        channel: String,
+        /// Whom, at most 100
+        #[arg(required = true, num_args = 1..=100)]
+        users: Vec<String>,
+    },
+}
+
+/// What to send.
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The channel
+    pub(crate) channel: String,
+    /// The text, or - to read it from standard input
+    pub(crate) text: String,
+    /// Who sends it, a member
+    #[arg(long)]
+    pub(crate) user: String,
+    /// The message's id: sending it again under the same id sends it once (default: a random one)
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// The id of the message that it replies to
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) parent: String,
+    /// Further fields, a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    pub(crate) custom: Option<String>,
+}
+
+/// What to read.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The channel
+    pub(crate) channel: String,
+    /// The most messages, 1 to 300
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=300))]
+    pub(crate) limit: u32,
+    /// Only messages before this one in the channel's sequence
+    #[arg(long, value_name = "N")]
+    pub(crate) before: Option<u64>,
+    /// Only messages after this one in the channel's sequence
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+    /// Only the replies to this message
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) thread: String,
+}
+
+fn cursor(text: &str) -> Result<bytes::Bytes, String> {
+    crate::text::parse_hex(text).ok_or_else(|| "a cursor is an even number of hexadecimal digits".to_owned())
+}

@@ -1,0 +1,113 @@
+//! `keevo-cli feed`: activity feeds. A feed is named `slug:id`.
+
+use clap::{Args, Subcommand};
+
+use super::json_object;
+
+/// Shown below the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  keevo-cli feed follow timeline:bob user:alice
+  keevo-cli feed add user:alice --actor alice --verb like --object photo:1
+  keevo-cli feed get timeline:bob --limit 10
+  keevo-cli feed followers user:alice";
+
+/// Commands on feeds.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Feed {
+    /// Publish an activity to a feed and to all that follow it
+    Add(Add),
+    /// Read a feed, newest first
+    Get {
+        /// The feed, slug:id
+        feed: String,
+        /// The most activities, 1 to 100
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+        /// Only activities older than the one with this id
+        #[arg(long, value_name = "ID")]
+        before: Option<String>,
+        /// Only activities newer than the one with this id
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+    },
+    /// Remove an activity everywhere it went
+    Remove {
+        /// The feed it was published to
+        feed: String,
+        /// The activity's id
+        #[arg(required_unless_present = "foreign_id", conflicts_with = "foreign_id")]
+        id: Option<String>,
+        /// The caller's own id of the activity, with --time
+        #[arg(long, value_name = "ID", requires = "time")]
+        foreign_id: Option<String>,
+        /// The activity's time
+        #[arg(long, value_name = "RFC3339", requires = "foreign_id")]
+        time: Option<String>,
+    },
+    /// Make a feed follow another
+    Follow {
+        /// The feed that follows
+        feed: String,
+        /// The feed that it follows
+        target: String,
+        /// How many of the newest activities to copy at once, 0 to 1000
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        copy: u32,
+    },
+    /// End a follow relation
+    Unfollow {
+        /// The feed that follows
+        feed: String,
+        /// The feed that it follows
+        target: String,
+        /// Keep the activities that came through the relation
+        #[arg(long)]
+        keep_history: bool,
+    },
+    /// List the feeds that follow a feed, newest relation first
+    Followers(Relations),
+    /// List the feeds that a feed follows, newest relation first
+    Following(Relations),
+}
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// The feed, slug:id
+    pub(crate) feed: String,
+    /// Who
+    #[arg(long)]
+    pub(crate) actor: String,
+    /// Did what
+    #[arg(long)]
+    pub(crate) verb: String,
+    /// With what
+    #[arg(long)]
+    pub(crate) object: String,
+    /// For whom, or where
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) target: String,
+    /// When, in UTC, such as 2026-01-31T12:00:00Z (default: now)
+    #[arg(long, value_name = "RFC3339", default_value = "", hide_default_value = true)]
+    pub(crate) time: String,
+    /// Your own id; with --time it names the activity, so that sending it again replaces it
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) foreign_id: String,
+    /// A further feed that receives it; repeatable
+    #[arg(long, value_name = "FEED")]
+    pub(crate) to: Vec<String>,
+    /// Further fields, a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    pub(crate) custom: Option<String>,
+}
+
+/// Whose relations to list.
+#[derive(Debug, Args)]
+pub(crate) struct Relations {
+    /// The feed, slug:id
+    pub(crate) feed: String,
+    /// The most relations; they are fetched page by page
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) limit: u32,
+}
