@@ -77,6 +77,7 @@ tests_libtest() {
     return "$status"
 }
 
+example() { cargo build --workspace --examples && "$CARGO_TARGET_DIR/debug/examples/embedded"; }
 doc_tests() { libtest " (doc)" cargo test --workspace --doc --no-fail-fast; }
 
 if ! stage deps .ci/deps.sh; then
@@ -98,7 +99,7 @@ else
     echo "note: cargo-deny is not installed; the tidy test checks licences, bans and sources itself"
 fi
 if [ -f keevo-core/examples/embedded.rs ]; then
-    stage example cargo run --quiet -p keevo-core --example embedded
+    stage example example
 fi
 stage demo make --no-print-directory demo CHECK=1 EXTRACT=1
 

@@ -148,7 +148,8 @@ fn endpoint(address: &str) -> Result<Endpoint, Failure> {
 
 fn unreachable(faults: &[String]) -> Failure {
     let error = Error::new(ErrorKind::Unavailable, format!("no node can be reached at {}", faults.join(", ")));
-    let advice = "Start one with `keevod dev` (or a cluster with `keevod demo`), or name one that runs with --endpoints.";
+    let advice =
+        "Start one with `keevod dev` (or a cluster with `keevod demo`), or name one that runs with --endpoints.";
     Failure::with_advice(error, advice)
 }
 

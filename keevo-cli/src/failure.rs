@@ -3,7 +3,7 @@
 //! Invariant: kind and exit code are those of `keevo_core::ERROR_TABLE`; only the advice may be more specific.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use keevo_core::{ERROR_TABLE, Error, ErrorKind};
 
@@ -18,6 +18,11 @@ impl Failure {
     /// The error with its own advice: whole sentences.
     pub(crate) fn with_advice(error: Error, advice: impl Into<String>) -> Self {
         Self { error, advice: Some(advice.into()) }
+    }
+
+    /// The same failure with other advice: whole sentences.
+    pub(crate) fn advise(self, advice: String) -> Self {
+        Self { advice: Some(advice), ..self }
     }
 
     /// A failure of this machine: reading standard input, say.
@@ -62,7 +67,7 @@ pub(crate) fn exit_codes() -> String {
     }
     let mut text = String::from("Exit codes:\n  0  done, or a watch ended by Ctrl-C");
     for (code, names) in by_code {
-        text += &format!("\n  {code}  {}", names.join(", "));
+        write!(text, "\n  {code}  {}", names.join(", ")).expect("a string takes all text");
     }
     text
 }

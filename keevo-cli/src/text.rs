@@ -119,14 +119,11 @@ fn from_hex(digits: &[u8]) -> Option<u8> {
 
 /// Puts bytes into a JSON object: as text, or as hexadecimal digits with `NAME_encoding` = `hex` beside them.
 pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => {
-            object.insert(name.to_owned(), text.into());
-        }
-        Err(_) => {
-            object.insert(name.to_owned(), hex(bytes).into());
-            object.insert(format!("{name}_encoding"), "hex".into());
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        object.insert(name.to_owned(), text.into());
+    } else {
+        object.insert(name.to_owned(), hex(bytes).into());
+        object.insert(format!("{name}_encoding"), "hex".into());
     }
 }
 

@@ -49,7 +49,8 @@ pub(crate) fn parse(package: &str, text: &str, limit: usize) -> Vec<Change> {
                 });
             }
         } else if !text.starts_with(char::is_whitespace) && !text.is_empty() {
-            version = text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(version, _)| version.trim());
+            version =
+                text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(version, _)| version.trim());
             line.clear();
         } else if line.is_empty() {
             let first = text.trim().trim_start_matches(['*', '-']).trim();

@@ -38,11 +38,13 @@ impl Dataset {
     /// Reads a folder. `NotFound` where it holds none of the three; `Io` and `Corrupt` for what cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
         let index = folder.join("packages.txt");
-        let packages = if index.exists() { packages::parse(&String::from_utf8_lossy(&read(&index)?)) } else { Vec::new() };
+        let packages =
+            if index.exists() { packages::parse(&String::from_utf8_lossy(&read(&index)?)) } else { Vec::new() };
         let known: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
         let mut changes = Vec::new();
         for path in files(&folder.join("changelogs"))? {
-            let Some(package) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".gz"))
+            let Some(package) =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".gz"))
             else {
                 continue;
             };

@@ -116,8 +116,11 @@ mod tests {
         assert!(extract.most_followed(1)[0].1 >= 500);
         let names: BTreeSet<&str> = extract.packages.iter().map(|package| package.name.as_str()).collect();
         let named = extract.packages.iter().flat_map(|package| package.depends.iter());
-        assert!(named.chain(extract.changes.iter().map(|change| &change.package)).all(|name| names.contains(name.as_str())));
-        let ids: BTreeSet<(&str, &str)> = extract.mails.iter().map(|mail| (mail.list.as_str(), mail.id.as_str())).collect();
+        assert!(
+            named.chain(extract.changes.iter().map(|change| &change.package)).all(|name| names.contains(name.as_str()))
+        );
+        let ids: BTreeSet<(&str, &str)> =
+            extract.mails.iter().map(|mail| (mail.list.as_str(), mail.id.as_str())).collect();
         let replies = extract.mails.iter().filter_map(|mail| Some((mail.list.as_str(), mail.parent.as_deref()?)));
         assert!(replies.clone().count() > 10);
         assert!(replies.into_iter().all(|parent| ids.contains(&parent)));

@@ -137,8 +137,10 @@ mod tests {
     #[test]
     fn lists_threads_and_dates_are_found_and_addresses_are_not() {
         let reply = "From r@x Thu Aug 22 12:36:23 2002\nFrom: B <b@x>\nMessage-ID: <2@x>\nIn-Reply-To:\n\t<1@x> of today\nList-Id: L <l.x>\nDate: Thu, 01 Jan 1970 00:00:20 +0000";
-        let deeper = "From: b@x\nMessage-ID: <3@x>\nIn-Reply-To: <2@x>\nList-Id: <L.x>\nDate: Thu, 01 Jan 1970 00:00:30 +0000";
-        let root = "Subject: to c@x\nFrom: A <a@x>\nMessage-ID: <1@x>\nList-Id: <l.x>\nDate: Thu, 01 Jan 1970 00:00:10 +0000";
+        let deeper =
+            "From: b@x\nMessage-ID: <3@x>\nIn-Reply-To: <2@x>\nList-Id: <L.x>\nDate: Thu, 01 Jan 1970 00:00:30 +0000";
+        let root =
+            "Subject: to c@x\nFrom: A <a@x>\nMessage-ID: <1@x>\nList-Id: <l.x>\nDate: Thu, 01 Jan 1970 00:00:10 +0000";
         let stray = "From stray@x  Thu Aug 22 12:36:23 2002\nDate: never\nIn-Reply-To: <1@x>";
         let mails = parse_all(vec![raw("3", deeper), raw("2", reply), raw("1", root), raw("4", stray)]);
         let seen: Vec<_> =

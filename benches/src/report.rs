@@ -1,0 +1,89 @@
+//! The result: a row a run, as a table or as JSON.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::load::{Load, Measured};
+
+/// The figures of one run; its field names are those of a comparison's `keevo` object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Row {
+    case: String,
+    clients: u32,
+    value_bytes: usize,
+    ops_per_s: f64,
+    p50_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    failed: u64,
+}
+
+impl Row {
+    pub(crate) fn new(load: &Load, measured: &Measured) -> Self {
+        let at = |quantile| measured.latency_us.value_at_quantile(quantile);
+        let case = load.case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        Self {
+            case,
+            clients: load.clients,
+            value_bytes: load.value_bytes,
+            ops_per_s: per_second(measured.latency_us.len(), measured.elapsed.as_secs_f64()),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            failed: measured.failed,
+        }
+    }
+
+    /// The row as one JSON object.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a count of requests is far below 2^53")]
+fn per_second(count: u64, seconds: f64) -> f64 {
+    (count as f64 / seconds).round()
+}
+
+/// The rows as a table.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["case", "clients", "ops/s", "p50 µs", "p99 µs", "p99.9 µs", "failed"]);
+    for row in rows {
+        table.add_row([
+            row.case.clone(),
+            row.clients.to_string(),
+            row.ops_per_s.to_string(),
+            row.p50_us.to_string(),
+            row.p99_us.to_string(),
+            row.p999_us.to_string(),
+            row.failed.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_json_and_a_line_of_the_table() {
+        let row = Row {
+            case: "put".to_owned(),
+            clients: 64,
+            value_bytes: 256,
+            ops_per_s: 1_234.0,
+            p50_us: 10,
+            p99_us: 20,
+            p999_us: 30,
+            failed: 0,
+        };
+        expect_test::expect![[
+            r#"{"case":"put","clients":64,"value_bytes":256,"ops_per_s":1234.0,"p50_us":10,"p99_us":20,"p999_us":30,"failed":0}"#
+        ]]
+        .assert_eq(&row.json());
+        assert!(table(&[row]).lines().last().is_some_and(|line| line.contains("1234")));
+    }
+}

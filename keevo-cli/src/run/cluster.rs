@@ -1,0 +1,71 @@
+//! `keevo-cli cluster` and `keevo-cli shard`: any node answers for the cluster.
+
+use keevo_core::{Error, ErrorKind};
+use keevo_proto::MESSAGE_BYTES_MAX;
+use keevo_proto::admin::v1 as pb;
+use keevo_proto::admin::v1::admin_client::AdminClient;
+use serde_json::json;
+use tonic::transport::Channel;
+
+use crate::args::cluster::{Cluster, Shard};
+use crate::connect::{Context, Effect, QUICK, SLOW};
+use crate::failure::Failure;
+use crate::output::show;
+use crate::render::Done;
+use crate::render::cluster::differing_shards;
+use crate::text::{hex, line};
+
+/// The administration client of a node.
+pub(super) fn admin(channel: Channel) -> AdminClient<Channel> {
+    AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Carries out a command on the cluster.
+pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
+    let mut admin = admin(context.channel().await?);
+    match command {
+        Cluster::Status => {
+            let call = admin.cluster_status(pb::ClusterStatusRequest {});
+            show(context.output, &context.ask(Effect::Reads, QUICK, call).await?)
+        }
+        Cluster::Join { address } => {
+            let call = admin.join(pb::JoinRequest { address: address.clone() });
+            let joined = context.ask(Effect::Writes, SLOW, call).await?;
+            let sentence = format!("{} joined as node {}", line(&address), joined.node_id);
+            let json = json!({ "node": joined.node_id, "address": address, "cluster": hex(&joined.cluster_id) });
+            show(context.output, &Done { sentence, json })
+        }
+        Cluster::Remove { node } => {
+            context.ask(Effect::Writes, SLOW, admin.remove(pb::RemoveRequest { node_id: node })).await?;
+            show(context.output, &Done { sentence: format!("node {node} was removed"), json: json!({ "node": node }) })
+        }
+        Cluster::Transfer { shard, node } => {
+            let call = admin.transfer(pb::TransferRequest { shard, to_node_id: node });
+            context.ask(Effect::Writes, QUICK, call).await?;
+            let sentence = format!("node {node} leads shard {shard}");
+            show(context.output, &Done { sentence, json: json!({ "shard": shard, "node": node }) })
+        }
+        Cluster::Checksum => {
+            let response = context.ask(Effect::Reads, SLOW, admin.checksum(pb::ChecksumRequest {})).await?;
+            show(context.output, &response)?;
+            let bad = differing_shards(&response);
+            if bad.is_empty() {
+                return Ok(());
+            }
+            let shards: Vec<String> = bad.iter().map(u64::to_string).collect();
+            let message = format!("copies differ at the same revision: shard {}", shards.join(", "));
+            Err(Error::new(ErrorKind::Corrupt, message).into())
+        }
+    }
+}
+
+/// Carries out a command on shards.
+pub(crate) async fn shard(context: &Context, command: Shard) -> Result<(), Failure> {
+    let mut admin = admin(context.channel().await?);
+    match command {
+        Shard::List => {
+            let call = admin.shard_map(pb::ShardMapRequest {});
+            show(context.output, &context.ask(Effect::Reads, QUICK, call).await?)
+        }
+    }
+}

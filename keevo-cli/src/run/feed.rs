@@ -1,0 +1,111 @@
+//! `keevo-cli feed`, over `keevo.feeds.v1`.
+
+use bytes::Bytes;
+use keevo_proto::MESSAGE_BYTES_MAX;
+use keevo_proto::feeds::v1 as pb;
+use keevo_proto::feeds::v1::feeds_client::FeedsClient;
+use serde_json::json;
+use tonic::transport::Channel;
+
+use super::incomplete;
+use crate::args::feed::{Add, Feed, Relations};
+use crate::connect::{Context, Effect, QUICK};
+use crate::failure::Failure;
+use crate::output::show;
+use crate::render::{self, Done};
+use crate::text::line;
+
+const PAGE: u32 = 1_000;
+
+/// Carries out a command on feeds.
+pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure> {
+    let mut feeds = FeedsClient::new(context.channel().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    match command {
+        Feed::Add(args) => add(context, &mut feeds, args).await,
+        Feed::Get { feed, limit, before, after } => {
+            let request = pb::GetFeedRequest {
+                feed,
+                limit,
+                id_lt: before.unwrap_or_default(),
+                id_gt: after.unwrap_or_default(),
+                ..pb::GetFeedRequest::default()
+            };
+            show(context.output, &context.ask(Effect::Reads, QUICK, feeds.get_feed(request)).await?)
+        }
+        Feed::Remove { feed, id, foreign_id, time } => {
+            let which = match (id, foreign_id) {
+                (Some(id), _) => Some(pb::remove_activity_request::Which::Id(id)),
+                (None, foreign_id) => Some(pb::remove_activity_request::Which::Foreign(pb::ForeignId {
+                    foreign_id: foreign_id.unwrap_or_default(),
+                    time: time.unwrap_or_default(),
+                })),
+            };
+            let call = feeds.remove_activity(pb::RemoveActivityRequest { feed, which });
+            let removed = context.ask(Effect::Writes, QUICK, call).await?.removed;
+            let sentence = if removed { "removed" } else { "there was no such activity" };
+            show(context.output, &Done { sentence: sentence.to_owned(), json: json!({ "removed": removed }) })
+        }
+        Feed::Follow { feed, target, copy } => {
+            let request = pb::FollowRequest { feed: feed.clone(), target: target.clone(), copy_limit: Some(copy) };
+            context.ask(Effect::Writes, QUICK, feeds.follow(request)).await?;
+            let sentence = format!("{} follows {}", line(&feed), line(&target));
+            show(context.output, &Done { sentence, json: json!({ "feed": feed, "target": target }) })
+        }
+        Feed::Unfollow { feed, target, keep_history } => {
+            let request = pb::UnfollowRequest { feed: feed.clone(), target: target.clone(), keep_history };
+            context.ask(Effect::Writes, QUICK, feeds.unfollow(request)).await?;
+            let sentence = format!("{} does not follow {}", line(&feed), line(&target));
+            show(context.output, &Done { sentence, json: json!({ "feed": feed, "target": target }) })
+        }
+        Feed::Followers(args) => relations(context, &mut feeds, args, true).await,
+        Feed::Following(args) => relations(context, &mut feeds, args, false).await,
+    }
+}
+
+async fn add(context: &Context, feeds: &mut FeedsClient<Channel>, args: Add) -> Result<(), Failure> {
+    let activity = pb::Activity {
+        actor: args.actor,
+        verb: args.verb,
+        object: args.object,
+        target: args.target,
+        time: args.time,
+        foreign_id: args.foreign_id,
+        to: args.to,
+        custom: args.custom.unwrap_or_default(),
+        ..pb::Activity::default()
+    };
+    let call = feeds.add_activity(pb::AddActivityRequest { feed: args.feed, activity: Some(activity) });
+    let stored = context.ask(Effect::Writes, QUICK, call).await?.activity;
+    show(context.output, &stored.ok_or_else(|| incomplete("the activity"))?)
+}
+
+/// Lists followers, or what a feed follows, page by page.
+async fn relations(
+    context: &Context,
+    feeds: &mut FeedsClient<Channel>,
+    args: Relations,
+    followers: bool,
+) -> Result<(), Failure> {
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let mut relations = Vec::new();
+    let mut after = Bytes::new();
+    loop {
+        let left = u32::try_from(most - relations.len()).unwrap_or(PAGE).min(PAGE);
+        let (page, next) = if followers {
+            let request = pb::FollowersRequest { feed: args.feed.clone(), limit: left, after };
+            let page = context.ask(Effect::Reads, QUICK, feeds.followers(request)).await?;
+            (page.relations, page.next)
+        } else {
+            let request = pb::FollowingRequest { feed: args.feed.clone(), limit: left, after };
+            let page = context.ask(Effect::Reads, QUICK, feeds.following(request)).await?;
+            (page.relations, page.next)
+        };
+        relations.extend(page);
+        relations.truncate(most);
+        if next.is_empty() || relations.len() == most {
+            let more = !next.is_empty();
+            return show(context.output, &render::feed::Relations { relations, more });
+        }
+        after = next;
+    }
+}

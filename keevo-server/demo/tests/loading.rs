@@ -1,0 +1,54 @@
+//! The bundled extract goes through feeds and chat and comes back as it went in; a difference is found.
+
+use keevo_core::{Batch, Engine, KeyspaceKind, MemoryEngine, Scan};
+use keevo_demo::{Bars, Dataset, Loader, Mismatches, Plan, bundled, verify};
+
+fn small() -> Dataset {
+    let mut dataset = bundled().expect("the extract");
+    dataset.mails.truncate(120);
+    dataset.changes.truncate(60);
+    dataset
+}
+
+#[tokio::test]
+async fn what_is_loaded_is_verified_and_loading_again_changes_nothing() {
+    let dataset = small();
+    let plan = Plan::new(&dataset);
+    let loader = Loader::open(MemoryEngine::new(), Bars::hidden()).await.expect("open");
+    let loaded = loader.load(&plan).await.expect("loaded");
+    assert_eq!(usize::try_from(loaded.timeline_entries).expect("a count"), plan.timeline_entries());
+    assert!(loaded.timeline_entries > 1_000 && loaded.messages == 120);
+    for _ in 0..2 {
+        let mismatches = Mismatches::default();
+        let verified = verify(&loader, &plan, &Bars::hidden(), &mismatches).await.expect("read");
+        assert_eq!(mismatches.shown(), Vec::<String>::new());
+        assert_eq!((verified.timeline_entries, verified.messages), (plan.timeline_entries(), 120));
+        loader.load(&plan).await.expect("loaded again");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_row_and_a_foreign_follow_are_mismatches() {
+    let dataset = small();
+    let plan = Plan::new(&dataset);
+    let engine = MemoryEngine::new();
+    let loader = Loader::open(engine.clone(), Bars::hidden()).await.expect("open");
+    loader.load(&plan).await.expect("loaded");
+    let package = plan.longest_timeline().expect("a package");
+    let stranger = "timeline:stranger".parse().expect("a feed");
+    let most = format!("user:{}", keevo_demo::feed_name(plan.dataset().most_followed(1)[0].0)).parse().expect("a feed");
+    loader.feeds.follow(&stranger, &most, None).await.expect("followed");
+    // The last timeline row goes.
+    let keyspace = engine.keyspace(keevo_feeds::KEYSPACE, KeyspaceKind::Hashed).await.expect("the keyspace");
+    let name = format!("timeline:{}", keevo_demo::feed_name(&package.name));
+    let mut partition = b"f".to_vec();
+    partition.extend_from_slice(&1u32.to_be_bytes());
+    partition.extend_from_slice(name.as_bytes());
+    let rows = engine.scan(Scan::prefix(keyspace, partition, "t", 10)).await.expect("rows");
+    let (row, _) = rows.records.last().expect("a timeline row; the layout of feeds is as documented");
+    engine.write(Batch::new().delete(row.clone())).await.expect("deleted");
+    let mismatches = Mismatches::default();
+    verify(&loader, &plan, &Bars::hidden(), &mismatches).await.expect("read");
+    let shown = mismatches.shown().join("\n");
+    assert!(shown.contains(&format!("{name} has ")) && shown.contains("followers"), "{shown}");
+}
