@@ -48,7 +48,7 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 /// The rows as a table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["case", "clients", "ops/s", "p50 µs", "p99 µs", "p99.9 µs", "failed"]);
     for row in rows {
         table.add_row([

@@ -40,26 +40,39 @@ pub fn bundled() -> Result<Dataset> {
 /// The extract of a full data set: the most followed packages and an even sample of the others, changes of the most
 /// followed, and the first mails of the lists.
 pub fn make_extract(full: &Dataset) -> Dataset {
+    let packages = sample_packages(&full.packages, PACKAGES_KEPT);
+    let kept: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let ranked = full.most_followed(usize::MAX);
-    let top: BTreeSet<&str> = ranked.iter().take(TOP_KEPT).map(|(name, _)| *name).collect();
-    let others: Vec<&Package> = full.packages.iter().filter(|package| !top.contains(package.name.as_str())).collect();
-    let step = (others.len() / (PACKAGES_KEPT - TOP_KEPT)).max(1);
-    let sampled = others.iter().step_by(step).take(PACKAGES_KEPT - TOP_KEPT).map(|package| package.name.as_str());
-    let kept: BTreeSet<&str> = top.iter().copied().chain(sampled).collect();
-    let packages = full.packages.iter().filter(|package| kept.contains(package.name.as_str()));
-    let packages = packages
-        .map(|package| Package {
-            name: package.name.clone(),
-            depends: package.depends.iter().filter(|name| kept.contains(name.as_str())).cloned().collect(),
-        })
-        .collect();
     let mut by_package: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for change in &full.changes {
         by_package.entry(&change.package).or_default().push(change.clone());
     }
     let ranked = ranked.iter().filter(|(name, _)| kept.contains(name));
     let changes = ranked.filter_map(|(name, _)| by_package.remove(name)).flatten().take(CHANGES_KEPT).collect();
-    Dataset { packages, changes, mails: sample_mails(full) }
+    Dataset { packages: packages.clone(), changes, mails: sample_mails(full) }
+}
+
+/// At most `limit` packages: the most followed ones and an even sample of the others, with the dependencies among them.
+pub(crate) fn sample_packages(all: &[Package], limit: usize) -> Vec<Package> {
+    if all.len() <= limit {
+        return all.to_vec();
+    }
+    let counts = crate::packages::follower_counts(all);
+    let mut ranked: Vec<(&str, u64)> = counts.into_iter().collect();
+    ranked.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let top: BTreeSet<&str> = ranked.iter().take(TOP_KEPT.min(limit)).map(|(name, _)| *name).collect();
+    let room = limit - top.len();
+    let others: Vec<&str> =
+        all.iter().map(|package| package.name.as_str()).filter(|name| !top.contains(name)).collect();
+    let step = others.len().checked_div(room).unwrap_or(1).max(1);
+    let kept: BTreeSet<&str> = top.iter().copied().chain(others.into_iter().step_by(step).take(room)).collect();
+    let sampled = all.iter().filter(|package| kept.contains(package.name.as_str()));
+    sampled
+        .map(|package| Package {
+            name: package.name.clone(),
+            depends: package.depends.iter().filter(|name| kept.contains(name.as_str())).cloned().collect(),
+        })
+        .collect()
 }
 
 /// The first mails of each list, shortened. They are in the order of time, so a reply's start is among them.
@@ -126,11 +139,14 @@ mod tests {
         assert!(replies.into_iter().all(|parent| ids.contains(&parent)));
         for mail in &extract.mails {
             for text in [&mail.text, &mail.subject, &mail.from] {
-                assert_eq!(*text, crate::mask::mask(text), "an address is left in {}", mail.id);
+                let left = text.match_indices('@').any(|(at, _)| {
+                    text[..at].ends_with(char::is_alphanumeric) && text[at + 1..].starts_with(char::is_alphanumeric)
+                });
+                assert!(!left, "an address is left in {}", mail.id);
             }
         }
         for change in &extract.changes {
-            assert!(!change.maintainer.contains('@'));
+            assert!(!change.maintainer.contains('@'), "{}", change.maintainer);
         }
     }
 

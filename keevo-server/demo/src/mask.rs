@@ -13,7 +13,9 @@ pub(crate) fn mask(text: &str) -> String {
         let (before, after) = rest.split_at(at);
         let after = after.strip_prefix('@').unwrap_or(after);
         let kept = before.trim_end_matches(is_local);
-        let domain_end = after.find(|c| !is_domain(c)).unwrap_or(after.len());
+        let domain = after.split(|c| !is_domain(c)).next().unwrap_or_default();
+        // A dot at the end is the sentence's.
+        let domain_end = domain.trim_end_matches('.').len();
         if kept.len() == before.len() {
             masked.push_str(before);
             masked.push('@');

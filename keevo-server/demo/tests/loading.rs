@@ -41,9 +41,8 @@ async fn a_lost_row_and_a_foreign_follow_are_mismatches() {
     // The last timeline row goes.
     let keyspace = engine.keyspace(keevo_feeds::KEYSPACE, KeyspaceKind::Hashed).await.expect("the keyspace");
     let name = format!("timeline:{}", keevo_demo::feed_name(&package.name));
-    let mut partition = b"f".to_vec();
-    partition.extend_from_slice(&1u32.to_be_bytes());
-    partition.extend_from_slice(name.as_bytes());
+    // The feed's partition: its tag, the app as a varint, its name.
+    let partition = [b"f\x01", name.as_bytes()].concat();
     let rows = engine.scan(Scan::prefix(keyspace, partition, "t", 10)).await.expect("rows");
     let (row, _) = rows.records.last().expect("a timeline row; the layout of feeds is as documented");
     engine.write(Batch::new().delete(row.clone())).await.expect("deleted");

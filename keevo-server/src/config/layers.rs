@@ -10,6 +10,9 @@ use keevo_core::{Error, Result};
 use super::config_error;
 use super::settings::{SETTINGS, Setting, nearest};
 
+/// Variables that are no settings: the place of the file, and those of keevo-cli and the tests.
+const OTHERS: [&str; 3] = ["config", "endpoints", "conformance_seed"];
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -86,7 +89,7 @@ impl Layers {
         for (variable, text) in variables {
             let Some(name) = variable.strip_prefix("KEEVO_") else { continue };
             let name = name.to_lowercase();
-            if name == "config" {
+            if OTHERS.contains(&name.as_str()) {
                 continue;
             }
             let Some(setting) = Setting::find(&name) else {

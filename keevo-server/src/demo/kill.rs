@@ -45,13 +45,13 @@ pub(super) async fn kill_a_leader(
     let leader = wait_for_leader(cluster, shard, 0).await?;
 
     screen.say(&format!(
-        "{} writes acknowledged; killing node {leader}, which leads {shard:?}",
+        "{} writes acknowledged; killing node {leader}, which leads shard {shard}",
         writers.acknowledged()
     ))?;
     cluster.node(leader)?.kill();
     let began = tokio::time::Instant::now();
     let next = wait_for_leader(cluster, shard, leader).await?;
-    screen.say(&format!("node {next} leads {shard:?} after {} ms; writing on", began.elapsed().as_millis()))?;
+    screen.say(&format!("node {next} leads shard {shard} after {} ms; writing on", began.elapsed().as_millis()))?;
     writers.wait_for(WRITES_EACH, LEADER_WITHIN).await?;
     tokio::time::sleep(WRITE_ON).await;
 
@@ -87,7 +87,7 @@ async fn wait_for_leader(cluster: &Cluster, shard: ShardId, not: u64) -> Result<
         }
     };
     tokio::time::timeout(LEADER_WITHIN, waiting).await.map_err(|elapsed| {
-        let message = format!("{shard:?} has no new leader after {} s", LEADER_WITHIN.as_secs());
+        let message = format!("shard {shard} has no new leader after {} s", LEADER_WITHIN.as_secs());
         Error::new(ErrorKind::NoQuorum, message).with_source(elapsed)
     })
 }

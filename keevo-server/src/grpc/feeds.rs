@@ -119,7 +119,7 @@ fn activity(activity: Activity) -> pb::Activity {
         verb: activity.verb,
         object: activity.object,
         target: activity.target,
-        time: activity.time.to_string(),
+        time: format!("{}Z", activity.time),
         foreign_id: activity.foreign_id,
         to: activity.to.iter().map(ToString::to_string).collect(),
         custom,
