@@ -80,7 +80,7 @@ pub(crate) async fn drive<E: Engine>(engine: &E, load: &Load) -> Result<Measured
                 if began >= start {
                     match done {
                         Ok(()) => {
-                            let micros = (clock.monotonic() - began).as_micros();
+                            let micros = clock.monotonic().saturating_sub(began).as_micros();
                             latency_us.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
                         }
                         Err(_error) => failed += 1,

@@ -1,6 +1,8 @@
 //! Feeds and chat, unchanged, on a cluster of three and over the network: the layers' own suites. And three daemons
 //! behind `RemoteEngine`: their errors, their rejoining, equal hashes.
 
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;

@@ -67,7 +67,7 @@ impl Dataset {
                 raw.push(mail);
             }
         }
-        let dataset = Self { packages, changes, mails: mails::parse_all(raw) };
+        let dataset = Self { packages, changes, mails: mails::parse_all(&raw) };
         if dataset.packages.is_empty() && dataset.mails.is_empty() {
             let message = format!("{} holds neither packages nor mails", folder.display());
             return Err(Error::new(ErrorKind::NotFound, message));

@@ -115,7 +115,7 @@ impl<E: Engine> Loader<E> {
         }
         calls.push(call);
         let calls = calls.iter().map(|call| async {
-            persist(|| self.feeds.follow_many(call.to_vec())).await?;
+            persist(|| self.feeds.follow_many(call.clone())).await?;
             bar.inc(u64::try_from(call.len()).unwrap_or_default());
             Ok(())
         });

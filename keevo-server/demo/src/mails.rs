@@ -51,7 +51,7 @@ struct Parsed {
 }
 
 /// Reads the corpus.
-pub(crate) fn parse_all(raw: Vec<RawMail>) -> Vec<Mail> {
+pub(crate) fn parse_all(raw: &[RawMail]) -> Vec<Mail> {
     let mut parsed: Vec<Parsed> = raw.iter().map(parse).collect();
     parsed.sort_by(|a, b| (&a.mail.list, a.mail.time, &a.mail.id).cmp(&(&b.mail.list, b.mail.time, &b.mail.id)));
     let mut roots: BTreeMap<(String, String), String> = BTreeMap::new();
@@ -142,7 +142,7 @@ mod tests {
         let root =
             "Subject: to c@x\nFrom: A <a@x>\nMessage-ID: <1@x>\nList-Id: <l.x>\nDate: Thu, 01 Jan 1970 00:00:10 +0000";
         let stray = "From stray@x  Thu Aug 22 12:36:23 2002\nDate: never\nIn-Reply-To: <1@x>";
-        let mails = parse_all(vec![raw("3", deeper), raw("2", reply), raw("1", root), raw("4", stray)]);
+        let mails = parse_all(&[raw("3", deeper), raw("2", reply), raw("1", root), raw("4", stray)]);
         let seen: Vec<_> =
             mails.iter().map(|one| (one.list.as_str(), one.id.as_str(), one.time, one.parent.as_deref())).collect();
         let expected = [

@@ -119,7 +119,7 @@ pub fn feed_name(package: &str) -> String {
             '+' => name.push_str("_p"),
             '_' => name.push_str("__"),
             c if c.is_ascii_alphanumeric() || c == '-' => name.push(c),
-            c => name.push_str(&format!("_x{:x}_", u32::from(c))),
+            c => name.extend([format!("_x{:x}_", u32::from(c))]),
         }
     }
     name
