@@ -185,7 +185,10 @@ impl<E: Engine> Feeds<E> {
                 tokio::select! {
                     () = feeds.inner.wake.notified() => {}
                     () = tokio::time::sleep(every) => {}
-                    _ = stop_rx.changed() => {}
+                    // The handle is gone: nobody can stop the worker any more, so it stops itself.
+                    changed = stop_rx.changed() => if changed.is_err() {
+                        break;
+                    },
                 }
             }
             feeds.flush_finished().await;

@@ -1,7 +1,7 @@
 //! Real, skewed sample data for Keevo, its loader, and the verification that recomputes every figure.
 //!
 //! Reading order: [`Dataset`] (what there is, bundled or from a folder), [`Plan`] (what a correct store must
-//! answer, computed from the input alone), [`load`] and [`verify`] over any [`keevo_core::Engine`].
+//! answer, computed from the input alone), [`load`] and [`verify()`] over any [`keevo_core::Engine`].
 //!
 //! | source | becomes |
 //! | --- | --- |
