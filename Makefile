@@ -37,7 +37,7 @@ test: ## Build and run every check and test; the last line is `N passed, N faile
 
 demo: ## Start a three-node cluster on real data; CHECK=1 verifies it and ends, EXTRACT=1 works offline
 	@.ci/deps.sh $(if $(EXTRACT),,data)
-	@$(ENV); cargo build --workspace --bins; data=$$($(DEMO_DATA)); $(DEMO) $(DEMO_FLAGS) $${data:+--data "$$data"}
+	@$(ENV); cargo build --workspace --bins --examples; data=$$($(DEMO_DATA)); $(DEMO) $(DEMO_FLAGS) $${data:+--data "$$data"}
 
 verify: ready ## Format, lints and docs; changes nothing
 	@$(ENV); cargo fmt --all --check

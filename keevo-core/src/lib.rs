@@ -52,7 +52,7 @@ pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
-pub use store::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+pub use store::{Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
 #[cfg(feature = "rocksdb")]
 pub use store::{RocksOptions, RocksStats, RocksStore};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};

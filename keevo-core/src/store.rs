@@ -4,11 +4,13 @@
 //! place in the simulator. Both pass `keevo_core::testing::store`. Calls block; callers on an async
 //! runtime keep them short or move them off its threads.
 
+mod data;
 pub(crate) mod files;
 mod memory;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 
+pub use data::DataStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksOptions, RocksStats, RocksStore};

@@ -17,7 +17,7 @@ use std::time::Duration;
 use keevo_core::keyspaces::{self, MetaStore};
 use keevo_core::{
     Batch, ClientId, Command, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind,
-    Outcome, Record, Result, Scan, ScanPage, ShardId, Store, Watch, WatchFrom, WatchRange, Written,
+    Outcome, Record, Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
 };
 
 use crate::node::Node;
@@ -28,9 +28,9 @@ use sessions::Sessions;
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The engine over a cluster. Cheap to clone; clones share sessions and routes.
-#[derive(Debug)]
-pub struct ClusterEngine<S: Store> {
-    pub(crate) node: Node<S>,
+#[derive(Debug, Clone)]
+pub struct ClusterEngine {
+    pub(crate) node: Node,
     shared: Arc<Shared>,
     deadline: Duration,
 }
@@ -42,14 +42,8 @@ struct Shared {
     known: known::Known,
 }
 
-impl<S: Store> Clone for ClusterEngine<S> {
-    fn clone(&self) -> Self {
-        Self { node: self.node.clone(), shared: Arc::clone(&self.shared), deadline: self.deadline }
-    }
-}
-
-impl<S: Store> ClusterEngine<S> {
-    pub(crate) fn new(node: Node<S>) -> Self {
+impl ClusterEngine {
+    pub(crate) fn new(node: Node) -> Self {
         let client = ClientId(node.inner.parts.random.next_u128());
         let shared = Shared {
             sessions: Sessions::new(client),
@@ -67,7 +61,7 @@ impl<S: Store> ClusterEngine<S> {
     }
 
     /// The node it looks out from.
-    pub fn node(&self) -> &Node<S> {
+    pub fn node(&self) -> &Node {
         &self.node
     }
 
@@ -107,9 +101,9 @@ impl<S: Store> ClusterEngine<S> {
 }
 
 /// The meta keyspace through the engine itself.
-struct Meta<'a, S: Store>(&'a ClusterEngine<S>);
+struct Meta<'a>(&'a ClusterEngine);
 
-impl<S: Store> MetaStore for Meta<'_, S> {
+impl MetaStore for Meta<'_> {
     async fn get(&self, key: Key) -> Result<Option<Record>> {
         self.0.get_unchecked(key).await
     }
@@ -119,7 +113,7 @@ impl<S: Store> MetaStore for Meta<'_, S> {
     }
 }
 
-impl<S: Store> Engine for ClusterEngine<S> {
+impl Engine for ClusterEngine {
     async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
         keyspaces::ensure_keyspace(&Meta(self), name, kind).await
     }

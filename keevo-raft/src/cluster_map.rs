@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keevo_core::{Batch, Check, Command, Error, ErrorKind, Key, Keyspace, Outcome, Result, ShardId, Store};
+use keevo_core::{Batch, Check, Command, Error, ErrorKind, Key, Keyspace, Outcome, Result, ShardId};
 
 use crate::cluster_engine::ClusterEngine;
 use crate::node::NodeInner;
@@ -19,18 +19,18 @@ pub(crate) fn map_key() -> Key {
 }
 
 /// The map as the meta replica of this node has it, if there is one.
-pub(crate) fn read_local<S: Store>(node: &NodeInner<S>) -> Result<Option<ShardMap>> {
+pub(crate) fn read_local(node: &NodeInner) -> Result<Option<ShardMap>> {
     let Some(group) = node.group(ShardId::META) else { return Ok(None) };
     group.reader().get(&map_key())?.map(|record| ShardMap::decode(&record.value)).transpose()
 }
 
 /// Whether the first map is in the meta group, as far as this node can see.
-pub(crate) fn meta_is_written<S: Store>(node: &NodeInner<S>) -> bool {
+pub(crate) fn meta_is_written(node: &NodeInner) -> bool {
     node.group(ShardId::META).is_none() || matches!(read_local(node), Ok(Some(_)))
 }
 
 /// Writes the first map into a new meta group. Repeatable: it never replaces one.
-pub(crate) async fn write_first<S: Store>(node: &NodeInner<S>, map: &ShardMap) -> Result<()> {
+pub(crate) async fn write_first(node: &NodeInner, map: &ShardMap) -> Result<()> {
     if map.version != 1 || meta_is_written(node) {
         return Ok(());
     }
@@ -46,10 +46,7 @@ pub(crate) async fn write_first<S: Store>(node: &NodeInner<S>, map: &ShardMap) -
 }
 
 /// Changes the map by `change`, again from the newest one if another change came first. The version grows.
-pub(crate) async fn update<S: Store>(
-    engine: &ClusterEngine<S>,
-    change: impl Fn(&mut ShardMap) -> Result<()>,
-) -> Result<ShardMap> {
+pub(crate) async fn update(engine: &ClusterEngine, change: impl Fn(&mut ShardMap) -> Result<()>) -> Result<ShardMap> {
     for _ in 0..TRIES_MAX {
         let record = engine
             .get_unchecked(map_key())

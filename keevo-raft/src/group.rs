@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::{
-    Clock, ClusterId, Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId, SnapshotFile,
-    Store,
+    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
+    SnapshotFile,
 };
 use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
@@ -52,11 +52,11 @@ pub(crate) struct GroupContext {
 
 /// A replica of a shard.
 #[derive(Debug)]
-pub struct Group<S: Store> {
+pub struct Group {
     shard: ShardId,
     replica: u64,
-    raft: Raft<GroupMachine<S>>,
-    reader: ShardReader<S>,
+    raft: Raft<GroupMachine>,
+    reader: ShardReader<DataStore>,
     context: GroupContext,
     hlc: Mutex<Hlc>,
     proposals: Semaphore,
@@ -65,11 +65,11 @@ pub struct Group<S: Store> {
     deaf_until: Duration,
 }
 
-impl<S: Store> Group<S> {
+impl Group {
     /// Opens the replica: loads its state, replays nothing yet, starts its tasks.
     pub(crate) async fn open(
         context: GroupContext,
-        store: S,
+        store: DataStore,
         shard: &ShardInfo,
         replica: u64,
         restarted: bool,
@@ -144,7 +144,7 @@ impl<S: Store> Group<S> {
     }
 
     /// Reads of what the replica has applied.
-    pub fn reader(&self) -> &ShardReader<S> {
+    pub fn reader(&self) -> &ShardReader<DataStore> {
         &self.reader
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use keevo_core::{Error, ErrorKind, Result, ShardId, Store};
+use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use crate::cluster_engine::ClusterEngine;
 use crate::cluster_map;
@@ -23,7 +23,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new replica may take to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(10);
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     /// What every node of the map says of itself; one that does not answer in time is not alive.
     pub async fn cluster_status(&self) -> Result<(ShardMap, Vec<NodeStatus>)> {
         let map = self.node.inner.map_or_wait()?;

@@ -55,24 +55,24 @@ impl AddressBook {
 }
 
 /// Makes the group's clients to its peers.
-pub(crate) struct GroupNetwork<S: Store> {
+pub(crate) struct GroupNetwork {
     pub(crate) cluster: ClusterId,
-    pub(crate) shared: Arc<SharedMachine<S>>,
+    pub(crate) shared: Arc<SharedMachine>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) staging: PathBuf,
 }
 
-impl<S: Store> fmt::Debug for GroupNetwork<S> {
+impl fmt::Debug for GroupNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GroupNetwork").field("shard", &self.shared.shard).finish_non_exhaustive()
     }
 }
 
-impl<S: Store> RaftNetworkFactory<TypeConfig> for GroupNetwork<S> {
-    type Network = PeerClient<S>;
+impl RaftNetworkFactory<TypeConfig> for GroupNetwork {
+    type Network = PeerClient;
 
-    async fn new_client(&mut self, target: u64, node: &PeerNode) -> PeerClient<S> {
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> PeerClient {
         PeerClient {
             cluster: self.cluster,
             shared: Arc::clone(&self.shared),
@@ -86,9 +86,9 @@ impl<S: Store> RaftNetworkFactory<TypeConfig> for GroupNetwork<S> {
 }
 
 /// The way from one group to one of its replicas.
-pub(crate) struct PeerClient<S: Store> {
+pub(crate) struct PeerClient {
     cluster: ClusterId,
-    shared: Arc<SharedMachine<S>>,
+    shared: Arc<SharedMachine>,
     transport: Arc<dyn Transport>,
     addresses: Arc<AddressBook>,
     staging: PathBuf,
@@ -96,7 +96,7 @@ pub(crate) struct PeerClient<S: Store> {
     replica: u64,
 }
 
-impl<S: Store> PeerClient<S> {
+impl PeerClient {
     fn call(&self, call: PeerCall, body: bytes::Bytes, timeout: Duration) -> BoxFuture<'static, Result<bytes::Bytes>> {
         let request =
             PeerRequest { call, cluster: Some(self.cluster), shard: self.shared.shard, replica: self.replica, body };
@@ -144,7 +144,7 @@ fn streaming_error(error: &Error) -> StreamingError<TypeConfig> {
     StreamingError::Unreachable(Unreachable::new(error))
 }
 
-impl<S: Store> RaftNetworkV2<TypeConfig> for PeerClient<S> {
+impl RaftNetworkV2<TypeConfig> for PeerClient {
     type SnapshotData = GroupSnapshot;
 
     async fn append_entries(

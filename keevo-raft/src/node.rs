@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use keevo_core::{Clock, ClusterId, Error, ErrorKind, Random, Result, ShardId, Store};
+use keevo_core::{Clock, ClusterId, DataStore, Error, ErrorKind, Random, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -77,9 +77,9 @@ pub struct NodeOptions {
 
 /// What a node is made of.
 #[derive(Debug)]
-pub struct NodeParts<S: Store> {
+pub struct NodeParts {
     /// The data store, shared by all shards.
-    pub store: S,
+    pub store: DataStore,
     /// The log store, shared by all groups.
     pub log: Arc<dyn LogStore>,
     /// The way to the peers.
@@ -93,33 +93,27 @@ pub struct NodeParts<S: Store> {
 }
 
 /// A node of a cluster. Cheap to clone; clones are the same node.
-#[derive(Debug)]
-pub struct Node<S: Store> {
-    pub(crate) inner: Arc<NodeInner<S>>,
-}
-
-impl<S: Store> Clone for Node<S> {
-    fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
-    }
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<NodeInner>,
 }
 
 #[derive(Debug)]
-pub(crate) struct NodeInner<S: Store> {
+pub(crate) struct NodeInner {
     pub(crate) options: NodeOptions,
-    pub(crate) parts: NodeParts<S>,
+    pub(crate) parts: NodeParts,
     identity: RwLock<Identity>,
     pub(crate) map_tx: watch::Sender<Option<Arc<ShardMap>>>,
-    groups: RwLock<BTreeMap<ShardId, Arc<Group<S>>>>,
+    groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     pub(crate) addresses: Arc<AddressBook>,
     wake: tokio::sync::Notify,
     closed: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl<S: Store> Node<S> {
+impl Node {
     /// Starts the node: opens the replicas it holds and begins to follow the map.
-    pub async fn start(options: NodeOptions, parts: NodeParts<S>) -> Result<Self> {
+    pub async fn start(options: NodeOptions, parts: NodeParts) -> Result<Self> {
         let identity = bootstrap::load_identity(&options, &parts)?;
         if let Err(error) = std::fs::remove_dir_all(&options.staging)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -157,7 +151,7 @@ impl<S: Store> Node<S> {
     }
 
     /// The engine over the whole cluster, as seen from this node.
-    pub fn engine(&self) -> ClusterEngine<S> {
+    pub fn engine(&self) -> ClusterEngine {
         ClusterEngine::new(self.clone())
     }
 
@@ -220,7 +214,7 @@ impl<S: Store> Node<S> {
     }
 }
 
-impl<S: Store> NodeInner<S> {
+impl NodeInner {
     pub(crate) fn identity(&self) -> Identity {
         *self.identity.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,19 +225,19 @@ impl<S: Store> NodeInner<S> {
         Ok(())
     }
 
-    pub(crate) fn group(&self, shard: ShardId) -> Option<Arc<Group<S>>> {
+    pub(crate) fn group(&self, shard: ShardId) -> Option<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
     }
 
-    pub(crate) fn groups(&self) -> Vec<Arc<Group<S>>> {
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    pub(crate) fn insert_group(&self, group: Arc<Group<S>>) {
+    pub(crate) fn insert_group(&self, group: Arc<Group>) {
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(group.shard(), group);
     }
 
-    pub(crate) fn take_group(&self, shard: ShardId) -> Option<Arc<Group<S>>> {
+    pub(crate) fn take_group(&self, shard: ShardId) -> Option<Arc<Group>> {
         self.groups.write().unwrap_or_else(PoisonError::into_inner).remove(&shard)
     }
 

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::Machine;
-use keevo_core::{Column, Durability, Entry as CommandEntry, Error, Result, ShardId, SnapshotFile, Store, system};
+use keevo_core::{
+    Column, DataStore, Durability, Entry as CommandEntry, Error, Result, ShardId, SnapshotFile, Store, system,
+};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::types::{
@@ -55,26 +57,31 @@ impl Drop for StagedFiles {
 }
 
 /// The machine of a shard, shared by the group's parts. Applies come from one task; the lock is for exports.
-pub(crate) struct SharedMachine<S: Store> {
-    machine: Mutex<Machine<S>>,
-    pub(crate) store: S,
+pub(crate) struct SharedMachine {
+    machine: Mutex<Machine<DataStore>>,
+    pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
 }
 
-impl<S: Store> fmt::Debug for SharedMachine<S> {
+impl fmt::Debug for SharedMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedMachine").field("shard", &self.shard).finish_non_exhaustive()
     }
 }
 
-impl<S: Store> SharedMachine<S> {
-    pub(crate) fn new(machine: Machine<S>, store: S, shard: ShardId, range: (Bytes, Bytes)) -> Arc<Self> {
+impl SharedMachine {
+    pub(crate) fn new(
+        machine: Machine<DataStore>,
+        store: DataStore,
+        shard: ShardId,
+        range: (Bytes, Bytes),
+    ) -> Arc<Self> {
         Arc::new(Self { machine: Mutex::new(machine), store, shard, range })
     }
 
     /// The machine. A panic elsewhere while it was locked leaves it poisoned by its own flag, not by the lock.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<S>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<DataStore>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,14 +114,14 @@ pub(crate) fn decode_position(
 
 /// openraft's state machine of one group.
 #[derive(Debug)]
-pub(crate) struct GroupMachine<S: Store> {
-    shared: Arc<SharedMachine<S>>,
+pub(crate) struct GroupMachine {
+    shared: Arc<SharedMachine>,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
-impl<S: Store> GroupMachine<S> {
-    pub(crate) fn open(shared: Arc<SharedMachine<S>>) -> Result<Self> {
+impl GroupMachine {
+    pub(crate) fn open(shared: Arc<SharedMachine>) -> Result<Self> {
         let (applied, membership) = shared.position(false)?;
         Ok(Self { shared, applied, membership })
     }
@@ -161,9 +168,9 @@ pub(crate) fn to_io(error: Error) -> io::Error {
     io::Error::other(error)
 }
 
-impl<S: Store> RaftStateMachine<TypeConfig> for GroupMachine<S> {
+impl RaftStateMachine<TypeConfig> for GroupMachine {
     type SnapshotData = GroupSnapshot;
-    type SnapshotBuilder = FlushedMark<S>;
+    type SnapshotBuilder = FlushedMark;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok((self.applied, self.membership.clone()))
@@ -220,11 +227,11 @@ impl<S: Store> RaftStateMachine<TypeConfig> for GroupMachine<S> {
 
 /// Openraft's snapshot builder: reports how far the data is flushed.
 #[derive(Debug)]
-pub(crate) struct FlushedMark<S: Store> {
-    shared: Arc<SharedMachine<S>>,
+pub(crate) struct FlushedMark {
+    shared: Arc<SharedMachine>,
 }
 
-impl<S: Store> RaftSnapshotBuilder<TypeConfig> for FlushedMark<S> {
+impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
     type SnapshotData = GroupSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {

@@ -3,7 +3,7 @@
 #![cfg(feature = "rocksdb")]
 
 use keevo_core::testing::conformance::{Factory, run_all};
-use keevo_core::{ClientId, Random, RocksStore, SeededRandom, ShardId};
+use keevo_core::{ClientId, Random, SeededRandom, ShardId};
 use keevo_raft::ClusterEngine;
 use keevo_raft::testing::cluster::TestCluster;
 
@@ -14,7 +14,7 @@ struct Clustered {
 }
 
 impl Factory for Clustered {
-    type Engine = ClusterEngine<RocksStore>;
+    type Engine = ClusterEngine;
 
     async fn fresh(&self) -> Self::Engine {
         self.cluster.engine(self.through)

@@ -16,14 +16,14 @@ const COMPACT_STEPS: u8 = 16;
 /// A node of a cluster as the gRPC services see it.
 #[derive(Debug, Clone)]
 pub struct ClusterHost {
-    node: Node<RocksStore>,
-    engine: ClusterEngine<RocksStore>,
+    node: Node,
+    engine: ClusterEngine,
     store: RocksStore,
 }
 
 impl ClusterHost {
     /// The host over a node and its data store.
-    pub fn new(node: Node<RocksStore>, store: RocksStore) -> Self {
+    pub fn new(node: Node, store: RocksStore) -> Self {
         let engine = node.engine();
         Self { node, engine, store }
     }
@@ -101,7 +101,7 @@ fn shard_status(shard: &ShardInfo, nodes: &[NodeStatus]) -> admin::ShardStatus {
 }
 
 impl Host for ClusterHost {
-    type Engine = ClusterEngine<RocksStore>;
+    type Engine = ClusterEngine;
 
     fn engine(&self) -> &Self::Engine {
         &self.engine

@@ -33,7 +33,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A daemon that runs.
 #[derive(Debug)]
 pub struct Daemon {
-    node: Node<RocksStore>,
+    node: Node,
     grpc: SocketAddr,
     http: SocketAddr,
     shutdown: CancellationToken,
@@ -74,7 +74,7 @@ impl Daemon {
         let log = open_rocks_log_store(folders.log.path().join("db"), &RocksLogOptions::default())?;
         let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
         let parts = NodeParts {
-            store: store.clone(),
+            store: store.clone().into(),
             log: Arc::clone(&log),
             transport: Arc::new(GrpcTransport::new(local_peer.clone())),
             identity: Arc::new(folders.identity.clone()),
@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     /// The node inside.
-    pub fn node(&self) -> &Node<RocksStore> {
+    pub fn node(&self) -> &Node {
         &self.node
     }
 
@@ -149,7 +149,7 @@ fn node_options(config: &Config) -> NodeOptions {
 
 async fn serve_grpc(
     listener: TcpListener,
-    node: &Node<RocksStore>,
+    node: &Node,
     store: &RocksStore,
     local: LocalPeer,
     shutdown: CancellationToken,
@@ -183,7 +183,7 @@ async fn serve_grpc(
 
 fn serve_http(
     listener: TcpListener,
-    node: &Node<RocksStore>,
+    node: &Node,
     log: Arc<dyn LogStore>,
     store: RocksStore,
     shutdown: CancellationToken,

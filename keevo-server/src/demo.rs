@@ -117,9 +117,8 @@ fn read_data(options: &DemoOptions) -> Result<Dataset> {
         None => (bundled()?, "the bundled extract".to_owned()),
     };
     Screen.say(&format!(
-        "{} packages (of an index at most {}), {} dependencies, {} changelog entries (the newest {} of each package), {} mails, from {source}",
+        "{} packages, {} dependencies, {} changelog entries (the newest {} of each package), {} mails, from {source}",
         dataset.packages.len(),
-        keevo_demo::PACKAGES_MAX,
         dataset.follows(),
         dataset.changes.len(),
         keevo_demo::CHANGES_PER_PACKAGE,

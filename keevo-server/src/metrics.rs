@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    node: Node<RocksStore>,
+    node: Node,
     log: Arc<dyn LogStore>,
     store: RocksStore,
 }
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Metrics {
 
 impl Metrics {
     /// The metrics of a node.
-    pub(crate) fn new(node: Node<RocksStore>, log: Arc<dyn LogStore>, store: RocksStore) -> Self {
+    pub(crate) fn new(node: Node, log: Arc<dyn LogStore>, store: RocksStore) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         Self { recorder, handle, node, log, store }

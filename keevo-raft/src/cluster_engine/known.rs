@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use keevo_core::{Error, ErrorKind, Keyspace, KeyspaceId, KeyspaceKind, Result, Store, keyspaces};
+use keevo_core::{Error, ErrorKind, Keyspace, KeyspaceId, KeyspaceKind, Result, keyspaces};
 
 use super::{ClusterEngine, Meta};
 
@@ -13,7 +13,7 @@ pub(super) struct Known {
     kinds: RwLock<HashMap<KeyspaceId, KeyspaceKind>>,
 }
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     /// The keyspace with this id, or `UnknownKeyspace`.
     pub async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
         let met = self.shared.known.kinds.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use keevo_core::{
-    Consistency, Cursor, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId, Store,
+    Consistency, Cursor, DataStore, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId,
 };
 
 use super::ClusterEngine;
@@ -25,7 +25,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     /// The records under the keys, shard by shard, all shards at once.
     pub(super) async fn get_keys(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
         let map = self.node.inner.map_or_wait()?;
@@ -163,7 +163,7 @@ enum Answer {
     Page(ScanPage),
 }
 
-fn answer<S: Store>(reader: &keevo_core::machine::ShardReader<S>, request: &ReadRequest) -> Result<Answer> {
+fn answer(reader: &keevo_core::machine::ShardReader<DataStore>, request: &ReadRequest) -> Result<Answer> {
     match request {
         ReadRequest::Keys(keys) => Ok(Answer::Records(reader.multi_get(keys)?)),
         ReadRequest::Scan(scan) => Ok(Answer::Page(reader.scan(scan)?)),

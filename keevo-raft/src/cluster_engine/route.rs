@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{Error, ErrorKind, Result, ShardId, Store};
+use keevo_core::{Error, ErrorKind, Result, ShardId};
 use tokio::time::Instant;
 
 use super::ClusterEngine;
@@ -39,8 +39,8 @@ impl Routes {
 }
 
 /// Where a request goes.
-pub(super) enum Place<S: Store> {
-    Here(Arc<Group<S>>),
+pub(super) enum Place {
+    Here(Arc<Group>),
     There(Peer),
 }
 
@@ -52,9 +52,9 @@ pub(crate) struct Attempt {
     pub(crate) number: u32,
 }
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     /// Where the leader of the shard is thought to be; `number` turns to another replica with every try.
-    pub(super) fn leader_of(&self, shard: ShardId, number: u32) -> Result<Place<S>> {
+    pub(super) fn leader_of(&self, shard: ShardId, number: u32) -> Result<Place> {
         let inner = &self.node.inner;
         let group = inner.group(shard);
         if let Some(group) = &group

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use keevo_core::{
-    CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Store, Watch, WatchFrom, WatchRange,
+    CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Watch, WatchFrom, WatchRange,
 };
 
 use super::ClusterEngine;
@@ -10,7 +10,7 @@ use super::route::Place;
 use crate::node::{ChangesPage, ChangesRequest};
 use crate::transport::PeerCall;
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     pub(super) async fn watch_range(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
         let shards = self.watched_shards(&range)?;
         let after = match from {

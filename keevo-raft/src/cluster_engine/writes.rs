@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Store, Written};
+use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Written};
 
 use super::ClusterEngine;
 use super::route::{Attempt, Place};
@@ -13,7 +13,7 @@ use crate::transport::PeerCall;
 /// How often a write begins anew in a fresh session after the shard has forgotten the old one.
 const SESSIONS_TRIED_MAX: u32 = 2;
 
-impl<S: Store> ClusterEngine<S> {
+impl ClusterEngine {
     /// Applies a batch, whose limits have been checked.
     pub(super) async fn write_batch(&self, batch: Batch) -> Result<Written> {
         let first = batch.partition_key().ok_or_else(|| Error::invalid("the batch is empty"))?;

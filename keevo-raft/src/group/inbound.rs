@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use keevo_core::{Error, ErrorKind, Result, Store};
+use keevo_core::{Error, ErrorKind, Result};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn start<S: Store>(raft: Raft<GroupMachine<S>>) -> Self {
+    pub(super) fn start(raft: Raft<GroupMachine>) -> Self {
         let (append_tx, append_rx) = mpsc::channel(APPENDS_QUEUED_MAX);
         let contact = Arc::new(Mutex::new(None));
         tokio::spawn(run(raft, append_rx, Arc::clone(&contact)));
@@ -66,8 +66,8 @@ impl Inbound {
     }
 }
 
-async fn run<S: Store>(
-    raft: Raft<GroupMachine<S>>,
+async fn run(
+    raft: Raft<GroupMachine>,
     mut append_rx: mpsc::Receiver<(AppendEntriesRequest<TypeConfig>, Answer)>,
     contact: Arc<Mutex<Option<Contact>>>,
 ) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keevo_core::{Error, ErrorKind, Result, Store};
+use keevo_core::{Error, ErrorKind, Result};
 use openraft::LinearizerOption;
 use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
@@ -27,7 +27,7 @@ pub(super) struct ReadGate {
 
 impl ReadGate {
     /// `lease` is how old a quorum's acknowledgement may be for a read to be served without asking again.
-    pub(super) fn start<S: Store>(raft: Raft<GroupMachine<S>>, lease: Duration) -> Self {
+    pub(super) fn start(raft: Raft<GroupMachine>, lease: Duration) -> Self {
         let (join_tx, join_rx) = mpsc::channel(READS_WAITING_MAX);
         tokio::spawn(run(raft, lease, join_rx));
         Self { join_tx }
@@ -48,7 +48,7 @@ impl ReadGate {
     }
 }
 
-async fn run<S: Store>(raft: Raft<GroupMachine<S>>, lease: Duration, mut join_rx: mpsc::Receiver<Answer>) {
+async fn run(raft: Raft<GroupMachine>, lease: Duration, mut join_rx: mpsc::Receiver<Answer>) {
     let mut waiting = Vec::new();
     while join_rx.recv_many(&mut waiting, READS_WAITING_MAX).await > 0 {
         let confirmed = confirm(&raft, lease).await;
@@ -59,7 +59,7 @@ async fn run<S: Store>(raft: Raft<GroupMachine<S>>, lease: Duration, mut join_rx
     }
 }
 
-async fn confirm<S: Store>(raft: &Raft<GroupMachine<S>>, lease: Duration) -> Result<u64> {
+async fn confirm(raft: &Raft<GroupMachine>, lease: Duration) -> Result<u64> {
     let option = LinearizerOption::new(Some(lease), true);
     let linearizer = raft.get_read_linearizer(option).await.map_err(|error| read_error(&error))?;
     let index = linearizer.read_log_id().index();

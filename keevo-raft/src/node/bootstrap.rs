@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId, Store};
+use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId};
 
 use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
 use crate::peer_messages::{HelloWire, parse};
@@ -20,7 +20,7 @@ use crate::transport::{Peer, PeerCall, PeerRequest};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The node's identity: as saved, or drawn now.
-pub(super) fn load_identity<S: Store>(options: &NodeOptions, parts: &NodeParts<S>) -> Result<Identity> {
+pub(super) fn load_identity(options: &NodeOptions, parts: &NodeParts) -> Result<Identity> {
     if let Some(identity) = parts.identity.load()? {
         if identity.node_id != options.node_id {
             return Err(Error::new(
@@ -44,7 +44,7 @@ pub(crate) struct Hello {
     pub(crate) pair: u128,
 }
 
-impl<S: Store> NodeInner<S> {
+impl NodeInner {
     pub(crate) async fn hello(&self, peer: &Peer) -> Result<Hello> {
         let request =
             PeerRequest { call: PeerCall::Hello, cluster: None, shard: ShardId::META, replica: 0, body: Bytes::new() };

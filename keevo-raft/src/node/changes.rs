@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use keevo_core::{Change, CommitEvent, Cursor, Error, Result, Revision, ShardId, Store, WatchRange};
+use keevo_core::{Change, CommitEvent, Cursor, Error, Result, Revision, ShardId, WatchRange};
 use prost::Message;
 
 use super::NodeInner;
@@ -150,7 +150,7 @@ fn event_of(wire: EventWire, after: &Cursor) -> Result<CommitEvent> {
 }
 
 /// Answers a page of changes: at least one if one comes within [`WAIT`].
-pub(super) async fn answer<S: Store>(node: &NodeInner<S>, request: &PeerRequest) -> Result<Bytes> {
+pub(super) async fn answer(node: &NodeInner, request: &PeerRequest) -> Result<Bytes> {
     let asked = ChangesRequest::decode(&request.body)?;
     let group = node.group_for(request)?;
     let watch = group.reader().watch(asked.range, Some(asked.after))?;

@@ -7,7 +7,7 @@ use keevo_core::{Error, ErrorKind, Result, Store};
 use super::NodeInner;
 
 /// Flushes from time to time until the node stops.
-pub(super) async fn run<S: Store>(node: Arc<NodeInner<S>>) {
+pub(super) async fn run(node: Arc<NodeInner>) {
     let mut ticks = tokio::time::interval(node.options.flush_every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -20,7 +20,7 @@ pub(super) async fn run<S: Store>(node: Arc<NodeInner<S>>) {
 }
 
 /// One flush of all shards at one point, and the word to every group that its log may go.
-pub(super) async fn once<S: Store>(node: &Arc<NodeInner<S>>) -> Result<()> {
+pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let store = node.parts.store.clone();
     tokio::task::spawn_blocking(move || store.flush())
         .await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{Result, ShardId, Store};
+use keevo_core::{Result, ShardId};
 
 use super::{NodeInner, rows};
 use crate::cluster_map;
@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_millis(250);
 const MAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs rounds until the node stops.
-pub(super) async fn run<S: Store>(node: Arc<NodeInner<S>>) {
+pub(super) async fn run(node: Arc<NodeInner>) {
     let mut last_error = String::new();
     while !node.is_closed() {
         match round(&node).await {
@@ -36,7 +36,7 @@ pub(super) async fn run<S: Store>(node: Arc<NodeInner<S>>) {
     }
 }
 
-async fn round<S: Store>(node: &Arc<NodeInner<S>>) -> Result<()> {
+async fn round(node: &Arc<NodeInner>) -> Result<()> {
     if node.map().is_none() {
         node.try_found().await?;
     }
@@ -52,7 +52,7 @@ async fn round<S: Store>(node: &Arc<NodeInner<S>>) -> Result<()> {
 }
 
 /// Looks for a newer map: in the meta replica here, else at a node that has one.
-async fn refresh_map<S: Store>(node: &Arc<NodeInner<S>>) -> Result<()> {
+async fn refresh_map(node: &Arc<NodeInner>) -> Result<()> {
     if let Some(map) = cluster_map::read_local(node)? {
         return node.adopt(map);
     }
@@ -93,7 +93,7 @@ fn meta_peers(map: &ShardMap) -> Vec<Peer> {
         .collect()
 }
 
-impl<S: Store> NodeInner<S> {
+impl NodeInner {
     /// Opens the replicas that the map places here and that are not open yet.
     pub(super) async fn open_groups(&self) -> Result<()> {
         let Some(map) = self.map() else { return Ok(()) };

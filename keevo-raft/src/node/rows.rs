@@ -4,7 +4,7 @@
 //! They lie under a shard id that no shard has, so that no snapshot and no shard range covers them.
 
 use bytes::{BufMut, Bytes};
-use keevo_core::{Column, Durability, Error, Result, ShardId, Store, StoreBatch, StoreOp, system};
+use keevo_core::{Column, DataStore, Durability, Error, Result, ShardId, Store, StoreBatch, StoreOp, system};
 
 use crate::shard_map::{ShardInfo, ShardMap};
 
@@ -24,19 +24,19 @@ fn replica_key(shard: ShardId) -> Bytes {
 }
 
 /// The map that the node followed last.
-pub(super) fn load_map<S: Store>(store: &S) -> Result<Option<ShardMap>> {
+pub(super) fn load_map(store: &DataStore) -> Result<Option<ShardMap>> {
     store.get(Column::Data, &map_key())?.map(|row| ShardMap::decode(&row)).transpose()
 }
 
 /// Keeps the map, durably.
-pub(super) fn save_map<S: Store>(store: &S, map: &ShardMap) -> Result<()> {
+pub(super) fn save_map(store: &DataStore, map: &ShardMap) -> Result<()> {
     let ops = vec![StoreOp::Put(Column::Data, map_key(), map.encode())];
     store.write(StoreBatch { ops }, Durability::Unlogged)?;
     store.flush()
 }
 
 /// The replica that the data of `shard` on this node belongs to.
-pub(super) fn load_replica<S: Store>(store: &S, shard: ShardId) -> Result<Option<u64>> {
+pub(super) fn load_replica(store: &DataStore, shard: ShardId) -> Result<Option<u64>> {
     let Some(row) = store.get(Column::Data, &replica_key(shard))? else { return Ok(None) };
     let id = <[u8; 8]>::try_from(row.as_ref())
         .map_err(|error| Error::corrupt("a replica row is not 8 bytes").with_source(error))?;
@@ -44,7 +44,7 @@ pub(super) fn load_replica<S: Store>(store: &S, shard: ShardId) -> Result<Option
 }
 
 /// Says which replica the data of `shard` belongs to from now on, durably.
-pub(super) fn save_replica<S: Store>(store: &S, shard: ShardId, replica: u64) -> Result<()> {
+pub(super) fn save_replica(store: &DataStore, shard: ShardId, replica: u64) -> Result<()> {
     let value = Bytes::copy_from_slice(&replica.to_be_bytes());
     let ops = vec![StoreOp::Put(Column::Data, replica_key(shard), value)];
     store.write(StoreBatch { ops }, Durability::Unlogged)?;
@@ -53,7 +53,7 @@ pub(super) fn save_replica<S: Store>(store: &S, shard: ShardId, replica: u64) ->
 
 /// Removes all data of a shard from this node: records, system rows, changes, in one batch that is flushed.
 /// Range deletes cover what is in memtables and files alike, so nothing old can come back.
-pub(super) fn destroy<S: Store>(store: &S, shard: &ShardInfo) -> Result<()> {
+pub(super) fn destroy(store: &DataStore, shard: &ShardInfo) -> Result<()> {
     let system_start = system::row_key(shard.id, 0);
     let system_end = keevo_core::encode_system(ShardId(shard.id.0 + 1), 0).freeze();
     let changes_start = Bytes::copy_from_slice(&shard.id.0.to_be_bytes());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keevo_core::{Error, ErrorKind, Result, ShardId, SnapshotFile, Store};
+use keevo_core::{Error, ErrorKind, Result, ShardId, SnapshotFile};
 
 use super::{Node, NodeInner, changes};
 use crate::group::Group;
@@ -22,7 +22,7 @@ fn deadline(deadline_ms: u64) -> Duration {
     Duration::from_millis(deadline_ms).min(DEADLINE_MAX)
 }
 
-impl<S: Store> PeerHandler for Node<S> {
+impl PeerHandler for Node {
     fn handle(&self, request: PeerRequest) -> BoxFuture<'static, Result<Bytes>> {
         if let Err(error) = self.inner.check_cluster(&request) {
             return Box::pin(std::future::ready(Err(error)));
@@ -61,7 +61,7 @@ impl<S: Store> PeerHandler for Node<S> {
     }
 }
 
-impl<S: Store> NodeInner<S> {
+impl NodeInner {
     fn check_cluster(&self, request: &PeerRequest) -> Result<()> {
         let own = self.identity().cluster;
         match (request.cluster, own) {
@@ -73,7 +73,7 @@ impl<S: Store> NodeInner<S> {
         }
     }
 
-    fn replica_of(&self, shard: ShardId, replica: u64) -> Result<Arc<Group<S>>> {
+    fn replica_of(&self, shard: ShardId, replica: u64) -> Result<Arc<Group>> {
         self.group(shard).filter(|group| replica == 0 || group.replica() == replica).ok_or_else(|| {
             Error::new(
                 ErrorKind::Unavailable,
@@ -82,7 +82,7 @@ impl<S: Store> NodeInner<S> {
         })
     }
 
-    pub(super) fn group_for(&self, request: &PeerRequest) -> Result<Arc<Group<S>>> {
+    pub(super) fn group_for(&self, request: &PeerRequest) -> Result<Arc<Group>> {
         self.replica_of(request.shard, request.replica)
     }
 

@@ -1,7 +1,7 @@
 //! What a node can say of itself and its replicas.
 
 use bytes::Bytes;
-use keevo_core::{Result, ShardId, Store};
+use keevo_core::{Result, ShardId};
 use openraft::ServerState;
 
 use super::{Node, NodeInner};
@@ -46,21 +46,21 @@ pub struct NodeStatus {
     pub replicas: Vec<ReplicaStatus>,
 }
 
-impl<S: Store> Node<S> {
+impl Node {
     /// The replicas of this node.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
         self.inner.groups().iter().map(|group| replica_status(group)).collect()
     }
 }
 
-impl<S: Store> NodeInner<S> {
+impl NodeInner {
     pub(super) fn status_wire(&self) -> Bytes {
         let replicas = self.groups().iter().map(|group| wire_of(&replica_status(group))).collect();
         pack(&StatusWire { replicas })
     }
 }
 
-fn replica_status<S: Store>(group: &Group<S>) -> ReplicaStatus {
+fn replica_status(group: &Group) -> ReplicaStatus {
     let metrics = group.metrics();
     let index = |log_id: Option<crate::types::LogId>| log_id.map_or(0, |log_id| log_id.index);
     let role = match (&metrics.running_state, metrics.state) {
@@ -84,7 +84,7 @@ fn replica_status<S: Store>(group: &Group<S>) -> ReplicaStatus {
     }
 }
 
-fn checksum<S: Store>(group: &Group<S>) -> Option<(u64, u64, u64)> {
+fn checksum(group: &Group) -> Option<(u64, u64, u64)> {
     match group.reader().checksum() {
         Ok(checksum) => checksum.map(|(revision, hash, records)| (revision.0, hash, records)),
         Err(error) => {

@@ -32,7 +32,7 @@ impl IdentityStore for MemoryIdentity {
 /// A node that runs.
 #[derive(Debug)]
 struct Running {
-    node: Node<RocksStore>,
+    node: Node,
     log: Arc<dyn LogStore>,
     /// Keeps the node on the network.
     _handler: Arc<dyn PeerHandlerDebug>,
@@ -102,7 +102,7 @@ impl TestCluster {
         let log = patiently(|| open_rocks_log_store(home.join("log"), &RocksLogOptions::default())).await;
         let identity = Arc::clone(self.identities.entry(id).or_default());
         let parts = NodeParts {
-            store,
+            store: store.into(),
             log: Arc::clone(&log),
             transport: self.network.transport(id),
             identity,
@@ -110,7 +110,7 @@ impl TestCluster {
             random: Arc::new(SeededRandom::from_os()),
         };
         let node = Node::start(self.options(id, join), parts).await.expect("the node starts");
-        let handler: Arc<Node<RocksStore>> = Arc::new(node.clone());
+        let handler: Arc<Node> = Arc::new(node.clone());
         let on_network: Arc<dyn PeerHandler> = Arc::clone(&handler) as Arc<dyn PeerHandler>;
         self.network.connect(id, &on_network);
         self.running.insert(id, Running { node, log, _handler: handler });
@@ -133,7 +133,7 @@ impl TestCluster {
     }
 
     /// A node.
-    pub fn node(&self, id: u64) -> &Node<RocksStore> {
+    pub fn node(&self, id: u64) -> &Node {
         &self.running.get(&id).expect("the node runs").node
     }
 
@@ -143,7 +143,7 @@ impl TestCluster {
     }
 
     /// The engine as seen from a node.
-    pub fn engine(&self, id: u64) -> ClusterEngine<RocksStore> {
+    pub fn engine(&self, id: u64) -> ClusterEngine {
         self.node(id).engine()
     }
 

@@ -23,10 +23,6 @@ use crate::packages::{self, Package};
 /// 22,000 of them, so this bounds the work: all entries of all changelogs would make tens of millions of rows.
 pub const CHANGES_PER_PACKAGE: usize = 3;
 
-/// How many packages of an index are loaded: the most followed and an even sample of the others. The whole of Debian's
-/// (64,000, with 277,000 dependencies) takes longer than a demo may on two cores.
-pub const PACKAGES_MAX: usize = 16_000;
-
 /// Packages, changes and mails.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dataset {
@@ -44,7 +40,6 @@ impl Dataset {
         let index = folder.join("packages.txt");
         let packages =
             if index.exists() { packages::parse(&String::from_utf8_lossy(&read(&index)?)) } else { Vec::new() };
-        let packages = crate::extract::sample_packages(&packages, PACKAGES_MAX);
         let known: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
         let mut changes = Vec::new();
         for path in files(&folder.join("changelogs"))? {

@@ -24,7 +24,7 @@ pub mod verify;
 
 pub use bars::Bars;
 pub use changelog::Change;
-pub use dataset::{CHANGES_PER_PACKAGE, Dataset, PACKAGES_MAX};
+pub use dataset::{CHANGES_PER_PACKAGE, Dataset};
 pub use extract::{bundled, make_extract, write_extract};
 pub use load::{Loaded, Loader};
 pub use mails::Mail;

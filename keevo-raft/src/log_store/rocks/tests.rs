@@ -1,5 +1,7 @@
 //! The store on disk passes the suite, shares its syncs, and refuses what was damaged.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -22,16 +24,30 @@ fn open(path: &Path) -> Arc<dyn LogStore> {
     open_rocks_log_store(path, &small()).unwrap()
 }
 
-/// Copies a folder as it is at this moment: what a killed process leaves.
+/// Copies a folder as it is at one moment: what a killed process leaves. RocksDB goes on in the background, and a
+/// file that it adds or removes between two copies would make an image that never lay on any disk; the copy is
+/// then made again. What remains is the growing tail of the newest log file, of which any prefix is a crash.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        // A file that RocksDB has just removed was not needed any more.
-        if let Err(error) = std::fs::copy(file.path(), to.join(file.file_name())) {
-            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    for _ in 0..100 {
+        let before = listing(from);
+        std::fs::create_dir_all(to).unwrap();
+        let copied = before.keys().all(|name| std::fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && listing(from) == before {
+            return;
         }
+        std::fs::remove_dir_all(to).unwrap();
     }
+    panic!("{} never stayed the same for the time of a copy", from.display());
+}
+
+/// The files of a folder, with the sizes of those that say which others belong to the database.
+fn listing(folder: &Path) -> BTreeMap<OsString, u64> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
+    let size = |name: &OsString| {
+        let manifest = name.to_string_lossy().starts_with("MANIFEST");
+        if manifest { std::fs::metadata(folder.join(name)).map_or(0, |meta| meta.len()) } else { 0 }
+    };
+    files.map(|name| (size(&name), name)).map(|(size, name)| (name, size)).collect()
 }
 
 struct Folders {
