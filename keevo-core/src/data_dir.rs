@@ -143,6 +143,16 @@ impl DataDir {
         Ok(())
     }
 
+    /// Where the RocksDB store `name` lies in the folder. `Corrupt` if it is not there: a new one in its place would
+    /// have forgotten everything.
+    pub fn found_store(&self, name: &str) -> Result<PathBuf> {
+        let store = self.path.join(name);
+        if store.join("CURRENT").exists() {
+            return Ok(store);
+        }
+        Err(Error::corrupt(format!("{} has lost its store {name}", self.path.display())))
+    }
+
     /// Whom the folder belongs to.
     pub fn identity(&self) -> &Identity {
         &self.identity

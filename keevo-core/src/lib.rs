@@ -51,14 +51,14 @@ pub use key::{
 pub use local_engine::{LocalEngine, LocalOptions, LocalStats};
 pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
-pub use record::{Record, StoredRecord};
+pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit,
     verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
-pub use store::{RocksOptions, RocksStats, RocksStore};
+pub use store::{RocksOptions, RocksStats, RocksStore, check_wals};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
 
 /// The README's code, compiled and run with the doc-tests.

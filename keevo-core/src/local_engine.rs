@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use options::{LocalOptions, LocalStats};
 
 use crate::batch::{Batch, Op, Written};
-use crate::clock::{Random, SeededRandom};
+use crate::clock::{Clock, Random, SeededRandom};
 use crate::command::{Command, Outcome};
 use crate::data_dir::{DataDir, Identity, Role};
 use crate::engine::Engine;
@@ -35,7 +35,7 @@ use crate::key::{CLASS_END, CLASS_META, Key, Keyspace, KeyspaceKind};
 use crate::keyspaces::{self, MetaStore};
 use crate::machine::{Machine, ShardReader};
 use crate::read::Consistency;
-use crate::record::Record;
+use crate::record::{Record, has_expired};
 use crate::scan::{Scan, ScanPage};
 use crate::store::{RocksOptions, RocksStore, Store};
 use crate::watch::{Watch, WatchFrom, WatchRange};
@@ -70,6 +70,7 @@ struct Shared {
     queue_bytes_max: usize,
     counts: Arc<Counts>,
     identity: Identity,
+    clock: Arc<dyn Clock>,
 }
 
 /// What an open engine holds. The order matters: the lock goes last.
@@ -99,7 +100,7 @@ impl LocalEngine {
             machine,
             store,
             requests_rx,
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
             durability: options.durability,
             group_writes_max: options.group_writes_max,
             group_bytes_max: options.group_bytes_max,
@@ -117,6 +118,7 @@ impl LocalEngine {
             queue_bytes_max: options.queue_bytes_max,
             counts,
             identity,
+            clock: options.clock,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -205,6 +207,29 @@ impl LocalEngine {
         off_thread(move || read(&reader)).await
     }
 
+    async fn get_all(&self, keys: Vec<Key>) -> Result<Vec<Option<Record>>> {
+        if keys.len() <= INLINE_RECORDS_MAX {
+            return self.read(|reader| reader.multi_get(&keys));
+        }
+        self.read_much(move |reader| reader.multi_get(&keys)).await
+    }
+
+    async fn scan_page(&self, scan: Scan) -> Result<ScanPage> {
+        if scan.limit <= INLINE_RECORDS_MAX {
+            return self.read(|reader| reader.scan(&scan));
+        }
+        self.read_much(move |reader| reader.scan(&scan)).await
+    }
+
+    /// Where something was read that has expired since the last write: moves the clock, and says so.
+    async fn move_clock_if_expired<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<bool> {
+        let expired = has_expired(records, self.shared.clock.now_ms());
+        if expired {
+            self.submit(Command::Write(Batch::new()), None).await?;
+        }
+        Ok(expired)
+    }
+
     /// Queues a command and waits for its outcome.
     async fn submit(&self, command: Command, opens: Option<ClientId>) -> Result<Outcome> {
         let requests_tx = {
@@ -282,21 +307,27 @@ impl Engine for LocalEngine {
     }
 
     async fn get(&self, key: Key, _consistency: Consistency) -> Result<Option<Record>> {
-        self.read(|reader| reader.get(&key))
+        let found = self.read(|reader| reader.get(&key))?;
+        if self.move_clock_if_expired(&found).await? {
+            return self.read(|reader| reader.get(&key));
+        }
+        Ok(found)
     }
 
     async fn multi_get(&self, keys: Vec<Key>, _consistency: Consistency) -> Result<Vec<Option<Record>>> {
-        if keys.len() <= INLINE_RECORDS_MAX {
-            return self.read(|reader| reader.multi_get(&keys));
+        let found = self.get_all(keys.clone()).await?;
+        if self.move_clock_if_expired(found.iter().flatten()).await? {
+            return self.get_all(keys).await;
         }
-        self.read_much(move |reader| reader.multi_get(&keys)).await
+        Ok(found)
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
-        if scan.limit <= INLINE_RECORDS_MAX {
-            return self.read(|reader| reader.scan(&scan));
+        let page = self.scan_page(scan.clone()).await?;
+        if self.move_clock_if_expired(page.records.iter().map(|(_, record)| record)).await? {
+            return self.scan_page(scan).await;
         }
-        self.read_much(move |reader| reader.scan(&scan)).await
+        Ok(page)
     }
 
     async fn write(&self, batch: Batch) -> Result<Written> {
@@ -347,10 +378,8 @@ fn open_store(path: &Path, options: &RocksOptions) -> Result<(DataDir, RocksStor
     let store_path = path.join(STORE);
     let options = RocksOptions { wal: true, ..options.clone() };
     if let Some(dir) = DataDir::open(path, Role::Local)? {
-        if !store_path.join("CURRENT").exists() {
-            return Err(Error::corrupt(format!("{} has lost its store", path.display())));
-        }
-        return Ok((dir, RocksStore::open(&store_path, options)?));
+        let found = dir.found_store(STORE)?;
+        return Ok((dir, RocksStore::open(found, options)?));
     }
     let random = SeededRandom::from_os();
     let (cluster, pair) = (ClusterId(random.next_u128()), random.next_u128());

@@ -69,7 +69,7 @@ impl MemoryEngine {
         Self::with_clock(Arc::new(SystemClock::new()))
     }
 
-    /// An empty engine on `clock`, which is read at every write.
+    /// An empty engine on `clock`, which is read at every write and every read.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self::with_clock_and_retained(clock, RETAINED_ENTRIES)
     }
@@ -98,6 +98,13 @@ impl MemoryEngine {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.handle.state)
+    }
+
+    /// The state as a reader meets it: its clock stands no earlier than the time.
+    fn state_now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.now_ms = state.now_ms.max(self.handle.clock.now_ms());
+        state
     }
 
     /// Runs one write: takes a revision, moves the clock, wakes the watches.
@@ -136,7 +143,7 @@ impl Engine for MemoryEngine {
 
     async fn get(&self, key: Key, _consistency: Consistency) -> Result<Option<Record>> {
         key.validate()?;
-        Ok(self.state().visible(&Place::of(&key)).cloned())
+        Ok(self.state_now().visible(&Place::of(&key)).cloned())
     }
 
     async fn multi_get(&self, keys: Vec<Key>, _consistency: Consistency) -> Result<Vec<Option<Record>>> {
@@ -147,13 +154,13 @@ impl Engine for MemoryEngine {
             ));
         }
         keys.iter().try_for_each(Key::validate)?;
-        let state = self.state();
+        let state = self.state_now();
         Ok(keys.iter().map(|key| state.visible(&Place::of(key)).cloned()).collect())
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
         scan.validate()?;
-        let state = self.state();
+        let state = self.state_now();
         let (records, next) = scan::page(&state, &scan)?;
         Ok(ScanPage { records, next, as_of: self.cursor(state.revision) })
     }

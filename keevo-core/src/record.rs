@@ -28,6 +28,12 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// Whether one of the records has expired by `now_ms` though it was read: the shard's clock stands while nothing is
+/// written. Its leader then moves the clock and reads again.
+pub fn has_expired<'a>(records: impl IntoIterator<Item = &'a Record>, now_ms: u64) -> bool {
+    records.into_iter().any(|record| record.expires_at_ms.is_some_and(|at| at <= now_ms))
+}
+
 /// A record as it lies in the store: a user's value or the tombstone of a fan-out removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {

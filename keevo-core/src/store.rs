@@ -14,7 +14,7 @@ pub use data::DataStore;
 pub use files::verify as verify_snapshot;
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksOptions, RocksStats, RocksStore};
+pub use rocks::{RocksOptions, RocksStats, RocksStore, check_wals};
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::{
-    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
-    verify_snapshot,
+    Batch, Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result,
+    ShardId, verify_snapshot,
 };
 use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
@@ -29,6 +29,7 @@ use tokio::sync::Semaphore;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
 use crate::network::{AddressBook, GroupNetwork, QuorumClock};
+use crate::peer_messages::{ReadAnswer, ReadRequest};
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
@@ -238,9 +239,24 @@ impl Group {
         })
     }
 
-    /// `ShardMoved` once the replica is closed: what was read before this call is good.
-    pub(crate) fn check_open(&self) -> Result<()> {
-        self.shared.check_open()
+    /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
+    /// it has stood for so long that the answer shows something expired, an empty batch moves it first.
+    pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
+        self.read_barrier(deadline).await?;
+        let (answer, has_expired) = self.read_here(request)?;
+        if !has_expired {
+            return Ok(answer);
+        }
+        self.propose(Command::Write(Batch::new()), deadline).await?;
+        self.read_here(request).map(|(answer, _)| answer)
+    }
+
+    /// What the replica has applied, and whether that shows something expired. `ShardMoved` once the replica is closed.
+    pub(crate) fn read_here(&self, request: &ReadRequest) -> Result<(ReadAnswer, bool)> {
+        let answer = request.run(&self.reader)?;
+        self.shared.check_open()?;
+        let has_expired = answer.has_expired(self.context.clock.now_ms());
+        Ok((answer, has_expired))
     }
 
     /// Queues an append in the order of the calls, and answers it.

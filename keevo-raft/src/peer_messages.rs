@@ -1,9 +1,10 @@
 //! The bodies of the requests that nodes send each other besides Raft's own: proposals, reads, status.
 
 use bytes::Bytes;
+use keevo_core::machine::ShardReader;
 use keevo_core::{
-    ClusterId, Command, Consistency, Cursor, Direction, Entry, Error, FanOut, Hlc, Key, Keyspace, KeyspaceId,
-    KeyspaceKind, PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId,
+    ClusterId, Command, Consistency, Cursor, DataStore, Direction, Entry, Error, FanOut, Hlc, Key, Keyspace,
+    KeyspaceId, KeyspaceKind, PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId, has_expired,
 };
 use prost::Message;
 
@@ -121,6 +122,40 @@ pub(crate) struct ReadAnswerWire {
 pub(crate) enum ReadRequest {
     Keys(Vec<Key>),
     Scan(Scan),
+}
+
+/// What a read gave.
+#[derive(Debug)]
+pub(crate) enum ReadAnswer {
+    Records(Vec<Option<Record>>),
+    Page(ScanPage),
+}
+
+impl ReadRequest {
+    /// Reads what a replica has applied.
+    pub(crate) fn run(&self, reader: &ShardReader<DataStore>) -> Result<ReadAnswer> {
+        match self {
+            Self::Keys(keys) => Ok(ReadAnswer::Records(reader.multi_get(keys)?)),
+            Self::Scan(scan) => Ok(ReadAnswer::Page(reader.scan(scan)?)),
+        }
+    }
+}
+
+impl ReadAnswer {
+    /// Whether it shows something that has expired while the shard's clock stood.
+    pub(crate) fn has_expired(&self, now_ms: u64) -> bool {
+        match self {
+            Self::Records(records) => has_expired(records.iter().flatten(), now_ms),
+            Self::Page(page) => has_expired(page.records.iter().map(|(_, record)| record), now_ms),
+        }
+    }
+
+    pub(crate) fn encode(self) -> Bytes {
+        match self {
+            Self::Records(records) => encode_records(records),
+            Self::Page(page) => encode_page(page),
+        }
+    }
 }
 
 pub(crate) fn key_wire(key: &Key) -> KeyWire {

@@ -70,8 +70,9 @@ impl Daemon {
         let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
         let random = Arc::new(SeededRandom::from_os());
         let folders = Folders::open(&config.data_dir, config.node_id, random.as_ref())?;
-        let store = RocksStore::open(folders.data.path().join("db"), store_options(&config))?;
-        let log = open_rocks_log_store(folders.log.path().join("db"), &RocksLogOptions::default())?;
+        let (data_db, log_db) = folders.stores()?;
+        let store = RocksStore::open(data_db, store_options(&config))?;
+        let log = open_rocks_log_store(log_db, &RocksLogOptions::default())?;
         let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
         let parts = NodeParts {
             store: store.clone().into(),

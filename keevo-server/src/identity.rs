@@ -16,6 +16,8 @@ use keevo_core::{ClusterId, Error, ErrorKind, NodeId, Random, Result};
 use keevo_raft::{Identity, IdentityStore};
 
 const FORMAT: &str = "keevo node 1";
+/// The database in the data and in the log folder.
+const STORE: &str = "db";
 
 fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
     let kind =
@@ -100,6 +102,16 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Where the data and the log database lie. Those of a node in a cluster must be there: `Corrupt`. New ones would
+    /// have forgotten what the node has voted for and acknowledged.
+    pub fn stores(&self) -> Result<(PathBuf, PathBuf)> {
+        let in_cluster = self.identity.load()?.is_some_and(|identity| identity.cluster.is_some());
+        if in_cluster {
+            return Ok((self.data.found_store(STORE)?, self.log.found_store(STORE)?));
+        }
+        Ok((self.data.path().join(STORE), self.log.path().join(STORE)))
+    }
+
     /// Opens the folders of node `node_id` in `dir`, or makes them.
     ///
     /// Errors: `WrongCluster` if they belong to another node or one of them is missing, `Unavailable` if
@@ -175,6 +187,17 @@ mod tests {
         drop(first);
         assert_eq!(Folders::open(dir.path(), 2, &random).expect_err("another node").kind(), ErrorKind::WrongCluster);
         drop(Folders::open(dir.path(), 1, &random).expect("opened again"));
+        let folders = Folders::open(dir.path(), 1, &random).expect("opened");
+        assert!(folders.stores().is_ok(), "before it joins, a node may make its stores");
+        let identity = folders.identity.load().expect("read").expect("there");
+        folders.identity.save(&Identity { cluster: Some(ClusterId(7)), ..identity }).expect("saved");
+        assert_eq!(folders.stores().expect_err("the stores are gone").kind(), ErrorKind::Corrupt);
+        for role in ["data", "log"] {
+            std::fs::create_dir_all(dir.path().join(role).join("db")).expect("made");
+            std::fs::write(dir.path().join(role).join("db/CURRENT"), "MANIFEST-000001").expect("written");
+        }
+        assert!(folders.stores().is_ok());
+        drop(folders);
         std::fs::remove_dir_all(dir.path().join("log")).expect("removed");
         assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("half").kind(), ErrorKind::WrongCluster);
     }

@@ -12,6 +12,7 @@ mod errors;
 mod options;
 mod snapshot;
 mod stats;
+mod wal;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -25,6 +26,7 @@ use rocksdb::{WriteBatch, WriteOptions};
 
 pub use self::options::RocksOptions;
 pub use self::stats::RocksStats;
+pub use self::wal::check_wals;
 
 use self::errors::translate;
 use self::options::Built;
@@ -62,6 +64,7 @@ impl RocksStore {
         let path = path.as_ref().to_owned();
         settings.validate()?;
         let built = Built::new(&settings);
+        check_wals(&path)?;
         let existing = existing_families(&built, &path)?;
         let opening = |source| translate(&format!("open the store in {}", path.display()), source);
         let descriptors = built.descriptors(&settings, &existing);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use keevo_core::{
-    Consistency, Cursor, DataStore, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId,
+    Consistency, Cursor, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId,
 };
 
 use super::ClusterEngine;
 use super::route::{Attempt, Effect, Place};
-use crate::peer_messages::{self, ReadRequest};
+use crate::peer_messages::{self, ReadAnswer as Answer, ReadRequest};
 use crate::shard_map::ShardMap;
 use crate::transport::PeerCall;
 
@@ -98,12 +98,7 @@ impl ClusterEngine {
             return Ok(answer);
         }
         match self.leader_of(shard, attempt.number)? {
-            Place::Here(group) => {
-                group.read_barrier(attempt.left).await?;
-                let answer = answer(group.reader(), request)?;
-                group.check_open()?;
-                Ok(answer)
-            }
+            Place::Here(group) => group.read(request, attempt.left).await,
             Place::There(peer) => {
                 let body = peer_messages::encode_read(request, millis(attempt.left), consistency);
                 let body = self.ask(&peer, PeerCall::Read, shard, body, attempt.left).await?;
@@ -137,9 +132,8 @@ impl ClusterEngine {
                 group.wait_applied(index, attempt.left).await?;
             }
         }
-        let answer = answer(group.reader(), request)?;
-        group.check_open()?;
-        Ok(Some(answer))
+        // What has expired while the shard's clock stood is the leader's to see to.
+        group.read_here(request).map(|(answer, has_expired)| (!has_expired).then_some(answer))
     }
 
     async fn read_index(&self, shard: ShardId, leader: &crate::transport::Peer, left: Duration) -> Result<u64> {
@@ -161,18 +155,6 @@ impl ClusterEngine {
             Answer::Page(page) => Ok(page.as_of),
             Answer::Records(_) => Err(Error::corrupt("a scan was answered by keys")),
         }
-    }
-}
-
-enum Answer {
-    Records(Vec<Option<Record>>),
-    Page(ScanPage),
-}
-
-fn answer(reader: &keevo_core::machine::ShardReader<DataStore>, request: &ReadRequest) -> Result<Answer> {
-    match request {
-        ReadRequest::Keys(keys) => Ok(Answer::Records(reader.multi_get(keys)?)),
-        ReadRequest::Scan(scan) => Ok(Answer::Page(reader.scan(scan)?)),
     }
 }
 

@@ -129,6 +129,7 @@ fn column_options(options: &RocksLogOptions, cache: &Cache) -> Options {
 
 impl RocksBackend {
     fn open(path: &Path, options: &RocksLogOptions) -> Result<Self> {
+        keevo_core::check_wals(path)?;
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let columns = [ENTRIES, STATE].map(|name| ColumnFamilyDescriptor::new(name, column_options(options, &cache)));
         let db = DB::open_cf_descriptors(&database_options(options), path, columns)

@@ -9,7 +9,7 @@ use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
 use crate::group::Group;
-use crate::peer_messages::{self, HelloWire, MembershipWire, ProposeWire, ReadRequest, ReadWire, pack, parse};
+use crate::peer_messages::{self, HelloWire, MembershipWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
 use crate::state_machine::StagedFiles;
 use crate::transport::{PeerCall, PeerHandler, PeerRequest, SnapshotHead};
@@ -133,15 +133,11 @@ impl NodeInner {
         let limit = deadline(wire.deadline_ms);
         let group = self.group_for(request)?;
         match wire.stale_ms_plus_1.checked_sub(1) {
-            Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {}
-            _ => drop(group.read_barrier(limit).await?),
+            Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {
+                group.read_here(&peer_messages::read_of(wire)?).map(|(answer, _)| answer.encode())
+            }
+            _ => group.read(&peer_messages::read_of(wire)?, limit).await.map(ReadAnswer::encode),
         }
-        let answer = match peer_messages::read_of(wire)? {
-            ReadRequest::Keys(keys) => peer_messages::encode_records(group.reader().multi_get(&keys)?),
-            ReadRequest::Scan(scan) => peer_messages::encode_page(group.reader().scan(&scan)?),
-        };
-        group.check_open()?;
-        Ok(answer)
     }
 
     async fn membership(&self, request: &PeerRequest) -> Result<Bytes> {

@@ -52,7 +52,7 @@ table! { $
     scans: scan_both_ways_page_by_page scan_bounds scan_prefixes scan_of_nothing a_page_ends_at_its_bytes
         scan_while_others_insert a_token_survives_its_record;
     ordered: ordered_scan_across_partitions ordered_scan_bounds ordered_keyspaces_are_apart;
-    ttl: ttl_expires expired_is_absent_for_writes put_replaces_an_expiry_and_merge_keeps_it;
+    ttl: ttl_expires ttl_expires_at_rest expired_is_absent_for_writes put_replaces_an_expiry_and_merge_keeps_it;
     fan_outs: fan_out_puts_and_removes fan_out_respects_guards fan_out_respects_tombstones
         tombstones_and_fanned_out_puts_expire fan_out_to_one_partition_twice fan_out_into_an_ordered_keyspace
         fan_out_to_thousands;

@@ -1,6 +1,6 @@
 //! Cases: what has expired is absent for reads, scans, checks and merges alike.
 //!
-//! Expiry follows the shard's clock, which moves with writes: a case writes to the partition while it waits.
+//! Expiry follows the shard's clock, which moves with writes, and with reads that meet something expired.
 
 use bytes::Bytes;
 
@@ -39,6 +39,34 @@ pub(super) async fn ttl_expires<F: Factory>(bench: Bench<'_, F>) {
     for scan in [Scan::partition(keyspace, "p", 1), Scan::partition(keyspace, "p", 1).backward()] {
         let sorts = bench.sorts(scan).await;
         assert!(!sorts.contains(&short.sort) && sorts.contains(&Bytes::from("long")), "{sorts:?}");
+    }
+}
+
+/// Nothing is written after the record: reading alone shows that it is gone.
+pub(super) async fn ttl_expires_at_rest<F: Factory>(bench: Bench<'_, F>) {
+    let keyspace = bench.keyspace().await;
+    let key = |name: &str| keyspace.key("idle", name.to_owned());
+    for (name, way) in [("get", 0), ("multi", 1), ("scan", 2)] {
+        bench.write(Batch::new().put_ttl(key(name), "1", SHORT_MS).put(key("stays"), "2")).await;
+        let started = tokio::time::Instant::now();
+        loop {
+            let seen = match way {
+                0 => bench.record(&key(name)).await.is_some(),
+                1 => {
+                    let keys = vec![key(name), key("stays")];
+                    let found = bench.engine.multi_get(keys, crate::Consistency::Linearizable).await.expect("answered");
+                    assert!(found.last().is_some_and(Option::is_some), "the other record stays");
+                    found.first().is_some_and(Option::is_some)
+                }
+                _ => bench.sorts(Scan::partition(keyspace, "idle", 10)).await.contains(&Bytes::from(name)),
+            };
+            if !seen {
+                break;
+            }
+            assert!(started.elapsed().as_secs() < 10, "{name}: what has expired is still read after 10 s");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(started.elapsed().as_millis() + 20 >= SHORT_MS.into(), "{name}: it went before its time");
     }
 }
 
