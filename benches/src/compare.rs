@@ -30,6 +30,9 @@ use crate::target::{Etcd, Keevo, KeevoUnary};
 use line::{Line, PeerName, Runs};
 use plan::{Plan, Side};
 
+/// The load average beyond which a machine is not quiet.
+const BUSY: f64 = 0.5;
+
 /// Whom Keevo is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Peer {
@@ -103,14 +106,17 @@ fn folder(named: Option<&Path>) -> Result<PathBuf> {
 async fn measure(args: &CompareArgs, peer: &PeerName, machine: &Machine, clusters: &mut [Cluster]) -> Result<()> {
     let plan = plan(args);
     let before = machine::load_average();
-    let sides = ready(clusters, plan.value_bytes).await?;
+    if before.parse::<f64>().is_ok_and(|load| load > BUSY) {
+        note(&format!("other work runs on this machine (load average {before}): the figures will tell of it too"));
+    }
+    let sides = ready(clusters, &plan).await?;
     let mut lines = Vec::new();
     for (case, clients) in plan.lines() {
         let mut runs = Runs::default();
         for (round, side) in plan.order() {
             let ops_per_s = runs.add(side, sides.drive(&plan, (case, clients), round, side).await?)?;
             note(&format!(
-                "{} with {clients} clients, round {} of {}: {} {ops_per_s:.0}/s",
+                "{}, clients {clients}, round {} of {}: {} {ops_per_s:.0}/s",
                 case.name(),
                 round + 1,
                 plan.rounds,
@@ -122,7 +128,7 @@ async fn measure(args: &CompareArgs, peer: &PeerName, machine: &Machine, cluster
             ));
         }
         for failure in runs.failures(&peer.name) {
-            note(&format!("{} with {clients} clients: {failure}", case.name()));
+            note(&format!("{}, clients {clients}: {failure}", case.name()));
         }
         let Some(line) = runs.line((case, clients), plan.value_bytes, peer, machine) else { continue };
         if args.load.output == Output::Json {
@@ -140,6 +146,7 @@ fn plan(args: &CompareArgs) -> Plan {
     Plan {
         cases: args.load.case.clone(),
         clients: args.load.clients.clone(),
+        keys: args.load.keys,
         value_bytes: args.load.value_bytes(),
         warm_up: Duration::from_secs(args.load.warm_up_seconds),
         measure: Duration::from_secs(args.load.seconds),
@@ -149,7 +156,7 @@ fn plan(args: &CompareArgs) -> Plan {
 }
 
 /// Waits until all servers serve, connects to them and writes the keys on both sides.
-async fn ready(clusters: &mut [Cluster], value_bytes: usize) -> Result<Sides> {
+async fn ready(clusters: &mut [Cluster], plan: &Plan) -> Result<Sides> {
     for cluster in clusters.iter_mut() {
         cluster.wait_ready().await?;
     }
@@ -164,8 +171,8 @@ async fn ready(clusters: &mut [Cluster], value_bytes: usize) -> Result<Sides> {
         peer_pids: peer.pids(),
     };
     note("both systems serve; writing the keys on both");
-    load::preload(&sides.keevo, value_bytes).await?;
-    load::preload(&sides.peer, value_bytes).await?;
+    load::preload(&sides.keevo, plan.keys, plan.value_bytes).await?;
+    load::preload(&sides.peer, plan.keys, plan.value_bytes).await?;
     Ok(sides)
 }
 
@@ -184,7 +191,7 @@ impl Sides {
 fn text(plan: &Plan, peer: &PeerName, machine: &Machine, load_before: &str, lines: &[Line]) -> String {
     format!(
         "Keevo {} and {} {}, {} nodes each, values of {} B\n{}; load average {load_before} before, {} after\n\n{}\n\n\
-         {} rounds of {} s, each after {} s of the same load unmeasured; the systems take turns, and the one that does \
+         Rounds: {}, of {} s, each after {} s of the same load unmeasured; the systems take turns, and the one that does \
          not run stays up, idle.\nops/s: answers of all rounds over their seconds; ratio: Keevo's ops/s over {}'s. \
          Latencies are the clients' own, closed loop, not corrected for\ncoordinated omission. CPU, memory and bytes \
          written: the {} server processes together, CPU of all rounds.",

@@ -19,8 +19,6 @@ use crate::window::Window;
 
 pub(crate) use tally::Tally;
 
-/// How many different keys are written and read.
-pub(crate) const KEYS: u64 = 10_000;
 /// How many clients write them at first.
 const PRELOAD_CLIENTS: u64 = 64;
 /// How long that may take.
@@ -58,6 +56,8 @@ impl Case {
 pub(crate) struct Load {
     pub(crate) case: Case,
     pub(crate) clients: u32,
+    /// How many different keys are written and read.
+    pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
     /// How long the load runs before it is measured.
     pub(crate) warm_up: Duration,
@@ -99,14 +99,14 @@ impl Values {
 }
 
 /// Writes every key once.
-pub(crate) async fn preload<T: Target>(target: &T, value_bytes: usize) -> Result<()> {
+pub(crate) async fn preload<T: Target>(target: &T, keys: u64, value_bytes: usize) -> Result<()> {
     let values = Values::new(value_bytes, u64::MAX);
     let mut clients = JoinSet::new();
     for number in 0..PRELOAD_CLIENTS {
         let (target, values) = (target.clone(), values.clone());
         clients.spawn(async move {
             let random = SeededRandom::new(number);
-            for key in (number..KEYS).step_by(usize::try_from(PRELOAD_CLIENTS).unwrap_or(1)) {
+            for key in (number..keys).step_by(usize::try_from(PRELOAD_CLIENTS).unwrap_or(1)) {
                 preload_one(&target, key, &values.next(&random)).await?;
             }
             Ok::<_, Error>(())
@@ -145,6 +145,7 @@ pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> R
         let client = Client {
             target: target.clone(),
             case: load.case,
+            keys: load.keys.max(1),
             values: values.clone(),
             random: SeededRandom::new(seed),
             window: Arc::clone(&window),
@@ -173,6 +174,7 @@ fn ended_badly(error: &tokio::task::JoinError) -> Error {
 struct Client<T> {
     target: T,
     case: Case,
+    keys: u64,
     values: Values,
     random: SeededRandom,
     window: Arc<Window>,
@@ -196,7 +198,7 @@ impl<T: Target> Client<T> {
     }
 
     async fn request(&self) -> Result<()> {
-        let key = key(self.random.next_u64() % KEYS);
+        let key = key(self.random.next_u64() % self.keys);
         match self.case {
             Case::Put => self.target.put(key, self.values.next(&self.random)).await,
             Case::Get => match self.target.get(key).await? {

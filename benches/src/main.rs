@@ -57,6 +57,9 @@ struct LoadArgs {
     #[arg(long, default_values_t = [1, 64, 256], value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(1..=4_096))]
     clients: Vec<u32>,
+    /// How many different keys are written and read, drawn evenly.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    keys: u64,
     /// The size of a value, in bytes.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     value_bytes: u32,
@@ -121,13 +124,14 @@ async fn load_running(args: &RunningArgs) -> Result<()> {
     let engine = RemoteEngine::connect(args.endpoints.clone(), ClientOptions::default()).await?;
     let target = Keevo::open(engine).await?;
     let value_bytes = args.load.value_bytes();
-    load::preload(&target, value_bytes).await?;
+    load::preload(&target, args.load.keys, value_bytes).await?;
     let mut rows = Vec::new();
     for &case in &args.load.case {
         for &clients in &args.load.clients {
             let load = Load {
                 case,
                 clients,
+                keys: args.load.keys,
                 value_bytes,
                 warm_up: Duration::from_secs(args.load.warm_up_seconds),
                 measure: Duration::from_secs(args.load.seconds),

@@ -126,7 +126,7 @@ fn cluster_of_each_is_compared() {
     }
     let data = tempfile::tempdir().expect("a folder");
     let output = keevo_bench(&["compare", "etcd", "--clients", "16", "--seconds", "1", "--rounds", "1"])
-        .args(["--warm-up-seconds", "0", "--output", "json", "--dir"])
+        .args(["--warm-up-seconds", "0", "--keys", "500", "--output", "json", "--dir"])
         .arg(data.path())
         .output()
         .expect("the program starts");

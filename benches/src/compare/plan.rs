@@ -23,6 +23,7 @@ pub(crate) enum Side {
 pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,
     pub(crate) clients: Vec<u32>,
+    pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
     pub(crate) warm_up: Duration,
     pub(crate) measure: Duration,
@@ -45,7 +46,8 @@ impl Plan {
 
     /// The load of one run.
     pub(crate) fn load(&self, case: Case, clients: u32, round: u32) -> Load {
-        Load { case, clients, value_bytes: self.value_bytes, warm_up: self.warm_up, measure: self.measure, round }
+        let Self { keys, value_bytes, warm_up, measure, .. } = *self;
+        Load { case, clients, keys, value_bytes, warm_up, measure, round }
     }
 }
 
@@ -57,6 +59,7 @@ mod tests {
         Plan {
             cases: vec![Case::Put, Case::Get],
             clients: vec![1, 64],
+            keys: 1_000,
             value_bytes: 256,
             warm_up: Duration::from_secs(1),
             measure: Duration::from_secs(5),

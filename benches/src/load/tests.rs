@@ -9,13 +9,13 @@ use crate::target::Keevo;
 
 fn load(case: Case, round: u32) -> Load {
     let (warm_up, measure) = (Duration::from_millis(10), Duration::from_millis(200));
-    Load { case, clients: 4, value_bytes: 16, warm_up, measure, round }
+    Load { case, clients: 4, keys: 1_000, value_bytes: 16, warm_up, measure, round }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_counts_what_the_clients_did() {
     let target = Keevo::open(MemoryEngine::new()).await.expect("a keyspace");
-    preload(&target, 16).await.expect("every key");
+    preload(&target, 1_000, 16).await.expect("every key");
     for case in [Case::Put, Case::Get] {
         let measured = drive(&target, &load(case, 0), &[std::process::id()]).await.expect("a run");
         assert!(measured.tally.ops > 100, "{case:?}: {}", measured.tally.ops);
@@ -31,7 +31,7 @@ async fn a_key_that_is_not_there_or_too_short_is_a_failure() {
     let empty = drive(&target, &load(Case::Get, 0), &[]).await.expect("a run").tally;
     assert!(empty.ops == 0 && empty.failed > 0, "{empty:?}");
     assert_eq!(empty.first_failure.map(|error| error.kind()), Some(ErrorKind::NotFound));
-    preload(&target, 15).await.expect("every key");
+    preload(&target, 1_000, 15).await.expect("every key");
     let short = drive(&target, &load(Case::Get, 0), &[]).await.expect("a run").tally;
     assert!(short.ops == 0 && short.failed > 0, "{short:?}");
     assert_eq!(short.first_failure.map(|error| error.kind()), Some(ErrorKind::Corrupt));
@@ -66,5 +66,5 @@ async fn two_targets_meet_the_same_keys_and_values_and_rounds_differ() {
     }
     assert_eq!(seen[0], seen[1]);
     assert_ne!(seen[0], seen[2]);
-    assert!(seen[0].iter().all(|(key, _)| key.len() == 9 && key.as_ref() < b"k00010000".as_slice()));
+    assert!(seen[0].iter().all(|(key, _)| key.len() == 9 && key.as_ref() < b"k00001000".as_slice()));
 }
