@@ -48,9 +48,10 @@ fix: ready ## Format, and apply the lints' own corrections
 	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
 	@$(ENV); cargo fmt --all
 
-bench: ## Load on a running cluster, optimised: ARGS="--clients 64"
+bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --clients 64"
 	@.ci/deps.sh bench
-	@$(ENV); cargo run --release -p keevo-benches --bin keevo-bench -- $(ARGS)
+	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench; \
+		"$$CARGO_TARGET_DIR/release/keevo-bench" compare etcd $(ARGS)
 
 fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

@@ -1,16 +1,36 @@
-//! The load: clients in a closed loop over random keys.
+//! The load: clients in a closed loop over random keys, the same for every target.
+//!
+//! Invariant: what the clients ask for is decided by the load alone. Two targets under the same load meet the same
+//! keys and values, in the same order per client.
+
+mod tally;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::ValueEnum;
-use hdrhistogram::Histogram;
-use keevo_core::{
-    Batch, Clock, Consistency, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, SeededRandom, SystemClock,
-};
+use keevo_core::{Error, ErrorKind, Random, Result, SeededRandom};
+use tokio::task::JoinSet;
 
-/// How many different keys are written and read.
-const KEYS: u64 = 10_000;
+use crate::target::{Target, key};
+use crate::usage::{self, Usage};
+use crate::window::Window;
+
+pub(crate) use tally::Tally;
+
+/// How many clients write them at first.
+const PRELOAD_CLIENTS: u64 = 64;
+/// How long that may take.
+const PRELOAD_WITHIN: Duration = Duration::from_mins(2);
+/// How often one key is tried: a cluster that has just started may still elect.
+const PRELOAD_ATTEMPTS: usize = 20;
+/// How long a client waits after a failure.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long the last requests may take after the end; longer than the deadline of every client.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+/// The bytes that values are cut out of.
+const POOL_BYTES: u64 = 1 << 20;
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,104 +41,174 @@ pub(crate) enum Case {
     Get,
 }
 
+impl Case {
+    /// Its name, as on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+        }
+    }
+}
+
 /// One run.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) case: Case,
     pub(crate) clients: u32,
+    /// How many different keys are written and read.
+    pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
+    /// How long the load runs before it is measured.
     pub(crate) warm_up: Duration,
     pub(crate) measure: Duration,
+    /// Which of several runs: each has keys and values of its own.
+    pub(crate) round: u32,
 }
 
 /// What a run gave.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// Latencies in microseconds.
-    pub(crate) latency_us: Histogram<u64>,
+    /// What the clients met.
+    pub(crate) tally: Tally,
     /// How long it was measured.
     pub(crate) elapsed: Duration,
-    /// Requests that failed.
-    pub(crate) failed: u64,
+    /// What the processes used meanwhile.
+    pub(crate) usage: Usage,
 }
 
-fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, 60_000_000, 3)
-        .map_err(|error| Error::invalid("the histogram's bounds do not fit").with_source(error))
+/// Random bytes that values are cut out of, so that no system gains by compressing them.
+#[derive(Debug, Clone)]
+struct Values {
+    pool: Bytes,
+    bytes: usize,
 }
 
-/// Drives the engine and measures it.
-pub(crate) async fn drive<E: Engine>(engine: &E, load: &Load) -> Result<Measured> {
-    let keyspace = engine.keyspace("bench", KeyspaceKind::Hashed).await?;
-    if load.case == Case::Get {
-        for number in 0..KEYS / 10 {
-            let key = keyspace.key(format!("k{number}"), "v");
-            engine.write(Batch::new().put(key, vec![b'x'; load.value_bytes])).await?;
-        }
+impl Values {
+    fn new(bytes: usize, seed: u64) -> Self {
+        let random = SeededRandom::new(seed);
+        let words = POOL_BYTES / 8 + u64::try_from(bytes).unwrap_or(0).div_ceil(8);
+        let pool: Vec<u8> = (0..words).flat_map(|_| random.next_u64().to_be_bytes()).collect();
+        Self { pool: pool.into(), bytes }
     }
-    let clock = Arc::new(SystemClock::new());
-    let start = clock.monotonic() + load.warm_up;
-    let end = start + load.measure;
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..load.clients {
-        let (engine, load, clock) = (engine.clone(), load.clone(), Arc::clone(&clock));
+
+    fn next(&self, random: &dyn Random) -> Bytes {
+        let start = usize::try_from(random.next_u64() % POOL_BYTES).unwrap_or(0);
+        self.pool.slice(start..start + self.bytes)
+    }
+}
+
+/// Writes every key once.
+pub(crate) async fn preload<T: Target>(target: &T, keys: u64, value_bytes: usize) -> Result<()> {
+    let values = Values::new(value_bytes, u64::MAX);
+    let mut clients = JoinSet::new();
+    for number in 0..PRELOAD_CLIENTS {
+        let (target, values) = (target.clone(), values.clone());
         clients.spawn(async move {
-            let random = SeededRandom::new(u64::from(number) + 1);
-            let mut latency_us = histogram()?;
-            let mut failed = 0;
-            loop {
-                let began = clock.monotonic();
-                if began >= end {
-                    return Ok::<_, Error>((latency_us, failed));
-                }
-                let range = if load.case == Case::Get { KEYS / 10 } else { KEYS };
-                let key = keyspace.key(format!("k{}", random.next_u64() % range), "v");
-                let done = match load.case {
-                    Case::Put => engine.write(Batch::new().put(key, vec![b'x'; load.value_bytes])).await.map(drop),
-                    Case::Get => engine.get(key, Consistency::Linearizable).await.map(drop),
-                };
-                if began >= start {
-                    match done {
-                        Ok(()) => {
-                            let micros = clock.monotonic().saturating_sub(began).as_micros();
-                            latency_us.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
-                        }
-                        Err(_error) => failed += 1,
-                    }
-                }
+            let random = SeededRandom::new(number);
+            for key in (number..keys).step_by(usize::try_from(PRELOAD_CLIENTS).unwrap_or(1)) {
+                preload_one(&target, key, &values.next(&random)).await?;
             }
+            Ok::<_, Error>(())
         });
     }
-    let mut all = Measured { latency_us: histogram()?, elapsed: load.measure, failed: 0 };
-    while let Some(client) = clients.join_next().await {
-        let (latency_us, failed) =
-            client.map_err(|error| Error::new(ErrorKind::Closed, "a client ended badly").with_source(error))??;
-        all.failed += failed;
-        all.latency_us
-            .add(&latency_us)
-            .map_err(|error| Error::invalid("the clients' histograms do not add up").with_source(error))?;
+    let all = async {
+        while let Some(client) = clients.join_next().await {
+            client.map_err(|error| ended_badly(&error))??;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PRELOAD_WITHIN, all).await.unwrap_or_else(|elapsed| {
+        Err(Error::new(ErrorKind::DeadlineExceeded, "the keys could not be written in time").with_source(elapsed))
+    })
+}
+
+async fn preload_one<T: Target>(target: &T, number: u64, value: &Bytes) -> Result<()> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match target.put(key(number), value.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if attempts == PRELOAD_ATTEMPTS => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE * 10).await,
+        }
     }
-    Ok(all)
+}
+
+/// Drives the target and measures it, together with the processes `pids` that it consists of.
+pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> Result<Measured> {
+    let values = Values::new(load.value_bytes, u64::from(load.round));
+    let window = Arc::new(Window::after(load.warm_up, load.measure));
+    let mut clients = JoinSet::new();
+    for number in 0..load.clients {
+        let seed = (u64::from(load.round) << 32) | u64::from(number);
+        let client = Client {
+            target: target.clone(),
+            case: load.case,
+            keys: load.keys.max(1),
+            values: values.clone(),
+            random: SeededRandom::new(seed),
+            window: Arc::clone(&window),
+        };
+        clients.spawn(client.run());
+    }
+    let usage = usage::over(pids, &window).await?;
+    let mut tally = Tally::new()?;
+    let all = async {
+        while let Some(client) = clients.join_next().await {
+            tally.add(&client.map_err(|error| ended_badly(&error))??)?;
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::time::timeout(DRAIN_WITHIN, all).await.unwrap_or_else(|elapsed| {
+        Err(Error::new(ErrorKind::DeadlineExceeded, "the last requests were not answered").with_source(elapsed))
+    })?;
+    Ok(Measured { tally, elapsed: window.measured(), usage })
+}
+
+fn ended_badly(error: &tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Closed, format!("a client ended badly: {error}"))
+}
+
+/// One client: its next request follows the answer to the one before.
+struct Client<T> {
+    target: T,
+    case: Case,
+    keys: u64,
+    values: Values,
+    random: SeededRandom,
+    window: Arc<Window>,
+}
+
+impl<T: Target> Client<T> {
+    async fn run(self) -> Result<Tally> {
+        let mut tally = Tally::new()?;
+        loop {
+            let began = self.window.now();
+            if self.window.has_ended_at(began) {
+                return Ok(tally);
+            }
+            let done = self.request().await;
+            let failed = done.is_err();
+            tally.note(&self.window, began, self.window.now(), done);
+            if failed {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn request(&self) -> Result<()> {
+        let key = key(self.random.next_u64() % self.keys);
+        match self.case {
+            Case::Put => self.target.put(key, self.values.next(&self.random)).await,
+            Case::Get => match self.target.get(key).await? {
+                Some(value) if value.len() == self.values.bytes => Ok(()),
+                Some(value) => Err(Error::corrupt(format!("a value has {} bytes", value.len()))),
+                None => Err(Error::new(ErrorKind::NotFound, "a key that was written is not there")),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_run_counts_what_the_clients_did() {
-        let engine = keevo_core::MemoryEngine::new();
-        for case in [Case::Put, Case::Get] {
-            let load = Load {
-                case,
-                clients: 4,
-                value_bytes: 16,
-                warm_up: Duration::from_millis(10),
-                measure: Duration::from_millis(200),
-            };
-            let measured = drive(&engine, &load).await.expect("a run");
-            assert!(measured.latency_us.len() > 100, "{case:?}: {}", measured.latency_us.len());
-            assert_eq!(measured.failed, 0);
-        }
-    }
-}
+mod tests;

@@ -1,14 +1,14 @@
-//! The result: a row a run, as a table or as JSON.
+//! The result of `keevo-bench load`: a row a run, as a table or as JSON.
 
-use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::figures::per_second;
 use crate::load::{Load, Measured};
 
 /// The figures of one run; its field names are those of a comparison's `keevo` object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Row {
-    case: String,
+    case: &'static str,
     clients: u32,
     value_bytes: usize,
     ops_per_s: f64,
@@ -20,17 +20,16 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(load: &Load, measured: &Measured) -> Self {
-        let at = |quantile| measured.latency_us.value_at_quantile(quantile);
-        let case = load.case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let at = |quantile| measured.tally.latency_us.value_at_quantile(quantile);
         Self {
-            case,
+            case: load.case.name(),
             clients: load.clients,
             value_bytes: load.value_bytes,
-            ops_per_s: per_second(measured.latency_us.len(), measured.elapsed.as_secs_f64()),
+            ops_per_s: per_second(measured.tally.ops, measured.elapsed),
             p50_us: at(0.5),
             p99_us: at(0.99),
             p999_us: at(0.999),
-            failed: measured.failed,
+            failed: measured.tally.failed,
         }
     }
 
@@ -40,11 +39,6 @@ impl Row {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a count of requests is far below 2^53")]
-fn per_second(count: u64, seconds: f64) -> f64 {
-    (count as f64 / seconds).round()
-}
-
 /// The rows as a table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = comfy_table::Table::new();
@@ -52,7 +46,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     table.set_header(["case", "clients", "ops/s", "p50 µs", "p99 µs", "p99.9 µs", "failed"]);
     for row in rows {
         table.add_row([
-            row.case.clone(),
+            row.case.to_owned(),
             row.clients.to_string(),
             row.ops_per_s.to_string(),
             row.p50_us.to_string(),
@@ -67,21 +61,17 @@ pub(crate) fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::tests::run;
+    use crate::load::Case;
+    use std::time::Duration;
 
     #[test]
     fn a_row_is_json_and_a_line_of_the_table() {
-        let row = Row {
-            case: "put".to_owned(),
-            clients: 64,
-            value_bytes: 256,
-            ops_per_s: 1_234.0,
-            p50_us: 10,
-            p99_us: 20,
-            p999_us: 30,
-            failed: 0,
-        };
+        let (warm_up, measure) = (Duration::ZERO, Duration::from_secs(2));
+        let load = Load { case: Case::Put, clients: 64, keys: 1, value_bytes: 256, warm_up, measure, round: 0 };
+        let row = Row::new(&load, &run(2_468, 10, 2, 1));
         expect_test::expect![[
-            r#"{"case":"put","clients":64,"value_bytes":256,"ops_per_s":1234.0,"p50_us":10,"p99_us":20,"p999_us":30,"failed":0}"#
+            r#"{"case":"put","clients":64,"value_bytes":256,"ops_per_s":1234.0,"p50_us":10,"p99_us":10,"p999_us":10,"failed":1}"#
         ]]
         .assert_eq(&row.json());
         assert!(table(&[row]).lines().last().is_some_and(|line| line.contains("1234")));

@@ -1,0 +1,123 @@
+//! Finding the programs of the servers, and asking them for their version.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use keevo_core::{Error, ErrorKind, Result};
+
+use super::POLL;
+use crate::failure::Failure;
+
+/// How long a program may take to say its version.
+const VERSION_WITHIN: Duration = Duration::from_secs(10);
+
+/// A peer's program. `Missing`, with the Debian package to install: it is not on the `PATH`.
+pub(crate) fn peer(program: &str, package: &str) -> Result<PathBuf, Failure> {
+    on_path(program, std::env::var_os("PATH").as_deref()).ok_or_else(|| {
+        Failure::Missing(format!(
+            "{program} is not on the PATH: install Debian's package {package}, for which `make deps` is enough"
+        ))
+    })
+}
+
+/// keevod: the one that was named, or the one beside this program. `Missing`, with the command that builds it.
+pub(crate) fn keevod(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .map_err(|error| Error::new(ErrorKind::Io, "this program's own place is not known").with_source(error))?
+            .with_file_name("keevod"),
+    };
+    if is_executable(&path) {
+        return Ok(path);
+    }
+    let release = if cfg!(debug_assertions) { "" } else { "--release " };
+    Err(Failure::Missing(format!(
+        "{} is no program: build it with `cargo build {release}--workspace --bin keevod --bin keevo-bench`, or name \
+         another with --keevod",
+        path.display()
+    )))
+}
+
+/// The version that `program --version` prints first, as `etcd Version: 3.4.23` does.
+pub(crate) async fn version(program: &Path) -> Result<String> {
+    let failed = |what: &str| Error::new(ErrorKind::Unavailable, format!("{} {what}", program.display()));
+    let mut child = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed("cannot be started").with_source(error))?;
+    let ended = async {
+        while matches!(child.try_wait(), Ok(None)) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(VERSION_WITHIN, ended).await.is_err() {
+        // Both fail only for a process that has ended already.
+        drop(child.kill());
+        drop(child.wait());
+        return Err(failed("does not say its version"));
+    }
+    let output = child.wait_with_output().map_err(|error| failed("does not say its version").with_source(error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    first_version(&text).map(str::to_owned).ok_or_else(|| failed("does not say its version"))
+}
+
+/// The first word that starts with a digit.
+fn first_version(text: &str) -> Option<&str> {
+    text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+fn on_path(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(path?)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(|folder| folder.join(program))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_on_the_path_are_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (program, text) = (folder.path().join("program"), folder.path().join("text"));
+        fs::write(&program, "#!/bin/sh\n").expect("written");
+        fs::write(&text, "no program\n").expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+        let path = std::env::join_paths([Path::new("/nowhere"), folder.path()]).expect("a PATH");
+        assert_eq!(on_path("program", Some(&path)), Some(program));
+        assert_eq!(on_path("text", Some(&path)), None);
+        assert_eq!(on_path("program", Some(OsStr::new(""))), None);
+        assert_eq!(on_path("program", None), None);
+    }
+
+    #[test]
+    fn the_version_is_the_first_word_with_a_digit_in_front() {
+        assert_eq!(
+            first_version("etcd Version: 3.4.23\nGit SHA: Not provided\nGo Version: go1.19.8\n"),
+            Some("3.4.23")
+        );
+        assert_eq!(first_version("no version"), None);
+    }
+
+    #[test]
+    fn a_keevod_that_is_not_there_is_told_how_to_build() {
+        let failure = keevod(Some(Path::new("/nowhere/keevod"))).expect_err("not there");
+        assert_eq!(failure.exit_code(), 2);
+        let said = failure.to_string();
+        assert!(said.starts_with("/nowhere/keevod is no program: build it with `cargo build "), "{said}");
+        assert!(said.contains("--bin keevod --bin keevo-bench`"), "{said}");
+    }
+}

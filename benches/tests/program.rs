@@ -1,0 +1,154 @@
+//! The program as it is started from a shell: exit codes, what goes where, and a short comparison.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keevo-bench");
+
+fn keevo_bench(args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Where a program lies on the `PATH`.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+fn refused(output: &Output, start: &str) {
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "", "nothing was measured");
+    let said = text(&output.stderr);
+    assert!(said.starts_with(start), "{said}");
+}
+
+#[test]
+fn a_peer_that_is_not_installed_is_named_with_its_package() {
+    let output = keevo_bench(&["compare", "etcd"]).env("PATH", "").output().expect("the program starts");
+    refused(&output, "keevo-bench: etcd is not on the PATH: install Debian's package etcd-server, ");
+    let said = text(&output.stderr);
+    assert!(said.contains("`make deps`") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_peer_that_is_not_known_and_senseless_numbers_are_refused() {
+    let output = keevo_bench(&["compare", "consul"]).output().expect("the program starts");
+    refused(&output, "error: invalid value 'consul' for '<PEER>'");
+    assert!(text(&output.stderr).contains("[possible values: etcd]"), "{}", text(&output.stderr));
+    for args in [["--clients", "0"], ["--seconds", "0"], ["--rounds", "0"], ["--value-bytes", "0"], ["--case", "scan"]]
+    {
+        let output = keevo_bench(&["compare", "etcd"]).args(args).output().expect("the program starts");
+        refused(&output, &format!("error: invalid value '{}' for '{} <", args[1], args[0]));
+    }
+}
+
+/// A folder with an `etcd` that never serves, so that no real one is needed.
+fn fake_etcd() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("etcd");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo etcd Version: 0.0.0 && exit\nwhile :; do sleep 0.1; done\n";
+    std::fs::write(&program, script).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    folder
+}
+
+fn path_with(folder: &Path) -> std::ffi::OsString {
+    let mut folders = vec![folder.to_owned()];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    std::env::join_paths(folders).expect("a PATH")
+}
+
+#[test]
+fn a_keevod_that_is_not_there_is_told_how_to_build() {
+    let etcd = fake_etcd();
+    let output = keevo_bench(&["compare", "etcd", "--keevod", "/nowhere/keevod"])
+        .env("PATH", path_with(etcd.path()))
+        .output()
+        .expect("the program starts");
+    refused(&output, "keevo-bench: /nowhere/keevod is no program: build it with `cargo build ");
+}
+
+/// The processes that were started with `folder` in their arguments.
+fn started_in(folder: &Path) -> Vec<u32> {
+    let needle = folder.to_str().expect("UTF-8");
+    let processes = std::fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let uses = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(&format!("{needle}/keevo-bench-"))
+    };
+    pids.filter(uses).collect()
+}
+
+#[test]
+fn ctrl_c_ends_the_servers_and_removes_their_folders() {
+    let etcd = fake_etcd();
+    let data = tempfile::tempdir().expect("a folder");
+    let etcd_program = etcd.path().join("etcd");
+    let child = keevo_bench(&["compare", "etcd", "--keevod", etcd_program.to_str().expect("UTF-8")])
+        .arg("--dir")
+        .arg(data.path())
+        .env("PATH", path_with(etcd.path()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut waited = 0;
+    while started_in(data.path()).len() < 6 && waited < 600 {
+        std::thread::park_timeout(Duration::from_millis(50));
+        waited += 1;
+    }
+    assert_eq!(started_in(data.path()).len(), 6, "three processes a system");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("keevo-bench: interrupted"), "{}", text(&output.stderr));
+    assert_eq!(started_in(data.path()), Vec::<u32>::new());
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the servers' folders are gone");
+}
+
+/// Three nodes of each, for a second a run: where etcd or keevod is missing there is nothing to compare.
+#[test]
+fn cluster_of_each_is_compared() {
+    let keevod = Path::new(PROGRAM).with_file_name("keevod");
+    if on_path("etcd").is_none() || !keevod.is_file() {
+        println!("skipped: needs etcd on the PATH and {}", keevod.display());
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let output = keevo_bench(&["compare", "etcd", "--clients", "16", "--seconds", "1", "--rounds", "1"])
+        .args(["--warm-up-seconds", "0", "--keys", "500", "--output", "json", "--dir"])
+        .arg(data.path())
+        .output()
+        .expect("the program starts");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "put and get: {said}");
+    for (line, case) in lines.iter().zip(["put", "get"]) {
+        assert_eq!((line["case"].as_str(), line["clients"].as_u64()), (Some(case), Some(16)), "{line}");
+        for side in ["keevo", "peer", "keevo_unary"] {
+            assert!(line[side]["ops_per_s"].as_f64().is_some_and(|ops| ops > 10.0), "{side}: {line}");
+            assert!(line[side]["p50_us"].as_u64().is_some_and(|us| us > 10), "{side}: {line}");
+            assert!(line[side]["cpu_s"].as_f64().is_some_and(|cpu| cpu > 0.0), "{side}: {line}");
+            assert!(line[side]["rss_bytes_max"].as_u64().is_some_and(|bytes| bytes > 3 << 20), "{side}: {line}");
+            assert_eq!(line[side]["failed"].as_u64(), Some(0), "{side}: {line}\n{said}");
+        }
+        assert_eq!(line["peer"]["name"].as_str(), Some("etcd"), "{line}");
+        let quotient = line["keevo"]["ops_per_s"].as_f64().zip(line["peer"]["ops_per_s"].as_f64());
+        let quotient = quotient.map(|(keevo, peer)| keevo / peer).expect("both are there");
+        assert!(line["ratio"].as_f64().is_some_and(|ratio| (ratio - quotient).abs() < 0.001), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the servers' folders are gone");
+    assert_eq!(started_in(data.path()), Vec::<u32>::new());
+}
