@@ -55,7 +55,7 @@ pub(crate) enum Effect {
 
 /// What stays the same over the tries of one call.
 pub(crate) struct Attempt {
-    /// How much time is left.
+    /// How much time it has.
     pub(crate) left: Duration,
     /// Counts from 0.
     pub(crate) number: u32,
@@ -143,12 +143,25 @@ impl ClusterEngine {
         F: Future<Output = Result<T>>,
     {
         let mut doubt = None;
-        self.try_until_deadline(effect, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+        let all = self.deadline;
+        self.try_until_deadline(effect, all, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+    }
+
+    /// As [`Self::until_deadline`], for calls that another node may answer: an attempt gets no more time than the
+    /// group needs to elect a new leader, so that one that hangs does not hold a call for its whole deadline.
+    pub(super) async fn until_answered<T, F>(&self, effect: Effect, attempt: impl Fn(Attempt) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut doubt = None;
+        let longest = Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2));
+        self.try_until_deadline(effect, longest, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
     }
 
     async fn try_until_deadline<T, F>(
         &self,
         effect: Effect,
+        longest: Duration,
         attempt: impl Fn(Attempt) -> F,
         doubt: &mut Option<Error>,
     ) -> Result<T>
@@ -160,7 +173,7 @@ impl ClusterEngine {
         let mut number = 0;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let error = match attempt(Attempt { left, number }).await {
+            let error = match attempt(Attempt { left: left.min(longest), number }).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
