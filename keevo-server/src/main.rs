@@ -102,7 +102,7 @@ fn layers(matches: &ArgMatches) -> Result<Layers> {
         })?;
         layers.add_toml(&text, path)?;
     }
-    layers.add_env(std::env::vars())?;
+    layers.add_env(std::env::vars_os())?;
     for setting in SETTINGS {
         if let Some(value) = matches.get_one::<String>(setting.name) {
             layers.add_flag(setting.name, value);
