@@ -171,6 +171,7 @@ impl ClusterEngine {
         let end = Instant::now() + self.deadline;
         let mut pause = PAUSE_MIN;
         let mut number = 0;
+        let mut no_quorum = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let error = match attempt(Attempt { left: left.min(longest), number }).await {
@@ -188,9 +189,14 @@ impl ClusterEngine {
             if !(unknown || elsewhere) || self.node.inner.is_closed() {
                 return Err(error);
             }
+            match error.kind() {
+                ErrorKind::NoQuorum => no_quorum = Some(error.clone()),
+                ErrorKind::NotLeader | ErrorKind::ShardMoved => no_quorum = None,
+                _ => {}
+            }
             let left = end.saturating_duration_since(Instant::now());
             if left <= pause {
-                return Err(given_up(error));
+                return Err(given_up(error, no_quorum));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -211,9 +217,17 @@ fn in_doubt(error: Error, doubt: Option<Error>) -> Error {
     }
 }
 
-/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is.
-fn given_up(error: Error) -> Error {
+/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is. A last try that only
+/// ran out of time hides no missing quorum that one before it met with.
+fn given_up(error: Error, no_quorum: Option<Error>) -> Error {
     match error.kind() {
+        ErrorKind::DeadlineExceeded => match no_quorum {
+            Some(told) => {
+                let message = format!("{}; then {}", told.message(), error.message());
+                Error::new(ErrorKind::NoQuorum, message).with_source(error)
+            }
+            None => error,
+        },
         ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable => {
             Error::new(ErrorKind::NoQuorum, format!("no leader was found in time: {}", error.message()))
         }
