@@ -32,6 +32,7 @@ impl<H: Host> KvService<H> {
     pub(super) async fn answer_any(&self, request: Option<pb::pipe_request::Request>) -> pb::pipe_response::Response {
         use pb::pipe_request::Request as Ask;
         use pb::pipe_response::Response as Answer;
+        let (name, started) = (pipe_name(request.as_ref()), tokio::time::Instant::now());
         let answered = match request {
             Some(Ask::Get(request)) => self.answer_get(request).await.map(Answer::Get),
             Some(Ask::MultiGet(request)) => self.answer_multi_get(request).await.map(Answer::MultiGet),
@@ -42,6 +43,7 @@ impl<H: Host> KvService<H> {
             Some(Ask::Keyspace(request)) => self.answer_keyspace(request).await.map(Answer::Keyspace),
             None => Err(Error::invalid("pipe.request is missing, or of a newer version")),
         };
+        self.calls.count(name, started.elapsed(), answered.as_ref().err().map(Error::kind));
         answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
     }
 
@@ -155,6 +157,21 @@ impl<H: Host> KvService<H> {
         let open = service.host.open_session(scope, client);
         let shard = within(request.deadline_ms, ErrorKind::DeadlineExceeded, open).await?;
         Ok(pb::OpenSessionResponse { shard: shard.0 })
+    }
+}
+
+/// What a request of a pipe is counted as.
+fn pipe_name(request: Option<&pb::pipe_request::Request>) -> &'static str {
+    use pb::pipe_request::Request as Ask;
+    match request {
+        Some(Ask::Get(_)) => "keevo.kv.v1.Kv/Pipe.Get",
+        Some(Ask::MultiGet(_)) => "keevo.kv.v1.Kv/Pipe.MultiGet",
+        Some(Ask::Scan(_)) => "keevo.kv.v1.Kv/Pipe.Scan",
+        Some(Ask::Write(_)) => "keevo.kv.v1.Kv/Pipe.Write",
+        Some(Ask::FanOut(_)) => "keevo.kv.v1.Kv/Pipe.FanOut",
+        Some(Ask::OpenSession(_)) => "keevo.kv.v1.Kv/Pipe.OpenSession",
+        Some(Ask::Keyspace(_)) => "keevo.kv.v1.Kv/Pipe.Keyspace",
+        None => "keevo.kv.v1.Kv/Pipe.unknown",
     }
 }
 
