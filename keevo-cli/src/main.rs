@@ -50,7 +50,7 @@ fn command() -> clap::Command {
 }
 
 /// What was asked for; or how to end when help or the version was asked for or a command lacks its subcommand, for
-/// which the help is printed.
+/// which clap's own words are printed.
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, ExitCode>, Failure> {
     match command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => Ok(Ok(cli)),
@@ -58,7 +58,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, ExitCod
             say(error.to_string().trim_end())?;
             Ok(Err(ExitCode::SUCCESS))
         }
-        Err(error) if error.kind() == Usage::DisplayHelpOnMissingArgumentOrSubcommand => {
+        Err(error)
+            if matches!(error.kind(), Usage::DisplayHelpOnMissingArgumentOrSubcommand | Usage::MissingSubcommand) =>
+        {
             complain(error.to_string().trim_end());
             Ok(Err(ExitCode::from(ErrorKind::Invalid.row().exit_code)))
         }
