@@ -135,7 +135,7 @@ impl Daemon {
 
     /// Stops the daemon: what is under way is answered, everything is flushed. The first error is told, but keeps
     /// nothing from being stopped.
-    pub async fn stop(self) -> Result<()> {
+    pub async fn stop(mut self) -> Result<()> {
         self.health.stop().await;
         self.shutdown.cancel();
         tokio::time::sleep(FAREWELL).await;

@@ -52,8 +52,10 @@ impl Health {
     }
 
     /// Says from now on that nothing is served.
-    pub(crate) async fn stop(&self) {
+    pub(crate) async fn stop(&mut self) {
         self.task.abort();
+        // It has ended, by this or by itself; nothing of it may come after what is said here.
+        drop((&mut self.task).await);
         for services in [&DATA[..], &ALWAYS[..]] {
             set(&self.reporter, services, ServingStatus::NotServing).await;
         }

@@ -94,9 +94,10 @@ impl Layers {
                 continue;
             }
             let no_text = |what: &str, name: &OsString| config_error(format!("{what} {} is no UTF-8", name.display()));
-            let text = text.into().into_string().map_err(|_bytes| no_text("the value of the variable", &variable))?;
+            let text: OsString = text.into();
+            let text = text.into_string().map_err(|_bytes| no_text("the value of the variable", &variable))?;
             let variable = variable.into_string().map_err(|name| no_text("the name of the variable", &name))?;
-            let name = variable.trim_start_matches("KEEVO_").to_lowercase();
+            let name = variable.strip_prefix("KEEVO_").unwrap_or_default().to_lowercase();
             if OTHERS.contains(&name.as_str()) {
                 continue;
             }
