@@ -1,6 +1,8 @@
 //! One node as a client in another language sees it: every call of feeds and chat, with a refusal for each, reflection,
 //! health and metrics.
 
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
