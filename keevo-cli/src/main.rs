@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, FromArgMatches};
-use keevo_core::Error;
+use keevo_core::{Error, ErrorKind};
 
 use crate::args::{Cli, Command};
 use crate::connect::Context;
@@ -30,7 +30,12 @@ use crate::failure::{Failure, exit_codes};
 use crate::output::{complain, say};
 
 fn main() -> ExitCode {
-    match parse(std::env::args_os()).and_then(execute) {
+    let done = match parse(std::env::args_os()) {
+        Ok(Ok(cli)) => execute(cli),
+        Ok(Err(shown)) => return shown,
+        Err(failure) => Err(failure),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&format!("keevo-cli: {failure}"));
@@ -44,13 +49,20 @@ fn command() -> clap::Command {
     Cli::command().after_long_help(format!("{}\n\n{}", args::EXAMPLES, exit_codes()))
 }
 
-/// What was asked for; nothing when help or the version was, which is then printed.
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+/// What was asked for; or how to end when help or the version was asked for or a command lacks its subcommand, for
+/// which clap's own words are printed.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, ExitCode>, Failure> {
     match command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => Ok(Some(cli)),
+        Ok(cli) => Ok(Ok(cli)),
         Err(error) if matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion) => {
             say(error.to_string().trim_end())?;
-            Ok(None)
+            Ok(Err(ExitCode::SUCCESS))
+        }
+        Err(error)
+            if matches!(error.kind(), Usage::DisplayHelpOnMissingArgumentOrSubcommand | Usage::MissingSubcommand) =>
+        {
+            complain(error.to_string().trim_end());
+            Ok(Err(ExitCode::from(ErrorKind::Invalid.row().exit_code)))
         }
         Err(error) => {
             let text = error.to_string();
@@ -60,8 +72,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
     }
 }
 
-fn execute(cli: Option<Cli>) -> Result<(), Failure> {
-    let Some(cli) = cli else { return Ok(()) };
+fn execute(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(&cli.global)?;
     let task = async {
         match cli.command {

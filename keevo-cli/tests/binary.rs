@@ -57,6 +57,12 @@ fn help_completions_and_typing_errors_need_no_node() {
     let typo = keevo_cli(&nobody(), &["kv", "gte", "a/b"]);
     assert_eq!((typo.status.code(), text(&typo.stdout)), (Some(2), ""));
     assert!(text(&typo.stderr).starts_with("keevo-cli: INVALID: "), "{}", text(&typo.stderr));
+    for group in ["kv", "cluster", "feed", "chat"] {
+        let bare = keevo_cli(&nobody(), &[group]);
+        assert_eq!((bare.status.code(), text(&bare.stdout)), (Some(2), ""), "{group}");
+        let said = text(&bare.stderr);
+        assert!(said.contains("Usage: keevo-cli") && !said.contains("INVALID"), "{group}: {said}");
+    }
     let address = keevo_cli("localhost", &["info"]);
     assert_eq!(address.status.code(), Some(2));
 }

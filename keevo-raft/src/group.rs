@@ -210,11 +210,20 @@ impl Group {
         match tokio::time::timeout(deadline, self.reads.join()).await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(error)) => Err(self.locate_leader(error)),
-            Err(_elapsed) => Err(Error::new(
-                ErrorKind::DeadlineExceeded,
-                format!("shard {} did not confirm its leader within {} ms", self.shard, deadline.as_millis()),
-            )),
+            Err(_elapsed) => {
+                let kind = if self.has_lost_quorum() { ErrorKind::NoQuorum } else { ErrorKind::DeadlineExceeded };
+                let message =
+                    format!("shard {} did not confirm its leader within {} ms", self.shard, deadline.as_millis());
+                Err(Error::new(kind, message))
+            }
         }
+    }
+
+    /// Whether the replica leads and has not heard of a quorum for longer than its lease.
+    fn has_lost_quorum(&self) -> bool {
+        use openraft::Instant as _;
+        let lease = Duration::from_millis(self.context.timing.election_ms_max);
+        self.metrics().last_quorum_acked.is_some_and(|at| at.elapsed() >= lease)
     }
 
     /// Waits until the entry at log `index` is applied here.

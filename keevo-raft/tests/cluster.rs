@@ -212,15 +212,20 @@ async fn without_a_quorum_writes_and_reads_fail_clearly_and_go_on_after_the_heal
     cluster.engine(1).write(Batch::new().put(key.clone(), "before")).await.expect("written");
     cluster.stop_node(2).await;
     cluster.stop_node(3).await;
+    // Longer than a leader's lease, so that a leader that was left alone knows it, and takes no write in.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let engine = cluster.engine(1).with_deadline(Duration::from_secs(3));
     let write = engine.write(Batch::new().put(key.clone(), "during")).await.expect_err("no quorum");
-    assert!(matches!(write.kind(), ErrorKind::NoQuorum | ErrorKind::OutcomeUnknown), "{write}");
+    assert_eq!(write.kind(), ErrorKind::NoQuorum, "{write}");
     let read = engine.get(key.clone(), Consistency::Linearizable).await.expect_err("no quorum");
-    assert!(matches!(read.kind(), ErrorKind::NoQuorum | ErrorKind::DeadlineExceeded), "{read}");
-    drop(engine);
+    assert_eq!(read.kind(), ErrorKind::NoQuorum, "{read}");
+    let hurried = engine.with_deadline(Duration::from_millis(400));
+    let read = hurried.get(key.clone(), Consistency::Linearizable).await.expect_err("no quorum");
+    assert_eq!(read.kind(), ErrorKind::NoQuorum, "however little time there is: {read}");
+    drop(hurried);
     cluster.start_node(2, false).await;
     cluster.ready().await;
     let found = cluster.engine(1).get(key, Consistency::Linearizable).await.expect("read").expect("there");
-    assert!(found.value == "before" || found.value == "during");
+    assert_eq!(found.value, "before", "a write that was refused for want of a quorum was not applied");
     cluster.stop().await;
 }

@@ -1,5 +1,8 @@
 //! [`Host`] over a node of a cluster.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -28,7 +31,7 @@ impl ClusterHost {
         Self { node, engine, store }
     }
 
-    fn map(&self) -> Result<std::sync::Arc<ShardMap>> {
+    fn map(&self) -> Result<Arc<ShardMap>> {
         self.node.map().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.node.id()))
         })
@@ -105,6 +108,11 @@ impl Host for ClusterHost {
 
     fn engine(&self) -> &Self::Engine {
         &self.engine
+    }
+
+    fn bounded(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
+        let engine = self.engine.clone().with_deadline(limit);
+        Arc::new(Self { node: self.node.clone(), engine, store: self.store.clone() })
     }
 
     async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {

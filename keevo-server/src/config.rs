@@ -210,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_others_may_hold_any_bytes_and_ones_of_ours_may_not() {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt;
+        let noise = || OsString::from_vec(vec![b'a', 0xff]);
+        let mut layers = Layers::defaults();
+        let shards = (OsString::from("KEEVO_SHARDS"), OsString::from("8"));
+        layers.add_env([(OsString::from("FOO"), noise()), (noise(), noise()), shards]).expect("not ours");
+        assert_eq!(layers.text("shards"), "8");
+        let value = layers.add_env([(OsString::from("KEEVO_SHARDS"), noise())]).expect_err("ours");
+        assert_eq!(value.kind(), ErrorKind::Config);
+        assert!(value.message().contains("KEEVO_SHARDS"), "{value}");
+        let name = OsString::from_vec([b"KEEVO_".as_slice(), &[0xff]].concat());
+        assert_eq!(layers.add_env([(name, OsString::new())]).expect_err("ours").kind(), ErrorKind::Config);
+    }
+
+    #[test]
     fn what_nobody_asked_for_is_refused_with_the_nearest_name() {
         let error = |result: Result<Layers>| {
             let error = result.and_then(|layers| Config::from_layers(&layers)).expect_err("refused");

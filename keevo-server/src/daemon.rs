@@ -9,26 +9,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::{Error, ErrorKind, Result, RocksOptions, RocksStore, SeededRandom, SystemClock};
-use keevo_proto::FILE_DESCRIPTOR_SET;
-use keevo_raft::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
-use keevo_raft::{Node, NodeOptions, NodeParts, PeerHandler};
+use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
+use keevo_raft::log_store::{RocksLogOptions, open_rocks_log_store};
+use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
 use crate::config::Config;
 use crate::grpc::admin::AdminService;
 use crate::grpc::chat::ChatService;
-use crate::grpc::feeds::FeedsService;
+use crate::grpc::feeds::{FeedsService, FeedsWorker};
 use crate::grpc::kv::KvService;
+use crate::health::Health;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
 
 /// How long requests under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long those who watch the node's health have to hear of its end before their streams end.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// How long the feeds' worker may take to end.
+const WORKER_STOP: Duration = Duration::from_secs(5);
+/// How much less time than a call's default deadline an engine call of feeds or chat has, so that its error is heard.
+const LAYER_MARGIN: Duration = Duration::from_secs(1);
 
 /// A daemon that runs.
 #[derive(Debug)]
@@ -38,6 +46,8 @@ pub struct Daemon {
     http: SocketAddr,
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<Result<()>>>,
+    health: Health,
+    feeds: FeedsWorker<ClusterEngine>,
     /// Keeps the folders locked.
     _folders: Folders,
 }
@@ -84,12 +94,14 @@ impl Daemon {
         };
         let node = Node::start(node_options(&config), parts).await?;
         let shutdown = CancellationToken::new();
-        let servers = vec![
-            serve_grpc(grpc_listener, &node, &store, local_peer, shutdown.clone()).await?,
-            serve_http(http_listener, &node, log, store, shutdown.clone()),
-        ];
+        let calls = Arc::new(Calls::default());
+        let grpc_server = serve_grpc(grpc_listener, &node, &store, local_peer, &calls, shutdown.clone()).await?;
+        let feeds = grpc_server.feeds;
+        let metrics = Metrics { node: node.clone(), log, store, calls, feeds: Arc::new(feeds.meter()) };
+        let servers = vec![grpc_server.task, serve_http(http_listener, metrics, shutdown.clone())];
+        let health = grpc_server.health;
         tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
-        Ok(Self { node, grpc, http, shutdown, servers, _folders: folders })
+        Ok(Self { node, grpc, http, shutdown, servers, health, feeds, _folders: folders })
     }
 
     /// The node inside.
@@ -107,13 +119,33 @@ impl Daemon {
         self.http
     }
 
-    /// Stops the daemon: what is under way is answered, everything is flushed.
-    pub async fn stop(self) -> Result<()> {
+    /// Waits until a server of the daemon ends although nobody stopped it, and says why. The daemon is of no use then,
+    /// but is still to be stopped.
+    pub async fn failed(&mut self) -> Error {
+        if self.servers.is_empty() {
+            return std::future::pending().await;
+        }
+        let (ended, which, _) = futures::future::select_all(self.servers.iter_mut()).await;
+        drop(self.servers.swap_remove(which));
+        match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => Error::new(ErrorKind::Io, "a server ended although nobody stopped it"),
+            Err(error) => Error::new(ErrorKind::Io, "a server's task failed").with_source(error),
+        }
+    }
+
+    /// Stops the daemon: what is under way is answered, everything is flushed. The first error is told, but keeps
+    /// nothing from being stopped.
+    pub async fn stop(mut self) -> Result<()> {
+        self.health.stop().await;
         self.shutdown.cancel();
+        tokio::time::sleep(FAREWELL).await;
+        self.health.close().await;
+        let mut stopped = Ok(());
         for server in self.servers {
             let abort = server.abort_handle();
             match tokio::time::timeout(DRAIN, server).await {
-                Ok(Ok(ended)) => ended?,
+                Ok(Ok(ended)) => stopped = stopped.and(ended),
                 Ok(Err(error)) => tracing::warn!(%error, "a server ended badly"),
                 Err(_elapsed) => {
                     tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN.as_secs());
@@ -121,7 +153,8 @@ impl Daemon {
                 }
             }
         }
-        self.node.shutdown().await
+        self.feeds.stop(WORKER_STOP).await;
+        stopped.and(self.node.shutdown().await)
     }
 }
 
@@ -148,13 +181,21 @@ fn node_options(config: &Config) -> NodeOptions {
     }
 }
 
+/// The gRPC side of a daemon.
+struct GrpcServer {
+    task: JoinHandle<Result<()>>,
+    health: Health,
+    feeds: FeedsWorker<ClusterEngine>,
+}
+
 async fn serve_grpc(
     listener: TcpListener,
     node: &Node,
     store: &RocksStore,
     local: LocalPeer,
+    calls: &Arc<Calls>,
     shutdown: CancellationToken,
-) -> Result<JoinHandle<Result<()>>> {
+) -> Result<GrpcServer> {
     let host = Arc::new(ClusterHost::new(node.clone(), store.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -162,34 +203,32 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::new(ErrorKind::Config, "reflection cannot be set up").with_source(error))?;
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let (health, health_service) = Health::start(node.clone()).await;
+    let layers = node.engine().with_deadline(Duration::from_millis(DEADLINE_MS_DEFAULT.into()) - LAYER_MARGIN);
+    let (feeds_service, feeds) = FeedsService::server(layers.clone());
+    let chat_service = ChatService::server(layers, shutdown.clone());
+    let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .add_service(KvService::server(Arc::clone(&host), shutdown.clone()))
-        .add_service(AdminService::server(host))
+        .add_service(Counted::new(kv_service, calls))
+        .add_service(Counted::new(AdminService::server(host), calls))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
-        .add_service(FeedsService::server(node.engine(), shutdown.clone()))
-        .add_service(ChatService::server(node.engine(), shutdown.clone()))
-        .add_service(health)
+        .add_service(Counted::new(feeds_service, calls))
+        .add_service(Counted::new(chat_service, calls))
+        .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned());
-    Ok(tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         server.await.map_err(|error| Error::new(ErrorKind::Io, "the gRPC server failed").with_source(error))
-    }))
+    });
+    Ok(GrpcServer { task, health, feeds })
 }
 
-fn serve_http(
-    listener: TcpListener,
-    node: &Node,
-    log: Arc<dyn LogStore>,
-    store: RocksStore,
-    shutdown: CancellationToken,
-) -> JoinHandle<Result<()>> {
-    let routes = crate::http::routes(Arc::new(Metrics::new(node.clone(), log, store)));
+fn serve_http(listener: TcpListener, metrics: Metrics, shutdown: CancellationToken) -> JoinHandle<Result<()>> {
+    let routes = crate::http::routes(Arc::new(metrics));
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned());
     tokio::spawn(async move {
         server.await.map_err(|error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error))

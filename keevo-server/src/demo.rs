@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{Error, ErrorKind, Result};
+use keevo_demo::verify::Verified;
 use keevo_demo::{Bars, Dataset, Loaded, Loader, Mismatches, Plan, bundled, verify};
 
 use self::nodes::Cluster;
@@ -89,18 +90,23 @@ async fn run(options: &DemoOptions) -> Result<Cluster> {
         Screen.say("\nfewer than three nodes: no leader is killed, as nobody could take over")?;
         None
     };
-    let mut timeline_entries = loaded.timeline_entries;
-    if options.check {
+    let verified = if options.check {
         Screen.title("verifying every figure")?;
-        let verified = verify(&loader, &plan, &bars, &mismatches).await?;
-        timeline_entries = u64::try_from(verified.timeline_entries).unwrap_or(u64::MAX);
-        Screen.say(&format!("read {timeline_entries} timeline entries and {} messages", verified.messages))?;
-    }
+        let read = verify(&loader, &plan, &bars, &mismatches).await?;
+        Screen.say(&format!(
+            "read {} follows, {} activities, {} timeline entries and {} messages",
+            read.follows, read.activities, read.timeline_entries, read.messages
+        ))?;
+        Some(read)
+    } else {
+        None
+    };
     for mismatch in mismatches.shown() {
         Screen.say(&format!("MISMATCH {mismatch}"))?;
     }
     let shards = admin::shards(&cluster).await?.into_iter().filter(|shard| shard.id != 0).count();
-    print_report(options, &dataset, &loaded, shards, timeline_entries, killed.as_ref(), &mismatches)?;
+    let figures = Figures { loaded: &loaded, verified, shards, killed: killed.as_ref() };
+    print_report(options, &dataset, &figures, &mismatches)?;
     let lost = killed.as_ref().map_or(0, |killed| killed.lost);
     if mismatches.count() > 0 || lost > 0 {
         let message = format!("{} figures differ and {lost} acknowledged writes are lost", mismatches.count());
@@ -127,33 +133,45 @@ fn read_data(options: &DemoOptions) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// What a run has shown.
+struct Figures<'a> {
+    loaded: &'a Loaded,
+    /// What was read back; nothing without a check.
+    verified: Option<Verified>,
+    shards: usize,
+    killed: Option<&'a kill::Killed>,
+}
+
+/// Prints the figures: those that were read back where everything was, else those that the cluster acknowledged.
 fn print_report(
     options: &DemoOptions,
     dataset: &Dataset,
-    loaded: &Loaded,
-    shards: usize,
-    timeline_entries: u64,
-    killed: Option<&kill::Killed>,
+    figures: &Figures<'_>,
     mismatches: &Mismatches,
 ) -> Result<()> {
+    let Figures { loaded, verified, shards, killed } = figures;
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let messages = verified.map_or(loaded.messages, |read| read.messages);
     let mut report = Report::default();
     report.add("nodes", options.nodes);
     report.add("shards", shards);
     report.add("packages", dataset.packages.len());
-    report.add("follows", loaded.follows);
-    report.add("activities", loaded.activities);
-    report.add("timeline_entries", timeline_entries);
+    report.add("follows", verified.map_or(loaded.follows, |read| read.follows));
+    report.add("activities", verified.map_or(loaded.activities, |read| read.activities));
+    if let Some(read) = verified {
+        report.add("timeline_entries", read.timeline_entries);
+    }
     report.add("channels", loaded.channels);
-    report.add("messages", loaded.messages);
+    report.add("messages", messages);
     report.add("leader_kills_survived", u64::from(killed.is_some()));
     report.add("writes_acknowledged", killed.map_or(0, |killed| killed.acknowledged));
     report.add("acknowledged_writes_lost", killed.map_or(0, |killed| killed.lost));
     if options.check {
         report.add("mismatches", mismatches.count());
     }
-    report.add("entries_per_second", report::rate(timeline_entries, loaded.activity_time));
-    let messages = u64::try_from(loaded.messages).unwrap_or(u64::MAX);
-    report.add("messages_per_second", report::rate(messages, loaded.chat_time));
+    let entries = verified.map_or(loaded.timeline_entries, |read| wide(read.timeline_entries));
+    report.add("entries_per_second", report::rate(entries, loaded.activity_time));
+    report.add("messages_per_second", report::rate(wide(messages), loaded.chat_time));
     report.print(Screen)
 }
 

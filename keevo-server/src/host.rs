@@ -5,6 +5,8 @@
 //! because a linked library has no use for it.
 
 use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -30,6 +32,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// The engine.
     fn engine(&self) -> &Self::Engine;
+
+    /// The same host, whose calls say what they met with before `limit` has passed. By default it is the same.
+    #[must_use]
+    fn bounded(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
+        let _ = limit;
+        Arc::clone(self)
+    }
 
     /// The keyspace with this id, or `UnknownKeyspace`. Services cache the answer: a keyspace never changes.
     fn keyspace_by_id(&self, id: KeyspaceId) -> impl Future<Output = Result<Keyspace>> + Send;

@@ -3,11 +3,13 @@
 //! Reading order: [`config`], then [`daemon`], which wires everything, then [`peer`] (node to node) and [`grpc`]
 //! (clients). Invariant: decisions are made in `keevo-raft`, `keevo-feeds` and `keevo-chat`; this crate translates.
 
+pub mod calls;
 pub mod cluster_host;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod grpc;
+mod health;
 pub mod host;
 mod http;
 pub mod identity;

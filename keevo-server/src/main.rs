@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_server::config::{Config, Layers, LogFormat, SETTINGS};
@@ -102,7 +103,7 @@ fn layers(matches: &ArgMatches) -> Result<Layers> {
         })?;
         layers.add_toml(&text, path)?;
     }
-    layers.add_env(std::env::vars())?;
+    layers.add_env(std::env::vars_os())?;
     for setting in SETTINGS {
         if let Some(value) = matches.get_one::<String>(setting.name) {
             layers.add_flag(setting.name, value);
@@ -123,6 +124,7 @@ async fn run(matches: &ArgMatches) -> Result<()> {
                 .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))
         }
         Some(("demo", sub)) => {
+            refuse_settings(sub)?;
             start_logging("warn", LogFormat::Text)?;
             demo(DemoOptions {
                 nodes: sub.get_one::<u64>("nodes").copied().unwrap_or(3),
@@ -140,6 +142,19 @@ async fn run(matches: &ArgMatches) -> Result<()> {
             serve(Config::from_layers(&layers)?).await
         }
         _ => serve(Config::from_layers(&layers(matches)?)?).await,
+    }
+}
+
+/// The demo starts nodes of its own and configures them itself: a setting would be ignored, so it is refused.
+fn refuse_settings(matches: &ArgMatches) -> Result<()> {
+    let names = SETTINGS.iter().map(|setting| setting.name).chain(["config"]);
+    let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    match names.into_iter().find(given) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::Config,
+            format!("the demo configures its nodes itself and takes no --{}", name.replace('_', "-")),
+        )),
     }
 }
 
@@ -162,10 +177,16 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     start_logging(&config.log_level, config.log_format)?;
-    let daemon = Daemon::start(config).await?;
-    stop_signal().await?;
-    tracing::info!("stopping");
-    daemon.stop().await
+    let mut daemon = Daemon::start(config).await?;
+    let why = tokio::select! {
+        asked = stop_signal() => asked,
+        error = daemon.failed() => Err(error),
+    };
+    match &why {
+        Ok(()) => tracing::info!("stopping"),
+        Err(error) => tracing::error!(%error, "stopping, since the daemon cannot go on"),
+    }
+    why.and(daemon.stop().await)
 }
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -180,4 +201,21 @@ async fn stop_signal() -> Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_takes_no_setting_that_it_would_ignore() {
+        let demo = |arguments: &[&str]| {
+            let all = ["keevod", "demo"].iter().chain(arguments);
+            let matches = command().try_get_matches_from(all).expect("a command line");
+            refuse_settings(matches.subcommand_matches("demo").expect("the demo")).map_err(|error| error.kind())
+        };
+        assert_eq!(demo(&["--check", "--nodes", "1"]), Ok(()));
+        assert_eq!(demo(&["--shards", "16"]), Err(ErrorKind::Config));
+        assert_eq!(demo(&["--config", "x.toml"]), Err(ErrorKind::Config));
+    }
 }

@@ -1,19 +1,29 @@
-//! What a node shows to Prometheus: gathered when it is asked, from the node, its log and its store.
+//! What a node shows to Prometheus: gathered when it is asked, from the node, its log, its store and its services.
+//!
+//! Invariant: every answer is gathered anew, so that a replica that has moved away leaves no gauge behind; labels are
+//! shards, methods and kinds of errors only.
 
 use std::sync::Arc;
 
 use keevo_core::RocksStore;
+use keevo_feeds::FeedsMetrics;
 use keevo_raft::Node;
 use keevo_raft::log_store::LogStore;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
 
-/// The gauges and counters of one node.
+use crate::calls::Calls;
+use crate::health;
+
+/// What a node's feeds have counted; nothing before they are open.
+pub(crate) type FeedsMeter = Arc<dyn Fn() -> Option<FeedsMetrics> + Send + Sync>;
+
+/// Where the gauges and counters of one node come from.
 pub(crate) struct Metrics {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
-    node: Node,
-    log: Arc<dyn LogStore>,
-    store: RocksStore,
+    pub(crate) node: Node,
+    pub(crate) log: Arc<dyn LogStore>,
+    pub(crate) store: RocksStore,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) feeds: FeedsMeter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -23,71 +33,109 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a node.
-    pub(crate) fn new(node: Node, log: Arc<dyn LogStore>, store: RocksStore) -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
-        Self { recorder, handle, node, log, store }
-    }
-
     /// Why the node should not get traffic yet; `None` when it should.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        if self.node.map().is_none() {
-            return Some("the node is not part of a cluster yet".to_owned());
-        }
-        let waiting = self.node.replicas().into_iter().find(|one| one.leader_node == 0 || one.role == "stopped")?;
-        Some(format!("shard {} has no leader that this node knows", waiting.shard))
+        health::not_ready(&self.node)
     }
 
     /// The metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
-        metrics::with_local_recorder(&self.recorder, || self.gather());
-        self.handle.run_upkeep();
-        self.handle.render()
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            self.replicas();
+            self.log();
+            self.store();
+            if let Some(feeds) = (self.feeds)() {
+                gather_feeds(&feeds);
+            }
+        });
+        recorder.handle().render() + &self.calls.render()
     }
 
-    fn gather(&self) {
+    fn replicas(&self) {
+        gauge("keevo_ready", "1 while every replica here knows a leader.", u64::from(self.not_ready().is_none()));
         for one in self.node.replicas() {
             let labels = [("shard", one.shard.to_string())];
-            for (name, value) in [
-                ("keevo_raft_last_log_index", one.last_log),
-                ("keevo_raft_committed_index", one.committed),
-                ("keevo_raft_applied_index", one.applied),
-                ("keevo_raft_purged_index", one.purged),
-                ("keevo_raft_term", one.term),
-                ("keevo_raft_is_leader", u64::from(one.role == "leader")),
+            for (name, help, value) in [
+                ("keevo_raft_last_log_index", "Index of the last entry in the log.", one.last_log),
+                ("keevo_raft_committed_index", "Index of the last entry known to be committed.", one.committed),
+                ("keevo_raft_applied_index", "Index of the last entry applied here.", one.applied),
+                ("keevo_raft_purged_index", "Index of the last entry purged from the log.", one.purged),
+                ("keevo_raft_term", "Raft term of the replica.", one.term),
+                ("keevo_raft_is_leader", "1 where the replica leads its shard.", u64::from(one.role == "leader")),
             ] {
+                metrics::describe_gauge!(name, help);
                 metrics::gauge!(name, &labels).set(to_f64(value));
             }
         }
+    }
+
+    fn log(&self) {
         let log = self.log.counters();
-        for (name, value) in [
-            ("keevo_log_appends_total", log.appends),
-            ("keevo_log_entries_total", log.entries),
-            ("keevo_log_syncs_total", log.syncs),
-            ("keevo_log_bytes_total", log.bytes),
+        for (name, help, value) in [
+            ("keevo_log_appends_total", "Appends that the log has made durable.", log.appends),
+            ("keevo_log_entries_total", "Entries in them.", log.entries),
+            ("keevo_log_syncs_total", "Syncs of the log to disk; one serves many groups.", log.syncs),
+            ("keevo_log_bytes_total", "Bytes of entries written to the log.", log.bytes),
         ] {
-            metrics::counter!(name).absolute(value);
-        }
-        match self.store.stats() {
-            Ok(stats) => {
-                for (name, value) in [
-                    ("keevo_store_flush_bytes_total", stats.flush_bytes),
-                    ("keevo_store_compaction_bytes_total", stats.compaction_bytes),
-                    ("keevo_store_stall_micros_total", stats.stall_micros),
-                    ("keevo_store_cache_hits_total", stats.cache_hits),
-                    ("keevo_store_cache_misses_total", stats.cache_misses),
-                    ("keevo_store_background_errors_total", stats.background_errors),
-                ] {
-                    metrics::counter!(name).absolute(value);
-                }
-                metrics::gauge!("keevo_store_memtable_bytes").set(to_f64(stats.memtable_bytes));
-                metrics::gauge!("keevo_store_table_bytes").set(to_f64(stats.table_bytes));
-                metrics::gauge!("keevo_store_pending_compaction_bytes").set(to_f64(stats.pending_compaction_bytes));
-            }
-            Err(error) => tracing::warn!(%error, "the store's statistics cannot be read"),
+            counter(name, help, value);
         }
     }
+
+    fn store(&self) {
+        let stats = match self.store.stats() {
+            Ok(stats) => stats,
+            Err(error) => {
+                tracing::warn!(%error, "the store's statistics cannot be read");
+                return;
+            }
+        };
+        for (name, help, value) in [
+            ("keevo_store_flush_bytes_total", "Bytes written by flushes of the data store.", stats.flush_bytes),
+            ("keevo_store_compaction_bytes_total", "Bytes written by its compactions.", stats.compaction_bytes),
+            ("keevo_store_stall_micros_total", "Microseconds for which it held writes up.", stats.stall_micros),
+            ("keevo_store_cache_hits_total", "Reads that its block cache served.", stats.cache_hits),
+            ("keevo_store_cache_misses_total", "Reads that its block cache did not serve.", stats.cache_misses),
+            ("keevo_store_background_errors_total", "Errors of its background work.", stats.background_errors),
+        ] {
+            counter(name, help, value);
+        }
+        gauge("keevo_store_memtable_bytes", "Bytes in its write buffers.", stats.memtable_bytes);
+        gauge("keevo_store_table_bytes", "Bytes in its tables on disk.", stats.table_bytes);
+        let pending = stats.pending_compaction_bytes;
+        gauge("keevo_store_pending_compaction_bytes", "Bytes that its compactions have yet to rewrite.", pending);
+    }
+}
+
+fn gather_feeds(feeds: &FeedsMetrics) {
+    for (name, help, value) in [
+        ("keevo_feeds_activities_added_total", "Activities added or overwritten.", feeds.activities_added),
+        ("keevo_feeds_activities_removed_total", "Activities removed from a feed.", feeds.activities_removed),
+        ("keevo_feeds_entries_fanned_out_total", "Timeline rows written by fan-outs.", feeds.entries_fanned_out),
+        ("keevo_feeds_entries_skipped_total", "Fan-out targets that were skipped.", feeds.entries_skipped),
+        ("keevo_feeds_entries_copied_total", "Timeline rows copied by follows.", feeds.entries_copied),
+        ("keevo_feeds_entries_withdrawn_total", "Timeline rows taken out by unfollows.", feeds.entries_withdrawn),
+        ("keevo_feeds_follows_total", "Follow edges made.", feeds.follows),
+        ("keevo_feeds_unfollows_total", "Follow edges deleted.", feeds.unfollows),
+        ("keevo_feeds_jobs_finished_total", "Outbox jobs brought to their end.", feeds.jobs_finished),
+        ("keevo_feeds_jobs_left_total", "Outbox jobs that a call left to the worker.", feeds.jobs_left),
+        ("keevo_feeds_jobs_failed_total", "Attempts of the worker that failed.", feeds.jobs_failed),
+        ("keevo_feeds_pointers_dropped_total", "Outbox pointers that led to no job.", feeds.pointers_dropped),
+    ] {
+        counter(name, help, value);
+    }
+    gauge("keevo_feeds_jobs_pending", "Jobs that the last sweep of the outbox found waiting.", feeds.jobs_pending);
+    gauge("keevo_feeds_lag_ms", "Age of the oldest of them, in milliseconds.", feeds.lag_ms);
+}
+
+fn counter(name: &'static str, help: &'static str, value: u64) {
+    metrics::describe_counter!(name, help);
+    metrics::counter!(name).absolute(value);
+}
+
+fn gauge(name: &'static str, help: &'static str, value: u64) {
+    metrics::describe_gauge!(name, help);
+    metrics::gauge!(name).set(to_f64(value));
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus knows floats only; 53 bits of an index are enough to plot")]

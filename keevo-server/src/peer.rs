@@ -7,8 +7,11 @@
 //! arrival; the answers come in any order.
 
 mod link;
+mod outbox;
 mod service;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -21,8 +21,8 @@ pub(crate) enum Feed {
     Get {
         /// The feed, slug:id
         feed: String,
-        /// The most activities, 1 to 100
-        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
+        /// The most activities, 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         limit: u32,
         /// Only activities older than the one with this id
         #[arg(long, value_name = "ID")]
@@ -88,7 +88,8 @@ pub(crate) struct Add {
     /// For whom, or where
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) target: String,
-    /// When, in UTC, such as 2026-01-31T12:00:00Z (default: now)
+    /// When, in UTC, such as 2026-01-31T12:00:00Z (default: now). The same activity at the same time is one activity,
+    /// so that adding it again is harmless
     #[arg(long, value_name = "RFC3339", default_value = "", hide_default_value = true)]
     pub(crate) time: String,
     /// Your own id; with --time it names the activity, so that sending it again replaces it

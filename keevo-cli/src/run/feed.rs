@@ -1,6 +1,7 @@
 //! `keevo-cli feed`, over `keevo.feeds.v1`.
 
 use bytes::Bytes;
+use keevo_core::{Clock, ErrorKind, Random, SeededRandom, SystemClock};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_client::FeedsClient;
@@ -62,21 +63,37 @@ pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure>
     }
 }
 
+/// The time now, to a microsecond that nobody else is likely to have.
+fn now() -> String {
+    let within_ms = SeededRandom::from_os().next_u64() % 1_000;
+    let micros = SystemClock::new().now_ms().saturating_mul(1_000).saturating_add(within_ms);
+    let stamp = i64::try_from(micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+    stamp.map_or_else(String::new, |stamp| stamp.to_string())
+}
+
 async fn add(context: &Context, feeds: &mut FeedsClient<Channel>, args: Add) -> Result<(), Failure> {
+    // Chosen here, so that the same activity can be sent again when its answer was lost.
+    let time = if args.time.is_empty() { now() } else { args.time };
     let activity = pb::Activity {
         actor: args.actor,
         verb: args.verb,
         object: args.object,
         target: args.target,
-        time: args.time,
+        time: time.clone(),
         foreign_id: args.foreign_id,
         to: args.to,
         custom: args.custom.unwrap_or_default(),
         ..pb::Activity::default()
     };
     let call = feeds.add_activity(pb::AddActivityRequest { feed: args.feed, activity: Some(activity) });
-    let stored = context.ask(Effect::Writes, QUICK, call).await?.activity;
-    show(context.output, &stored.ok_or_else(|| incomplete("the activity"))?)
+    let answer = context.ask(Effect::Writes, QUICK, call).await;
+    let stored = answer.map_err(|failure| match failure.kind() {
+        ErrorKind::OutcomeUnknown => {
+            failure.advise(format!("Add it again with --time {}: it is then added once.", line(&time)))
+        }
+        _ => failure,
+    })?;
+    show(context.output, &stored.activity.ok_or_else(|| incomplete("the activity"))?)
 }
 
 /// Lists followers, or what a feed follows, page by page.
@@ -107,5 +124,17 @@ async fn relations(
             return show(context.output, &render::feed::Relations { relations, more });
         }
         after = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_an_activity_is_one_that_can_be_typed_again() {
+        let time = now();
+        assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
     }
 }

@@ -41,7 +41,7 @@ impl ClusterEngine {
             .map(|(shard, (positions, keys))| async move {
                 let request = ReadRequest::Keys(keys);
                 let answer = self
-                    .until_deadline(Effect::None, |attempt| self.read_once(shard, &request, consistency, attempt))
+                    .until_answered(Effect::None, |attempt| self.read_once(shard, &request, consistency, attempt))
                     .await?;
                 let Answer::Records(records) = answer else {
                     return Err(Error::corrupt("keys were answered by a page"));
@@ -71,7 +71,7 @@ impl ClusterEngine {
         for (position, shard) in shards.into_iter().enumerate() {
             let request = ReadRequest::Scan(Scan { limit: left, ..scan.clone() });
             let answer = self
-                .until_deadline(Effect::None, |attempt| self.read_once(shard, &request, scan.consistency, attempt))
+                .until_answered(Effect::None, |attempt| self.read_once(shard, &request, scan.consistency, attempt))
                 .await?;
             let Answer::Page(page) = answer else {
                 return Err(Error::corrupt("a scan was answered by keys"));
@@ -149,7 +149,7 @@ impl ClusterEngine {
         let key = cursor_probe(shard, self.node.inner.map_or_wait()?.as_ref())?;
         let request = ReadRequest::Scan(key);
         let answer = self
-            .until_deadline(Effect::None, |attempt| self.read_once(shard, &request, Consistency::Linearizable, attempt))
+            .until_answered(Effect::None, |attempt| self.read_once(shard, &request, Consistency::Linearizable, attempt))
             .await?;
         match answer {
             Answer::Page(page) => Ok(page.as_of),

@@ -55,7 +55,7 @@ pub(crate) enum Effect {
 
 /// What stays the same over the tries of one call.
 pub(crate) struct Attempt {
-    /// How much time is left.
+    /// How much time it has.
     pub(crate) left: Duration,
     /// Counts from 0.
     pub(crate) number: u32,
@@ -143,12 +143,25 @@ impl ClusterEngine {
         F: Future<Output = Result<T>>,
     {
         let mut doubt = None;
-        self.try_until_deadline(effect, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+        let all = self.deadline;
+        self.try_until_deadline(effect, all, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+    }
+
+    /// As [`Self::until_deadline`], for calls that another node may answer: an attempt gets no more time than the
+    /// group needs to elect a new leader, so that one that hangs does not hold a call for its whole deadline.
+    pub(super) async fn until_answered<T, F>(&self, effect: Effect, attempt: impl Fn(Attempt) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut doubt = None;
+        let longest = Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2));
+        self.try_until_deadline(effect, longest, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
     }
 
     async fn try_until_deadline<T, F>(
         &self,
         effect: Effect,
+        longest: Duration,
         attempt: impl Fn(Attempt) -> F,
         doubt: &mut Option<Error>,
     ) -> Result<T>
@@ -158,9 +171,10 @@ impl ClusterEngine {
         let end = Instant::now() + self.deadline;
         let mut pause = PAUSE_MIN;
         let mut number = 0;
+        let mut no_quorum = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let error = match attempt(Attempt { left, number }).await {
+            let error = match attempt(Attempt { left: left.min(longest), number }).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -175,9 +189,14 @@ impl ClusterEngine {
             if !(unknown || elsewhere) || self.node.inner.is_closed() {
                 return Err(error);
             }
+            match error.kind() {
+                ErrorKind::NoQuorum => no_quorum = Some(error.clone()),
+                ErrorKind::NotLeader | ErrorKind::ShardMoved => no_quorum = None,
+                _ => {}
+            }
             let left = end.saturating_duration_since(Instant::now());
             if left <= pause {
-                return Err(given_up(error));
+                return Err(given_up(error, no_quorum));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -198,9 +217,17 @@ fn in_doubt(error: Error, doubt: Option<Error>) -> Error {
     }
 }
 
-/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is.
-fn given_up(error: Error) -> Error {
+/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is. A last try that only
+/// ran out of time hides no missing quorum that one before it met with.
+fn given_up(error: Error, no_quorum: Option<Error>) -> Error {
     match error.kind() {
+        ErrorKind::DeadlineExceeded => match no_quorum {
+            Some(told) => {
+                let message = format!("{}; then {}", told.message(), error.message());
+                Error::new(ErrorKind::NoQuorum, message).with_source(error)
+            }
+            None => error,
+        },
         ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable => {
             Error::new(ErrorKind::NoQuorum, format!("no leader was found in time: {}", error.message()))
         }

@@ -30,8 +30,10 @@ use crate::shard_map::ShardMap;
 ///
 /// * `DeadlineExceeded`: a read that was not answered in time.
 /// * `OutcomeUnknown`: a write that was sent and not answered in time.
-/// * `Unavailable`, `NoQuorum`: what the last attempt met with; nothing was applied.
-/// * `ResourceExhausted`: too many requests wait already.
+/// * `Unavailable`, `NoQuorum`: what the last attempts met with; nothing was applied. `NoQuorum` is told also when the
+///   last attempt had no time left to hear it again.
+/// * `ResourceExhausted`: too many requests wait in this client already, which is told at once; or a node was that
+///   busy, or full, until the deadline.
 #[derive(Debug, Clone)]
 pub struct RemoteEngine {
     pub(crate) inner: Arc<Inner>,
@@ -65,7 +67,7 @@ impl RemoteEngine {
         let inner = Arc::new(Inner { options, nodes, routes, sessions: Sessions::default() });
         let engine = Self { inner, deadline };
         let mut retry = engine.retry();
-        while let Err(error) = engine.inner.routes.refresh(None).await {
+        while let Err(error) = engine.inner.routes.refresh(None, retry.deadline()).await {
             if error.kind() != ErrorKind::Unavailable {
                 return Err(error);
             }
@@ -87,7 +89,7 @@ impl RemoteEngine {
 
     /// The shard map as the client goes by it.
     pub async fn shard_map(&self) -> Result<Arc<ShardMap>> {
-        self.inner.routes.map().await
+        self.inner.routes.map(self.until()).await
     }
 
     /// The administration client of the node that leads the meta group, or of any other if that is not known.

@@ -41,7 +41,7 @@ impl RemoteEngine {
                     Some(Err(fault)) => fault,
                 },
                 Err(error) => {
-                    self.refresh(&map).await;
+                    self.refresh(&map, retry.deadline()).await;
                     Fault::NotSent(error)
                 }
             };
@@ -75,7 +75,7 @@ impl RemoteEngine {
             && may_retry(fault)
             && routes.learn(shard.id, &address, fault)
         {
-            self.refresh(map).await;
+            self.refresh(map, retry.deadline()).await;
         }
         Some(answer)
     }
@@ -83,20 +83,20 @@ impl RemoteEngine {
     /// The map, fetched with retries while there is none.
     pub(crate) async fn map_by(&self, retry: &mut Retry<'_>) -> Result<Arc<ShardMap>> {
         loop {
-            match self.inner.routes.map().await {
+            match self.inner.routes.map(retry.deadline()).await {
                 Ok(map) => return Ok(map),
                 Err(error) => retry.pause(&error).await?,
             }
         }
     }
 
-    /// Fetches a newer map; without one the next attempt goes by what is known.
-    pub(crate) async fn refresh(&self, stale: &Arc<ShardMap>) {
+    /// Fetches a newer map, until `deadline`; without one the next attempt goes by what is known.
+    pub(crate) async fn refresh(&self, stale: &Arc<ShardMap>, deadline: Instant) {
         let current = self.inner.routes.known().unwrap_or_else(|| Arc::clone(stale));
         if current.version != stale.version {
             return;
         }
-        if let Err(error) = self.inner.routes.refresh(Some(&current)).await {
+        if let Err(error) = self.inner.routes.refresh(Some(&current), deadline).await {
             tracing::debug!(%error, "no newer shard map");
         }
     }
@@ -171,7 +171,7 @@ impl RemoteEngine {
                 match map.locate(key(item)) {
                     Ok(shard) => shards.push(shard.id),
                     Err(error) => {
-                        self.refresh(&map).await;
+                        self.refresh(&map, retry.deadline()).await;
                         retry.pause(&error).await?;
                         continue 'again;
                     }
@@ -249,7 +249,7 @@ impl RemoteEngine {
             let shard = match map.locate(key) {
                 Ok(shard) => shard,
                 Err(error) => {
-                    self.refresh(&map).await;
+                    self.refresh(&map, retry.deadline()).await;
                     return Err(error);
                 }
             };

@@ -7,14 +7,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 use keevo_proto::admin::v1::ShardMapRequest;
 use keevo_proto::{KIND_METADATA, error_from_status};
+use tokio::time::Instant;
 
 use crate::node::Nodes;
 use crate::options::ClientOptions;
 use crate::pipe::Fault;
 use crate::shard_map::{Shard, ShardMap};
+
+/// How long one address is asked alone before the next is asked as well.
+const ALONE: Duration = Duration::from_millis(50);
 
 /// The shard map, and the addresses to ask for a newer one.
 #[derive(Debug)]
@@ -38,33 +44,49 @@ impl Routes {
         self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The map, fetched if there is none yet.
-    pub(crate) async fn map(&self) -> Result<Arc<ShardMap>> {
+    /// The map, fetched before `deadline` if there is none yet.
+    pub(crate) async fn map(&self, deadline: Instant) -> Result<Arc<ShardMap>> {
         match self.known() {
             Some(map) => Ok(map),
-            None => self.refresh(None).await,
+            None => self.refresh(None, deadline).await,
         }
     }
 
-    /// A map fetched after `stale` was; waits for a fetch that is under way.
-    pub(crate) async fn refresh(&self, stale: Option<&Arc<ShardMap>>) -> Result<Arc<ShardMap>> {
-        let fetching = self.fetching.lock().await;
-        let known = self.known();
-        if let Some(map) = known.filter(|map| stale.is_none_or(|stale| !Arc::ptr_eq(map, stale))) {
-            return Ok(map);
+    /// A map fetched after `stale` was; waits for a fetch that is under way. `Unavailable` at the deadline.
+    pub(crate) async fn refresh(&self, stale: Option<&Arc<ShardMap>>, deadline: Instant) -> Result<Arc<ShardMap>> {
+        let mut last = Error::new(ErrorKind::Unavailable, "no node gave the shard map in time");
+        let fetched = tokio::time::timeout_at(deadline, async {
+            let _fetching = self.fetching.lock().await;
+            let known = self.known();
+            match known.filter(|map| stale.is_none_or(|stale| !Arc::ptr_eq(map, stale))) {
+                Some(map) => Ok(map),
+                None => self.fetch_any(&mut last).await,
+            }
+        });
+        match fetched.await {
+            Ok(fetched) => fetched,
+            Err(elapsed) => Err(last.with_source(elapsed)),
         }
-        let mut last = Error::new(ErrorKind::Unavailable, "no address of the cluster is known");
-        for address in self.addresses() {
-            match self.fetch(&address).await {
-                Ok(map) => {
-                    let map = self.install(map);
-                    drop(fetching);
-                    return Ok(map);
-                }
-                Err(error) => last = error,
+    }
+
+    /// Asks one address after the other, without waiting long for one that does not answer; the first map wins.
+    /// `last` is kept at what was met with last.
+    async fn fetch_any(&self, last: &mut Error) -> Result<Arc<ShardMap>> {
+        let mut addresses = self.addresses().into_iter();
+        let mut asked = FuturesUnordered::new();
+        loop {
+            match addresses.next() {
+                Some(address) => asked.push(self.fetch(address)),
+                None if asked.is_empty() => return Err(last.clone()),
+                None => {}
+            }
+            match tokio::time::timeout(ALONE, asked.next()).await {
+                Ok(Some(Ok(map))) => return Ok(self.install(map)),
+                Ok(Some(Err(error))) => *last = error,
+                // None was asked yet, or none of them has answered so far: the next one is asked as well.
+                Ok(None) | Err(_) => {}
             }
         }
-        Err(last)
     }
 
     /// Every address worth asking, in an order that changes from call to call.
@@ -79,11 +101,11 @@ impl Routes {
         all
     }
 
-    async fn fetch(&self, address: &str) -> Result<ShardMap> {
+    async fn fetch(&self, address: String) -> Result<ShardMap> {
         let limit = self.options.connect_timeout + Duration::from_secs(1);
-        let mut admin = self.nodes.at(address)?.admin();
+        let mut admin = self.nodes.at(&address)?.admin();
         match tokio::time::timeout(limit, admin.shard_map(ShardMapRequest {})).await {
-            Ok(Ok(response)) => ShardMap::from_wire(response.into_inner(), address),
+            Ok(Ok(response)) => ShardMap::from_wire(response.into_inner(), &address),
             Ok(Err(status)) if status.metadata().contains_key(KIND_METADATA) => Err(error_from_status(&status)),
             Ok(Err(status)) => {
                 Err(Error::new(ErrorKind::Unavailable, format!("{address} cannot be reached: {}", status.message())))
@@ -125,7 +147,8 @@ impl Routes {
                 self.set_leader(shard, address, Some(leader));
                 false
             }
-            (Fault::Refused(_), ErrorKind::NoQuorum, _) => false,
+            // It is the leader that says so, or knows of no other.
+            (Fault::Refused(_), ErrorKind::NoQuorum | ErrorKind::ResourceExhausted, _) => false,
             _ => {
                 self.set_leader(shard, address, None);
                 true

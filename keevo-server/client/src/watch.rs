@@ -4,6 +4,7 @@
 //! an event whose cursor is not after its shard's is dropped, so it has no repeats either.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -33,7 +34,14 @@ impl RemoteEngine {
                 keep_lowest(&mut cursors, cursor);
             }
         }
-        let mut watcher = Watcher { engine: self.clone(), range, cursors, stream: None, ready: VecDeque::new() };
+        let mut watcher = Watcher {
+            engine: self.clone(),
+            range,
+            cursors,
+            stream: None,
+            ready: VecDeque::new(),
+            pause: Duration::ZERO,
+        };
         watcher.open(self.until()).await?;
         let events = stream::unfold(Some(watcher), |watcher| async move {
             let mut watcher = watcher?;
@@ -59,6 +67,8 @@ struct Watcher {
     cursors: BTreeMap<ShardId, Cursor>,
     stream: Option<Streaming<pb::WatchResponse>>,
     ready: VecDeque<CommitEvent>,
+    /// How long to wait before the stream is opened anew: longer with every one that ended without an event.
+    pause: Duration,
 }
 
 impl Watcher {
@@ -69,6 +79,7 @@ impl Watcher {
             }
             let Some(stream) = &mut self.stream else {
                 let patience = self.engine.inner.options.watch_resume;
+                tokio::time::sleep(self.pause).await;
                 self.open(Instant::now() + patience).await?;
                 continue;
             };
@@ -77,9 +88,9 @@ impl Watcher {
                 Ok(Some(pb::WatchResponse { part: None })) => {
                     return Err(Error::invalid("the node sends events of a newer version"));
                 }
-                Ok(None) => self.stream = None,
+                Ok(None) => self.lose_stream(),
                 Err(status) => {
-                    self.stream = None;
+                    self.lose_stream();
                     let fault = fault(&status);
                     if !may_retry(&fault) {
                         return Err(fault.error().clone());
@@ -88,6 +99,13 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Forgets a stream that has ended; the next one waits.
+    fn lose_stream(&mut self) {
+        let options = &self.engine.inner.options;
+        self.stream = None;
+        self.pause = (self.pause * 2).clamp(options.pause_min, options.pause_max.max(options.pause_min));
     }
 
     fn take(&mut self, part: pb::watch_response::Part) -> Result<()> {
@@ -99,6 +117,7 @@ impl Watcher {
                 }
             }
             pb::watch_response::Part::Events(events) => {
+                self.pause = Duration::ZERO;
                 for event in events.events {
                     let event = CommitEvent::try_from(event)?;
                     let last = self.cursors.insert(event.cursor.shard, event.cursor);
@@ -124,22 +143,21 @@ impl Watcher {
             let fault = match self.shard(&map) {
                 Ok(shard) => {
                     let address = engine.inner.routes.address_of(shard, self.any_replica(), retry.failed)?;
-                    match tokio::time::timeout(timeout, self.open_at(&address)).await {
+                    let fault = match tokio::time::timeout(timeout, self.open_at(&address)).await {
                         Ok(Ok(())) => return Ok(()),
-                        Ok(Err(fault)) => {
-                            if may_retry(&fault) && engine.inner.routes.learn(shard.id, &address, &fault) {
-                                engine.refresh(&map).await;
-                            }
-                            fault
-                        }
+                        Ok(Err(fault)) => fault,
                         Err(_) => Fault::Lost(Error::new(
                             ErrorKind::Unavailable,
                             format!("{address} did not begin a watch within {} ms", timeout.as_millis()),
                         )),
+                    };
+                    if may_retry(&fault) && engine.inner.routes.learn(shard.id, &address, &fault) {
+                        engine.refresh(&map, deadline).await;
                     }
+                    fault
                 }
                 Err(error) => {
-                    engine.refresh(&map).await;
+                    engine.refresh(&map, deadline).await;
                     Fault::NotSent(error)
                 }
             };

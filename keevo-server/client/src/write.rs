@@ -40,7 +40,12 @@ impl RemoteEngine {
             (None, _) | (Some(_), ErrorKind::Conflict | ErrorKind::OutcomeUnknown) => error,
             (Some(doubt), _) => Error::new(
                 ErrorKind::OutcomeUnknown,
-                format!("an attempt was not answered ({}), and then: {}", doubt.message(), error.message()),
+                format!(
+                    "an attempt was not answered ({}), and then: {} {}",
+                    doubt.message(),
+                    error.kind(),
+                    error.message()
+                ),
             )
             .with_source(error),
         })
@@ -66,7 +71,7 @@ impl Write<'_> {
             let map = self.engine.map_by(&mut self.retry).await?;
             let fault = match map.locate(&self.key) {
                 Err(error) => {
-                    self.engine.refresh(&map).await;
+                    self.engine.refresh(&map, self.retry.deadline()).await;
                     Fault::NotSent(error)
                 }
                 Ok(shard) => {
@@ -112,7 +117,10 @@ impl Write<'_> {
         let (inner, deadline) = (&self.engine.inner, self.retry.deadline());
         let session = inner.sessions.of(shard.id, inner.options.random.as_ref());
         let open = || self.engine.open_session_on(shard.id, shard.start.clone(), session.client, deadline);
-        session.opened.get_or_try_init(open).await?;
+        // Another call may be opening it, with a deadline of its own.
+        tokio::time::timeout_at(deadline, session.opened.get_or_try_init(open)).await.map_err(|elapsed| {
+            Error::new(ErrorKind::Unavailable, "the session of the shard was not open in time").with_source(elapsed)
+        })??;
         tokio::time::timeout_at(deadline, Arc::clone(&session).begin()).await.map_err(|elapsed| {
             Error::new(ErrorKind::ResourceExhausted, "too many writes to the shard wait for their answers")
                 .with_source(elapsed)
@@ -131,7 +139,9 @@ impl Write<'_> {
                 }
             }
             Fault::Refused(_) if error.is_request_forgotten() => return Err(error),
-            Fault::Refused(_) if error.kind() == ErrorKind::OutcomeUnknown => self.doubt = Some(error.clone()),
+            Fault::Refused(_) if matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded) => {
+                self.doubt = Some(error.clone());
+            }
             Fault::Lost(_) => self.doubt = Some(error.clone()),
             _ if may_retry(&fault) => {}
             _ => return Err(error),

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use keevo_chat::{Chat, ChatOptions, NewChannel, NewMember};
 use keevo_core::{Clock, Engine, Error, ErrorKind, Result, SystemClock};
 use keevo_feeds::{FeedId, Feeds, FeedsOptions, NewActivity, NewFollow};
@@ -42,14 +42,15 @@ pub struct Loader<E> {
     clock: Arc<dyn Clock>,
 }
 
-/// What was loaded, and how long that took.
+/// What was loaded, as it was acknowledged, and how long that took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Loaded {
     /// Follows.
     pub follows: usize,
     /// Activities.
     pub activities: usize,
-    /// Timeline entries that fan-outs have written, as the feeds counted them.
+    /// Timeline entries that this loader's fan-outs have written, as its feeds counted them. Those that the nodes'
+    /// workers wrote are not among them.
     pub timeline_entries: u64,
     /// Channels.
     pub channels: usize,
@@ -66,7 +67,8 @@ pub struct Loaded {
 impl<E: Engine> Loader<E> {
     /// A loader into `engine`.
     pub async fn open(engine: E, bars: Bars) -> Result<Self> {
-        // Nobody else drives this app's outbox, so nothing in it needs to be left to its maker.
+        // The nodes' own workers drive this app's outbox as well. What is left in it belongs to calls that are over when
+        // the loader comes to it, so it need not wait for their makers.
         let options = FeedsOptions { pickup_after_ms: 0, ..FeedsOptions::default() };
         let feeds = Feeds::open(engine.clone(), FEEDS_APP, options).await?;
         let chat = Chat::new(engine, CHAT_APP, ChatOptions::default());
@@ -78,27 +80,27 @@ impl<E: Engine> Loader<E> {
         let dataset = plan.dataset();
         let channels = plan.channels()?;
         let began = self.clock.monotonic();
-        self.load_follows(dataset).await?;
+        let follows = self.load_follows(dataset).await?;
         let followed = self.clock.monotonic();
         let entries_before = self.feeds.metrics().entries_fanned_out;
-        self.load_activities(dataset).await?;
+        let activities = self.load_activities(dataset).await?;
         self.drain().await?;
         let fanned_out = self.clock.monotonic();
-        self.load_channels(&channels).await?;
+        let messages = self.load_channels(&channels).await?;
         let chatted = self.clock.monotonic();
         Ok(Loaded {
-            follows: dataset.follows(),
-            activities: dataset.changes.len(),
+            follows,
+            activities,
             timeline_entries: self.feeds.metrics().entries_fanned_out - entries_before,
             channels: channels.len(),
-            messages: dataset.mails.len(),
+            messages,
             follow_time: followed.saturating_sub(began),
             activity_time: fanned_out.saturating_sub(followed),
             chat_time: chatted.saturating_sub(fanned_out),
         })
     }
 
-    async fn load_follows(&self, dataset: &Dataset) -> Result<()> {
+    async fn load_follows(&self, dataset: &Dataset) -> Result<usize> {
         let bar = self.bars.bar("follows", dataset.follows());
         let mut calls: Vec<Vec<NewFollow>> = Vec::new();
         let mut call: Vec<NewFollow> = Vec::new();
@@ -117,14 +119,14 @@ impl<E: Engine> Loader<E> {
         let calls = calls.iter().map(|call| async {
             persist(|| self.feeds.follow_many(call.clone())).await?;
             bar.inc(u64::try_from(call.len()).unwrap_or_default());
-            Ok(())
+            Ok(call.len())
         });
-        futures::stream::iter(calls).buffer_unordered(CALLS).try_collect::<()>().await?;
+        let made = total(futures::stream::iter(calls).buffer_unordered(CALLS)).await?;
         bar.finish();
-        Ok(())
+        Ok(made)
     }
 
-    async fn load_activities(&self, dataset: &Dataset) -> Result<()> {
+    async fn load_activities(&self, dataset: &Dataset) -> Result<usize> {
         let bar = self.bars.bar("activities", dataset.changes.len());
         let all: Vec<(FeedId, NewActivity)> = dataset
             .changes
@@ -132,14 +134,14 @@ impl<E: Engine> Loader<E> {
             .map(|change| Ok((user_feed(&change.package)?, activity(change)?)))
             .collect::<Result<_>>()?;
         let calls = all.chunks(ACTIVITIES_PER_CALL).map(|call| async {
-            persist(|| self.feeds.add_many(call.to_vec())).await?;
+            let added = persist(|| self.feeds.add_many(call.to_vec())).await?;
             bar.inc(u64::try_from(call.len()).unwrap_or_default());
-            Ok(())
+            Ok(added.len())
         });
         // One after the other: each call already drives many fan-outs at once.
-        futures::stream::iter(calls).buffer_unordered(1).try_collect::<()>().await?;
+        let added = total(futures::stream::iter(calls).buffer_unordered(1)).await?;
         bar.finish();
-        Ok(())
+        Ok(added)
     }
 
     /// Runs the outbox until nothing waits in it.
@@ -159,7 +161,7 @@ impl<E: Engine> Loader<E> {
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
-    async fn load_channels(&self, channels: &[ChannelPlan<'_>]) -> Result<()> {
+    async fn load_channels(&self, channels: &[ChannelPlan<'_>]) -> Result<usize> {
         let messages = channels.iter().map(|channel| channel.mails().count()).sum();
         let bar = self.bars.bar("messages", messages);
         let load = channels.iter().map(|channel| async {
@@ -168,17 +170,23 @@ impl<E: Engine> Loader<E> {
             let members: Vec<NewMember> = channel.senders().into_iter().map(NewMember::new).collect();
             persist(|| self.chat.add_members(&channel.id, members.clone())).await?;
             let mails: Vec<_> = channel.mails().map(message).collect::<Result<_>>()?;
+            let mut sent = 0;
             for call in mails.chunks(MESSAGES_PER_CALL) {
-                persist(|| self.chat.send_many(&channel.id, call.to_vec())).await?;
+                sent += persist(|| self.chat.send_many(&channel.id, call.to_vec())).await?.len();
                 bar.inc(u64::try_from(call.len()).unwrap_or_default());
             }
-            Ok(())
+            Ok(sent)
         });
-        futures::stream::iter(load).buffer_unordered(CALLS).try_collect::<()>().await?;
+        let sent = total(futures::stream::iter(load).buffer_unordered(CALLS)).await?;
         persist(|| self.chat.run_outbox_once()).await?;
         bar.finish();
-        Ok(())
+        Ok(sent)
     }
+}
+
+/// Adds up what each of many calls counted.
+pub(crate) async fn total(counts: impl Stream<Item = Result<usize>>) -> Result<usize> {
+    counts.try_fold(0, |sum, count| std::future::ready(Ok(sum + count))).await
 }
 
 /// Makes a repeatable call until it succeeds or fails for good.

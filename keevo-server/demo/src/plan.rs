@@ -66,6 +66,20 @@ impl<'a> Plan<'a> {
         Ok(entries)
     }
 
+    /// The packages that have changes, by name.
+    pub fn changed(&self) -> impl Iterator<Item = &'a str> {
+        self.changes.keys().copied()
+    }
+
+    /// What a package's own feed shows, in its order.
+    pub fn own(&self, package: &str) -> Result<Vec<(ActivityId, &'a Change)>> {
+        let changes = self.changes.get(package).into_iter().flatten();
+        let mut entries: Vec<(ActivityId, &Change)> =
+            changes.map(|change| Ok((activity_id(change)?, *change))).collect::<Result<_>>()?;
+        entries.sort_by_key(|(id, _)| std::cmp::Reverse(id.order_key()));
+        Ok(entries)
+    }
+
     /// How many entries all timelines have together.
     pub fn timeline_entries(&self) -> usize {
         let entries = |name: &String| self.changes.get(name.as_str()).map_or(0, Vec::len);

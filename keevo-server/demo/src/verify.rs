@@ -2,24 +2,21 @@
 //!
 //! Invariant: every difference counts; only the first few are kept in words.
 
+mod feeds;
+
 use std::sync::{Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use keevo_chat::{Chat, HistoryRequest, Message, Place};
 use keevo_core::{Engine, Result};
-use keevo_feeds::{Activity, ActivityId, Feeds, PageRequest};
 
 use crate::bars::Bars;
-use crate::changelog::Change;
-use crate::load::{Loader, persist};
+use crate::load::{Loader, persist, total};
 use crate::mails::Mail;
-use crate::packages::Package;
-use crate::plan::{ChannelPlan, LINE, Plan, VERB, foreign_id, message, time_of, timeline_feed, user_feed};
+use crate::plan::{ChannelPlan, Plan, message};
 
 /// Differences that are kept in words.
 const SHOWN_MAX: usize = 20;
-/// Feeds whose follower counts are compared, the most followed first.
-const COUNTS_COMPARED: usize = 25;
 /// Reads that are under way at once.
 const READS: usize = 32;
 const PAGE: usize = 500;
@@ -60,6 +57,10 @@ impl Mismatches {
 /// What was read and compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
+    /// Follows read from the lists of those who follow.
+    pub follows: usize,
+    /// Activities read from the feeds that they were published to.
+    pub activities: usize,
     /// Entries read from timelines.
     pub timeline_entries: usize,
     /// Messages read from channels and threads.
@@ -73,22 +74,9 @@ pub async fn verify<E: Engine>(
     bars: &Bars,
     mismatches: &Mismatches,
 ) -> Result<Verified> {
-    let packages = &plan.dataset().packages;
-    let bar = bars.bar("verified timelines", packages.len());
-    let timelines = packages.iter().map(|package| async {
-        let entries = verify_timeline(&loader.feeds, plan, package, mismatches).await?;
-        bar.inc(1);
-        Ok::<_, keevo_core::Error>(entries)
-    });
-    let counts: Vec<usize> = futures::stream::iter(timelines).buffer_unordered(READS).try_collect().await?;
-    bar.finish();
-    for (package, followers) in plan.dataset().most_followed(COUNTS_COMPARED) {
-        let feed = user_feed(package)?;
-        let stats = persist(|| loader.feeds.follow_stats(&feed, &[], &[])).await?;
-        mismatches.unless(stats.followers == followers && stats.following == 0, || {
-            format!("{feed} has {} followers and follows {}, not {followers} and 0", stats.followers, stats.following)
-        });
-    }
+    let timeline_entries = feeds::timelines(&loader.feeds, plan, bars, mismatches).await?;
+    let activities = feeds::own_feeds(&loader.feeds, plan, bars, mismatches).await?;
+    let follows = feeds::follows(&loader.feeds, plan, bars, mismatches).await?;
     let channels = plan.channels()?;
     let bar = bars.bar("verified channels", channels.len());
     let mut messages = 0;
@@ -97,48 +85,12 @@ pub async fn verify<E: Engine>(
         bar.inc(1);
     }
     bar.finish();
-    Ok(Verified { timeline_entries: counts.into_iter().sum(), messages })
+    Ok(Verified { follows, activities, timeline_entries, messages })
 }
 
-async fn verify_timeline<E: Engine>(
-    feeds: &Feeds<E>,
-    plan: &Plan<'_>,
-    package: &Package,
-    mismatches: &Mismatches,
-) -> Result<usize> {
-    let feed = timeline_feed(&package.name)?;
-    let mut request = PageRequest::first(PAGE);
-    let mut stored: Vec<Activity> = Vec::new();
-    loop {
-        let page = persist(|| feeds.page(&feed, request.clone())).await?;
-        stored.extend(page.activities);
-        match page.next {
-            Some(last) => request = PageRequest::after(last, PAGE),
-            None => break,
-        }
-    }
-    let expected = plan.timeline(package)?;
-    mismatches.unless(stored.len() == expected.len(), || {
-        format!("{feed} has {} entries, not {}", stored.len(), expected.len())
-    });
-    for (place, (activity, (id, change))) in stored.iter().zip(&expected).enumerate() {
-        mismatches.unless(is_of(activity, *id, change)?, || {
-            format!("{feed} has at place {place} {} of {}, not {}", activity.object, activity.id, foreign_id(change))
-        });
-    }
-    Ok(stored.len())
-}
-
-fn is_of(activity: &Activity, id: ActivityId, change: &Change) -> Result<bool> {
-    let line = activity.custom.get(LINE).and_then(serde_json::Value::as_str);
-    Ok(activity.id == id
-        && activity.actor == change.maintainer
-        && activity.verb == VERB
-        && activity.object == format!("{} {}", change.package, change.version)
-        && activity.foreign_id == foreign_id(change)
-        && activity.time == time_of(change)?
-        && activity.origin == Some(user_feed(&change.package)?)
-        && line == Some(change.line.as_str()))
+/// Reads many things at once, and adds up what each of them counted.
+async fn sum(reads: impl Iterator<Item = impl Future<Output = Result<usize>>>) -> Result<usize> {
+    total(futures::stream::iter(reads).buffer_unordered(READS)).await
 }
 
 async fn verify_channel<E: Engine>(

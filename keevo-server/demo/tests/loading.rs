@@ -23,6 +23,8 @@ async fn what_is_loaded_is_verified_and_loading_again_changes_nothing() {
         let verified = verify(&loader, &plan, &Bars::hidden(), &mismatches).await.expect("read");
         assert_eq!(mismatches.shown(), Vec::<String>::new());
         assert_eq!((verified.timeline_entries, verified.messages), (plan.timeline_entries(), 120));
+        assert_eq!((verified.follows, verified.activities), (dataset.follows(), dataset.changes.len()));
+        assert_eq!((loaded.follows, loaded.activities), (dataset.follows(), dataset.changes.len()));
         loader.load(&plan).await.expect("loaded again");
     }
 }
@@ -50,4 +52,30 @@ async fn a_lost_row_and_a_foreign_follow_are_mismatches() {
     verify(&loader, &plan, &Bars::hidden(), &mismatches).await.expect("read");
     let shown = mismatches.shown().join("\n");
     assert!(shown.contains(&format!("{name} has ")) && shown.contains("followers"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_activity_of_a_packages_own_feed_and_one_follow_are_missed() {
+    let dataset = small();
+    let plan = Plan::new(&dataset);
+    let engine = MemoryEngine::new();
+    let loader = Loader::open(engine.clone(), Bars::hidden()).await.expect("open");
+    loader.load(&plan).await.expect("loaded");
+    let feed = |kind: &str, package: &str| -> keevo_feeds::FeedId {
+        format!("{kind}:{}", keevo_demo::feed_name(package)).parse().expect("a feed")
+    };
+    let last = dataset.packages.iter().rev().find(|package| !package.depends.is_empty()).expect("one that follows");
+    let (follower, target) = (feed("timeline", &last.name), feed("user", &last.depends[0]));
+    loader.feeds.unfollow(&follower, &target, true).await.expect("unfollowed");
+    let own = feed("user", plan.changed().last().expect("a change"));
+    let keyspace = engine.keyspace(keevo_feeds::KEYSPACE, KeyspaceKind::Hashed).await.expect("the keyspace");
+    let partition = [b"f\x01", own.as_str().as_bytes()].concat();
+    let rows = engine.scan(Scan::prefix(keyspace, partition, "t", 10)).await.expect("rows");
+    let (row, _) = rows.records.first().expect("its own row");
+    engine.write(Batch::new().delete(row.clone())).await.expect("deleted");
+    let mismatches = Mismatches::default();
+    verify(&loader, &plan, &Bars::hidden(), &mismatches).await.expect("read");
+    let shown = mismatches.shown().join("\n");
+    assert!(shown.contains(&format!("{follower} does not follow {target}")), "{shown}");
+    assert!(shown.contains(&format!("{own} has ")), "{shown}");
 }

@@ -1,6 +1,7 @@
 //! The layers: what each one says, and which said what.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -84,11 +85,19 @@ impl Layers {
         Ok(())
     }
 
-    /// Adds what the `KEEVO_*` variables among `variables` say.
-    pub fn add_env(&mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+    /// Adds what the `KEEVO_*` variables among `variables` say. Only those are looked at: another variable may hold
+    /// any bytes.
+    pub fn add_env<T: Into<OsString>>(&mut self, variables: impl IntoIterator<Item = (T, T)>) -> Result<()> {
         for (variable, text) in variables {
-            let Some(name) = variable.strip_prefix("KEEVO_") else { continue };
-            let name = name.to_lowercase();
+            let variable: OsString = variable.into();
+            if !variable.as_encoded_bytes().starts_with(b"KEEVO_") {
+                continue;
+            }
+            let no_text = |what: &str, name: &OsString| config_error(format!("{what} {} is no UTF-8", name.display()));
+            let text: OsString = text.into();
+            let text = text.into_string().map_err(|_bytes| no_text("the value of the variable", &variable))?;
+            let variable = variable.into_string().map_err(|name| no_text("the name of the variable", &name))?;
+            let name = variable.strip_prefix("KEEVO_").unwrap_or_default().to_lowercase();
             if OTHERS.contains(&name.as_str()) {
                 continue;
             }

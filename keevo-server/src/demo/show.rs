@@ -32,7 +32,7 @@ pub(super) fn rates(screen: Screen, loaded: &Loaded) -> Result<()> {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     for (what, count, time) in [
         ("follows", count(loaded.follows), loaded.follow_time),
-        ("timeline entries", loaded.timeline_entries, loaded.activity_time),
+        ("timeline entries by this client", loaded.timeline_entries, loaded.activity_time),
         ("messages", count(loaded.messages), loaded.chat_time),
     ] {
         let second = rate(count, time);

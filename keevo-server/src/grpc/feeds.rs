@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use keevo_core::{Engine, Error, Result};
+use keevo_core::{Engine, Error, ErrorKind, Result};
 use keevo_feeds::{
-    Activity, ActivityId, ActivityTime, AppId, FeedId, Feeds, FeedsOptions, FollowCursor, FollowPage, ListRequest,
-    NewActivity, PageRequest,
+    Activity, ActivityId, ActivityTime, AppId, FeedId, Feeds, FeedsMetrics, FeedsOptions, FollowCursor, FollowPage,
+    ListRequest, NewActivity, PAGE_LIMIT_MAX, PageRequest,
 };
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_server::{Feeds as FeedsApi, FeedsServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
 /// The app that gRPC calls work on.
@@ -29,8 +30,39 @@ const LIMIT_DEFAULT: usize = 25;
 /// The feeds service of one node.
 pub struct FeedsService<E> {
     engine: E,
-    shutdown: CancellationToken,
     opened: Arc<OnceCell<Feeds<E>>>,
+}
+
+/// What drives the fan-out of activities that their senders left to it. Dropping it ends it without waiting.
+pub struct FeedsWorker<E> {
+    opened: Arc<OnceCell<Feeds<E>>>,
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl<E> fmt::Debug for FeedsWorker<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FeedsWorker")
+    }
+}
+
+impl<E: Engine> FeedsWorker<E> {
+    /// A way to ask what the feeds have counted; they say nothing before they are open.
+    pub fn meter(&self) -> impl Fn() -> Option<FeedsMetrics> + Send + Sync + use<E> {
+        let opened = Arc::clone(&self.opened);
+        move || opened.get().map(Feeds::metrics)
+    }
+
+    /// Ends the worker after the run that it is in, so that what is finished leaves the outbox, but waits no longer
+    /// than `bound`: what stays is driven again, which repeats nothing.
+    pub async fn stop(self, bound: Duration) {
+        drop(self.stop);
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(bound, self.task).await.is_err() {
+            tracing::warn!("the feeds' worker was still busy after {} ms and is cut off", bound.as_millis());
+            abort.abort();
+        }
+    }
 }
 
 impl<E> fmt::Debug for FeedsService<E> {
@@ -40,33 +72,40 @@ impl<E> fmt::Debug for FeedsService<E> {
 }
 
 impl<E: Engine> FeedsService<E> {
-    /// The service over an engine. It also drives the fan-out of activities that their senders left to it, until
-    /// `shutdown` is cancelled.
-    pub fn server(engine: E, shutdown: CancellationToken) -> FeedsServer<Self> {
-        let service = Self { engine, shutdown, opened: Arc::default() };
-        service.drive();
-        FeedsServer::new(service).max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    /// Opens the feeds as soon as the cluster is up, and runs their worker.
-    fn drive(&self) {
-        let (engine, opened) = (self.engine.clone(), Arc::clone(&self.opened));
-        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
-            loop {
-                match open(&engine, &opened).await {
-                    Ok(feeds) => {
-                        let _worker = feeds.spawn_worker(WORKER_EVERY);
-                        std::future::pending::<()>().await;
-                    }
-                    Err(error) => tracing::debug!(%error, "the feeds cannot be opened yet"),
-                }
-                tokio::time::sleep(WORKER_EVERY).await;
-            }
-        }));
+    /// The service over an engine, and the worker that belongs to it.
+    pub fn server(engine: E) -> (FeedsServer<Self>, FeedsWorker<E>) {
+        let service = Self { engine, opened: Arc::default() };
+        let stop = CancellationToken::new();
+        let opened = Arc::clone(&service.opened);
+        let task = tokio::spawn(drive(service.engine.clone(), Arc::clone(&opened), stop.clone()));
+        let worker = FeedsWorker { opened, stop: stop.drop_guard(), task };
+        let server = FeedsServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        (server, worker)
     }
 
     async fn feeds(&self) -> Result<Feeds<E>, Status> {
         open(&self.engine, &self.opened).await.map_err(|error| status_from_error(&error))
+    }
+}
+
+/// Opens the feeds as soon as the cluster is up, and runs their worker until `stop`.
+async fn drive<E: Engine>(engine: E, opened: Arc<OnceCell<Feeds<E>>>, stop: CancellationToken) {
+    let opening = async {
+        loop {
+            match open(&engine, &opened).await {
+                Ok(feeds) => return feeds,
+                Err(error) => tracing::debug!(%error, "the feeds cannot be opened yet"),
+            }
+            tokio::time::sleep(WORKER_EVERY).await;
+        }
+    };
+    let Some(feeds) = stop.run_until_cancelled(opening).await else { return };
+    let worker = feeds.spawn_worker(WORKER_EVERY);
+    stop.cancelled().await;
+    if let Err(error) = worker.stop().await {
+        tracing::warn!(%error, "the feeds' worker did not end well");
     }
 }
 
@@ -108,6 +147,24 @@ fn new_activity(activity: pb::Activity) -> Result<NewActivity, Status> {
         to: activity.to.iter().map(|feed| parsed(feed)).collect::<Result<_, _>>()?,
         custom,
     })
+}
+
+/// An activity as `feed` holds it: without another origin it came to this feed itself.
+fn held_by(feed: &FeedId, held: Activity) -> pb::Activity {
+    let mut told = activity(held);
+    if told.origin.is_empty() {
+        told.origin = feed.to_string();
+    }
+    told
+}
+
+/// Refuses a request that names more activities than a page may have.
+fn check_count(count: usize) -> Result<(), Status> {
+    if count <= PAGE_LIMIT_MAX {
+        return Ok(());
+    }
+    let message = format!("the request has {count} activities, more than {PAGE_LIMIT_MAX}");
+    Err(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)))
 }
 
 fn activity(activity: Activity) -> pb::Activity {
@@ -172,7 +229,7 @@ impl<E: Engine> FeedsApi for FeedsService<E> {
         let new = request.activity.ok_or_else(|| status_from_error(&Error::invalid("activity is missing")))?;
         let feed = parsed::<FeedId>(&request.feed)?;
         let added = answer(self.feeds().await?.add_activity(&feed, new_activity(new)?).await)?;
-        Ok(Response::new(pb::AddActivityResponse { activity: Some(activity(added)) }))
+        Ok(Response::new(pb::AddActivityResponse { activity: Some(held_by(&feed, added)) }))
     }
 
     async fn add_activities(
@@ -181,9 +238,11 @@ impl<E: Engine> FeedsApi for FeedsService<E> {
     ) -> Result<Response<pb::AddActivitiesResponse>, Status> {
         let request = request.into_inner();
         let feed = parsed::<FeedId>(&request.feed)?;
+        check_count(request.activities.len())?;
         let new = request.activities.into_iter().map(new_activity).collect::<Result<_, _>>()?;
         let added = answer(self.feeds().await?.add_activities(&feed, new).await)?;
-        Ok(Response::new(pb::AddActivitiesResponse { activities: added.into_iter().map(activity).collect() }))
+        let activities = added.into_iter().map(|one| held_by(&feed, one)).collect();
+        Ok(Response::new(pb::AddActivitiesResponse { activities }))
     }
 
     async fn remove_activity(
@@ -232,7 +291,7 @@ impl<E: Engine> FeedsApi for FeedsService<E> {
         let feed = parsed::<FeedId>(&request.feed)?;
         let page = answer(self.feeds().await?.page(&feed, page).await)?;
         let more = page.next.is_some();
-        let activities = page.activities.into_iter().map(activity).collect();
+        let activities = page.activities.into_iter().map(|one| held_by(&feed, one)).collect();
         Ok(Response::new(pb::GetFeedResponse { activities, more }))
     }
 
@@ -263,6 +322,7 @@ impl<E: Engine> FeedsApi for FeedsService<E> {
         request: Request<pb::GetActivitiesRequest>,
     ) -> Result<Response<pb::GetActivitiesResponse>, Status> {
         let request = request.into_inner();
+        check_count(request.ids.len() + request.foreign.len())?;
         let mut ids = request.ids.iter().map(|id| parsed(id)).collect::<Result<Vec<ActivityId>, _>>()?;
         for foreign in &request.foreign {
             ids.push(foreign_id(foreign)?);

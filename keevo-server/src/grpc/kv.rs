@@ -25,6 +25,7 @@ use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::calls::Calls;
 use crate::host::Host;
 use keyspaces::Keyspaces;
 
@@ -32,6 +33,7 @@ use keyspaces::Keyspaces;
 pub struct KvService<H> {
     host: Arc<H>,
     keyspaces: Arc<Keyspaces>,
+    calls: Arc<Calls>,
     shutdown: CancellationToken,
 }
 
@@ -39,7 +41,12 @@ impl<H: Host> KvService<H> {
     /// The service over `host`, ready to be added to a server. When `shutdown` is cancelled, pipes take no more
     /// requests and end once those in flight are answered; watches end with `Unavailable`.
     pub fn server(host: Arc<H>, shutdown: CancellationToken) -> KvServer<Self> {
-        KvServer::new(Self { host, keyspaces: Arc::default(), shutdown })
+        Self::counting_server(host, shutdown, Arc::default())
+    }
+
+    /// The same, which counts the requests of pipes in `calls`.
+    pub fn counting_server(host: Arc<H>, shutdown: CancellationToken, calls: Arc<Calls>) -> KvServer<Self> {
+        KvServer::new(Self { host, keyspaces: Arc::default(), calls, shutdown })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -47,7 +54,12 @@ impl<H: Host> KvService<H> {
 
 impl<H> Clone for KvService<H> {
     fn clone(&self) -> Self {
-        Self { host: Arc::clone(&self.host), keyspaces: Arc::clone(&self.keyspaces), shutdown: self.shutdown.clone() }
+        Self {
+            host: Arc::clone(&self.host),
+            keyspaces: Arc::clone(&self.keyspaces),
+            calls: Arc::clone(&self.calls),
+            shutdown: self.shutdown.clone(),
+        }
     }
 }
 

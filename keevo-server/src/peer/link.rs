@@ -10,15 +10,14 @@ use futures::StreamExt;
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_proto::raft::v1 as pb;
 use keevo_proto::raft::v1::raft_client::RaftClient;
-use keevo_proto::{MESSAGE_BYTES_MAX, error_from_status};
+use keevo_proto::{KIND_METADATA, MESSAGE_BYTES_MAX, error_from_status};
 use keevo_raft::{Peer, PeerRequest, answer};
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::oneshot;
+
+use super::outbox::{self, Inbox, Outbox};
 
 /// How many requests may wait to be sent.
 const FRAMES_QUEUED_MAX: usize = 8_192;
-/// How many requests travel in one message.
-pub(super) const FRAMES_TOGETHER_MAX: usize = 256;
 /// How long after a failure calls fail at once instead of trying to connect again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,16 +27,25 @@ type Waiting = Arc<Mutex<State>>;
 struct State {
     /// Set when the link has ended.
     ended: Option<Error>,
-    /// Whether the peer has been reached: from then on requests may have arrived.
+    /// Whether the peer has answered on this link.
     reached: bool,
+    /// Whether the peer refused the link as such, so that it took none of the requests.
+    refused: bool,
     /// Whether the pause after a failure is over, so that another link may be tried.
     spent: bool,
-    answers: BTreeMap<u64, oneshot::Sender<Result<Bytes>>>,
+    answers: BTreeMap<u64, Waiter>,
+}
+
+/// Who waits for an answer.
+struct Waiter {
+    answer_tx: oneshot::Sender<Result<Bytes>>,
+    /// Whether the request was handed to the connection: from then on it may have arrived.
+    left: bool,
 }
 
 /// A stream to a peer.
 pub(super) struct Link {
-    frames_tx: mpsc::Sender<pb::Frame>,
+    inbox: Inbox,
     state: Waiting,
     next_id: AtomicU64,
     node_id: u64,
@@ -50,10 +58,10 @@ fn lock(state: &Waiting) -> MutexGuard<'_, State> {
 impl Link {
     /// Opens a stream to the peer in the background; requests may be sent at once.
     pub(super) fn open(peer: &Peer, hello: pb::Hello) -> Self {
-        let (frames_tx, frames_rx) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let (inbox, outbox) = outbox::queue(FRAMES_QUEUED_MAX);
         let state = Waiting::default();
-        tokio::spawn(run(peer.clone(), hello, frames_rx, Arc::clone(&state)));
-        Self { frames_tx, state, next_id: AtomicU64::new(1), node_id: peer.node_id }
+        tokio::spawn(run(peer.clone(), hello, outbox, Arc::clone(&state)));
+        Self { inbox, state, next_id: AtomicU64::new(1), node_id: peer.node_id }
     }
 
     /// Whether the link has ended and another may be opened.
@@ -96,11 +104,10 @@ impl Link {
         if let Some(error) = &state.ended {
             return Err(Error::new(ErrorKind::Unavailable, error.message().to_owned()));
         }
-        self.frames_tx.try_send(frame).map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("too many requests to node {} are waiting", self.node_id))
-                .with_source(error)
+        self.inbox.try_push(frame).map_err(|error| {
+            Error::new(error.kind(), format!("node {}: {}", self.node_id, error.message())).with_source(error)
         })?;
-        state.answers.insert(call_id, answer_tx);
+        state.answers.insert(call_id, Waiter { answer_tx, left: false });
         Ok(answer_rx)
     }
 }
@@ -117,12 +124,17 @@ impl Drop for Guard {
     }
 }
 
-async fn run(peer: Peer, hello: pb::Hello, frames_rx: mpsc::Receiver<pb::Frame>, state: Waiting) {
-    let ended = match talk(&peer, hello, frames_rx, &state).await {
+async fn run(peer: Peer, hello: pb::Hello, outbox: Outbox, state: Waiting) {
+    let ended = match talk(&peer, hello, outbox, &state).await {
         Ok(()) => Error::new(ErrorKind::Unavailable, format!("node {} has closed the connection", peer.node_id)),
         Err(error) => error,
     };
-    tracing::debug!(node = peer.node_id, address = peer.address, error = %ended, "a link has ended");
+    let cause = std::error::Error::source(&ended).map(ToString::to_string).unwrap_or_default();
+    if lock(&state).reached {
+        tracing::info!(node = peer.node_id, address = peer.address, error = %ended, cause, "a link has ended");
+    } else {
+        tracing::debug!(node = peer.node_id, address = peer.address, error = %ended, cause, "a link did not come up");
+    }
     fail_all(&state, &ended);
     tokio::time::sleep(PAUSE).await;
     lock(&state).spent = true;
@@ -131,43 +143,64 @@ async fn run(peer: Peer, hello: pb::Hello, frames_rx: mpsc::Receiver<pb::Frame>,
 fn fail_all(state: &Waiting, ended: &Error) {
     let mut state = lock(state);
     state.ended = Some(ended.clone());
-    let kind = if state.reached { ErrorKind::OutcomeUnknown } else { ended.kind() };
-    for (_, answer_tx) in std::mem::take(&mut state.answers) {
+    let refused = state.refused;
+    for (_, waiter) in std::mem::take(&mut state.answers) {
+        let kind = if waiter.left && !refused { ErrorKind::OutcomeUnknown } else { ended.kind() };
         // Whoever asked may have given up; then nobody needs the answer.
-        drop(answer_tx.send(Err(Error::new(kind, ended.message().to_owned()))));
+        drop(waiter.answer_tx.send(Err(Error::new(kind, ended.message().to_owned()))));
     }
 }
 
-async fn talk(peer: &Peer, hello: pb::Hello, frames_rx: mpsc::Receiver<pb::Frame>, state: &Waiting) -> Result<()> {
+/// The messages of a link. What leaves is marked so, and what nobody waits for any more stays.
+fn messages(outbox: Outbox, state: Waiting) -> impl futures::Stream<Item = pb::Frames> + Send + 'static {
+    futures::stream::unfold((outbox, state), |(mut outbox, state)| async move {
+        let mut frames = outbox.next().await?;
+        {
+            let mut state = lock(&state);
+            frames.retain(|frame| match state.answers.get_mut(&frame.call_id) {
+                Some(waiter) => {
+                    waiter.left = true;
+                    true
+                }
+                None => false,
+            });
+        }
+        Some((pb::Frames { hello: None, frames }, (outbox, state)))
+    })
+}
+
+async fn talk(peer: &Peer, hello: pb::Hello, outbox: Outbox, state: &Waiting) -> Result<()> {
     let mut client = RaftClient::new(super::channel(peer)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let first = pb::Frames { hello: Some(hello), frames: Vec::new() };
-    let rest = ReceiverStream::new(frames_rx)
-        .ready_chunks(FRAMES_TOGETHER_MAX)
-        .map(|frames| pb::Frames { hello: None, frames });
-    let outbound = futures::stream::once(std::future::ready(first)).chain(rest);
-    let mut inbound = client.link(outbound).await.map_err(|status| unreachable_error(peer, &status))?.into_inner();
-    while let Some(frames) = inbound.message().await.map_err(|status| unreachable_error(peer, &status))? {
+    let outbound = futures::stream::once(std::future::ready(first)).chain(messages(outbox, Arc::clone(state)));
+    let opened = client.link(outbound).await.map_err(|status| {
+        // A kind is the peer's own word, and it says it before it reads any request.
+        lock(state).refused = status.metadata().contains_key(KIND_METADATA);
+        unreachable_error(peer, status)
+    });
+    let mut inbound = opened?.into_inner();
+    while let Some(frames) = inbound.message().await.map_err(|status| unreachable_error(peer, status))? {
         let mut state = lock(state);
         state.reached = true;
         for frame in frames.frames {
-            if let Some(answer_tx) = state.answers.remove(&frame.call_id) {
+            if let Some(waiter) = state.answers.remove(&frame.call_id) {
                 // Whoever asked may have given up; then nobody needs the answer.
-                drop(answer_tx.send(answer::decode(frame.body)));
+                drop(waiter.answer_tx.send(answer::decode(frame.body)));
             }
         }
     }
     Ok(())
 }
 
-fn unreachable_error(peer: &Peer, status: &tonic::Status) -> Error {
-    let error = error_from_status(status);
+fn unreachable_error(peer: &Peer, status: tonic::Status) -> Error {
+    let error = error_from_status(&status);
     match error.kind() {
         ErrorKind::WrongCluster | ErrorKind::Corrupt | ErrorKind::NewerFormat => error,
-        _ => Error::new(
-            ErrorKind::Unavailable,
-            format!("node {} at {} cannot be reached: {}", peer.node_id, peer.address, status.message()),
-        ),
+        _ => {
+            let message = format!("node {} at {} cannot be reached: {}", peer.node_id, peer.address, status.message());
+            Error::new(ErrorKind::Unavailable, message).with_source(status)
+        }
     }
 }

@@ -10,18 +10,20 @@ use keevo_proto::raft::v1 as pb;
 use keevo_proto::raft::v1::raft_server::{Raft, RaftServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use keevo_raft::{PeerCall, PeerHandler, PeerRequest, answer};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::link::FRAMES_TOGETHER_MAX;
+use super::outbox::{self, FRAME_BYTES_MAX, Inbox};
 use super::{LocalPeer, cluster_of, snapshot};
 
 /// How many requests of one peer may be worked on at once.
 const RUNNING_MAX: usize = 4_096;
 /// How many answers may wait to be sent.
 const ANSWERS_QUEUED_MAX: usize = 1_024;
+
+/// What a frame has besides its body, at most.
+const FRAME_HEAD_BYTES: usize = 256;
 
 /// `keevo.raft.v1.Raft` of one node.
 pub struct RaftService {
@@ -56,13 +58,13 @@ impl Raft for RaftService {
             status_from_error(&Error::new(ErrorKind::Corrupt, "the first frame of a link is not a hello"))
         })?;
         let cluster = cluster_of(&hello.cluster_id).map_err(|error| status_from_error(&error))?;
-        let (answers_tx, answers_rx) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let serve = serve(Arc::clone(&self.handler), cluster, hello.node_id, inbound, answers_tx);
+        let (answers, outbox) = outbox::queue(ANSWERS_QUEUED_MAX);
+        let serve = serve(Arc::clone(&self.handler), cluster, hello.node_id, inbound, answers);
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(serve));
         let greeting = pb::Frames { hello: Some(self.local.hello(None)), frames: Vec::new() };
-        let answers = ReceiverStream::new(answers_rx)
-            .ready_chunks(FRAMES_TOGETHER_MAX)
-            .map(|frames| Ok(pb::Frames { hello: None, frames }));
+        let answers = futures::stream::unfold(outbox, |mut outbox| async {
+            outbox.next().await.map(|frames| (Ok(pb::Frames { hello: None, frames }), outbox))
+        });
         let outbound = futures::stream::once(std::future::ready(Ok(greeting))).chain(answers);
         Ok(Response::new(outbound.boxed()))
     }
@@ -82,7 +84,7 @@ async fn serve(
     cluster: Option<ClusterId>,
     peer: u64,
     mut inbound: Streaming<pb::Frames>,
-    answers_tx: mpsc::Sender<pb::Frame>,
+    answers: Inbox,
 ) {
     let running = Arc::new(Semaphore::new(RUNNING_MAX));
     loop {
@@ -90,7 +92,8 @@ async fn serve(
             Ok(Some(frames)) => frames,
             Ok(None) => return,
             Err(status) => {
-                tracing::debug!(peer, %status, "a peer's link has ended");
+                let cause = std::error::Error::source(&status).map(ToString::to_string).unwrap_or_default();
+                tracing::info!(peer, code = ?status.code(), message = status.message(), cause, "a peer's link has ended");
                 return;
             }
         };
@@ -98,16 +101,26 @@ async fn serve(
             let Ok(permit) = Arc::clone(&running).acquire_owned().await else { return };
             let (call_id, group) = (frame.call_id, frame.group);
             let answer = start(handler.as_ref(), cluster, frame);
-            let answers_tx = answers_tx.clone();
+            let answers = answers.clone();
             tokio::spawn(async move {
-                let body = answer::encode(&answer.await);
+                let body = envelope(&answer.await);
                 let frame = pb::Frame { call_id, group, body, response: true, ..pb::Frame::default() };
                 // The peer may have gone; then nobody needs the answer.
-                drop(answers_tx.send(frame).await);
+                drop(answers.push(frame).await);
                 drop(permit);
             });
         }
     }
+}
+
+/// The envelope of an answer; of a refusal when the answer is larger than a message may be.
+fn envelope(answer: &Result<bytes::Bytes>) -> bytes::Bytes {
+    let body = answer::encode(answer);
+    if body.len() + FRAME_HEAD_BYTES <= FRAME_BYTES_MAX {
+        return body;
+    }
+    let message = format!("the answer has {} bytes, more than one message between nodes carries", body.len());
+    answer::encode(&Err(Error::new(ErrorKind::BatchTooLarge, message)))
 }
 
 fn start(

@@ -136,6 +136,8 @@ async fn every_kind_of_error_arrives_as_it_was() -> Result<()> {
                 | ErrorKind::ShardMoved
                 | ErrorKind::Unavailable
                 | ErrorKind::NoQuorum
+                | ErrorKind::ResourceExhausted
+                | ErrorKind::DeadlineExceeded
                 | ErrorKind::Closed
                 | ErrorKind::OutcomeUnknown
         );
@@ -144,7 +146,10 @@ async fn every_kind_of_error_arrives_as_it_was() -> Result<()> {
             assert!(client.get(key.clone(), Consistency::Linearizable).await?.is_some(), "{} is retried", row.name);
             engine.script(std::iter::repeat_with(fault).take(200));
             let error = hurried.get(key.clone(), Consistency::Linearizable).await.expect_err("to the end");
-            let told = if row.kind == ErrorKind::NoQuorum { ErrorKind::NoQuorum } else { ErrorKind::Unavailable };
+            let told = match row.kind {
+                ErrorKind::NoQuorum | ErrorKind::ResourceExhausted | ErrorKind::DeadlineExceeded => row.kind,
+                _ => ErrorKind::Unavailable,
+            };
             assert_eq!(error.kind(), told, "{}: {error}", row.name);
             engine.clear_script();
             continue;
@@ -152,6 +157,30 @@ async fn every_kind_of_error_arrives_as_it_was() -> Result<()> {
         engine.script([fault()]);
         let error = client.get(key.clone(), Consistency::Linearizable).await.expect_err("scripted");
         assert_eq!((error.kind(), error.message()), (row.kind, "scripted"));
+    }
+    Ok(())
+}
+
+/// Listens and never answers; connections come up all the same.
+fn hung_node() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn nodes_that_hang_cost_no_more_than_the_deadline_and_hide_no_live_one() -> Result<()> {
+    let hung: Vec<_> = (0..3).map(|_| hung_node()).collect();
+    let mut addresses: Vec<String> = hung.iter().map(|(_, address)| address.clone()).collect();
+    let options = ClientOptions { deadline: Duration::from_millis(500), ..options() };
+    let started = tokio::time::Instant::now();
+    let nobody = RemoteEngine::connect(addresses.clone(), options.clone()).await.expect_err("nobody answers");
+    assert_eq!(nobody.kind(), ErrorKind::Unavailable, "{nobody}");
+    assert!(started.elapsed() < Duration::from_millis(1_500), "a deadline of 500 ms took {:?}", started.elapsed());
+    let server = Server::start(TestHost::new(FaultyEngine::new(MemoryEngine::new()))).await;
+    addresses.push(server.address.to_string());
+    for _ in 0..8 {
+        RemoteEngine::connect(addresses.clone(), options.clone()).await?;
     }
     Ok(())
 }

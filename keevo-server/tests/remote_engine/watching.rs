@@ -1,12 +1,16 @@
 //! Watches across restarts: no gap, no repeat.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
 use keevo_client::ClientOptions;
 use keevo_core::{
-    Batch, Change, Engine, ErrorKind, Keyspace, KeyspaceKind, MemoryEngine, Result, Watch, WatchFrom, WatchRange,
+    Batch, Change, Engine, ErrorKind, Keyspace, KeyspaceKind, MemoryEngine, Result, ShardId, Watch, WatchFrom,
+    WatchRange,
 };
+use keevo_proto::id_bytes;
+use keevo_server::host::one_shard_map;
 
 use super::proxy::Proxy;
 use super::support::{FaultyEngine, Server, TestHost, connect, options, single};
@@ -89,6 +93,40 @@ async fn a_watch_ends_when_nobody_comes_back() -> Result<()> {
     let ended = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
     assert_eq!(ended.expect("an error first").expect_err("an error").kind(), ErrorKind::Unavailable);
     assert!(watch.next().await.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lone_watch_leaves_a_leader_that_hangs() -> Result<()> {
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let hung_address = hung.local_addr().expect("bound").to_string();
+    let engine = FaultyEngine::new(MemoryEngine::new());
+    let map = Arc::new(Mutex::new(None));
+    let server = Server::start(TestHost::of_map(engine.clone(), Arc::clone(&map))).await;
+    let live = server.address.to_string();
+    let quick = ClientOptions { attempt_timeout: Duration::from_millis(200), ..options() };
+    let client = connect(server.address, quick).await;
+    let keyspace = client.keyspace("events", KeyspaceKind::Hashed).await?;
+    // From now on the map says that the hung node leads; after a while, that the live one does.
+    let mut told = one_shard_map(id_bytes(engine.memory.cluster_id().0), ShardId::LOCAL);
+    told.version = 2;
+    told.shards[0].replica_addresses = vec![hung_address.clone(), live.clone()];
+    told.shards[0].leader_address = hung_address;
+    *map.lock().expect("not poisoned") = Some(told);
+    let lone =
+        connect(server.address, ClientOptions { attempt_timeout: Duration::from_millis(200), ..options() }).await;
+    let watching = tokio::spawn(async move { lone.watch(range(keyspace), WatchFrom::Now).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    {
+        let mut map = map.lock().expect("not poisoned");
+        let told = map.as_mut().expect("set");
+        told.version = 3;
+        told.shards[0].leader_address = live;
+    }
+    let in_place = tokio::time::timeout(Duration::from_secs(5), watching).await.expect("it is found in time");
+    let mut watch = in_place.expect("no panic")?;
+    client.write(Batch::new().put(keyspace.key("p", "k"), "seen")).await?;
+    assert_eq!(next_value(&mut watch).await, "seen");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! One method a request: decode, check, call the engine within the deadline, encode.
 //!
+//! The engine has a little less time than the request, so that its answer, such as that a quorum is missing, is heard.
+//!
 //! Invariant: a write whose deadline passes is `OutcomeUnknown`, everything else `DeadlineExceeded`.
 
 use std::future::Future;
@@ -16,11 +18,21 @@ use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_
 use super::KvService;
 use crate::host::{Host, SessionScope};
 
+/// How much earlier than the request the engine gives up, at most; a tenth of a shorter deadline.
+const MARGIN: Duration = Duration::from_millis(200);
+
 impl<H: Host> KvService<H> {
+    /// The service with an engine that answers before the request's deadline.
+    fn bounded(&self, deadline_ms: u32) -> Self {
+        let limit = limit(deadline_ms);
+        Self { host: self.host.bounded(limit.saturating_sub(MARGIN.min(limit / 10))), ..self.clone() }
+    }
+
     /// Answers one request of a pipe.
     pub(super) async fn answer_any(&self, request: Option<pb::pipe_request::Request>) -> pb::pipe_response::Response {
         use pb::pipe_request::Request as Ask;
         use pb::pipe_response::Response as Answer;
+        let (name, started) = (pipe_name(request.as_ref()), tokio::time::Instant::now());
         let answered = match request {
             Some(Ask::Get(request)) => self.answer_get(request).await.map(Answer::Get),
             Some(Ask::MultiGet(request)) => self.answer_multi_get(request).await.map(Answer::MultiGet),
@@ -31,6 +43,7 @@ impl<H: Host> KvService<H> {
             Some(Ask::Keyspace(request)) => self.answer_keyspace(request).await.map(Answer::Keyspace),
             None => Err(Error::invalid("pipe.request is missing, or of a newer version")),
         };
+        self.calls.count(name, started.elapsed(), answered.as_ref().err().map(Error::kind));
         answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
     }
 
@@ -40,10 +53,11 @@ impl<H: Host> KvService<H> {
 
     pub(super) async fn answer_keyspace(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
         let kind: Option<KeyspaceKind> = request.create.map(TryInto::try_into).transpose()?;
+        let service = self.bounded(request.deadline_ms);
         let keyspace = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
             match kind {
-                Some(kind) => self.host.engine().keyspace(&request.name, kind).await,
-                None => self.host.engine().find_keyspace(&request.name).await,
+                Some(kind) => service.host.engine().keyspace(&request.name, kind).await,
+                None => service.host.engine().find_keyspace(&request.name).await,
             }
         })
         .await?;
@@ -54,9 +68,10 @@ impl<H: Host> KvService<H> {
     pub(super) async fn answer_get(&self, request: pb::GetRequest) -> Result<pb::GetResponse> {
         let key: Key = required(request.key, "get.key")?.try_into()?;
         let consistency = consistency(request.consistency)?;
+        let service = self.bounded(request.deadline_ms);
         let record = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(key.keyspace).await?;
-            self.host.engine().get(key, consistency).await
+            service.check(key.keyspace).await?;
+            service.host.engine().get(key, consistency).await
         })
         .await?;
         Ok(pb::GetResponse { record: record.map(Into::into) })
@@ -71,14 +86,15 @@ impl<H: Host> KvService<H> {
         }
         let keys = request.keys.into_iter().map(TryInto::try_into).collect::<Result<Vec<Key>>>()?;
         let consistency = consistency(request.consistency)?;
+        let service = self.bounded(request.deadline_ms);
         let records = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
             let mut checked = None;
             for key in &keys {
                 if checked.replace(key.keyspace) != Some(key.keyspace) {
-                    self.check(key.keyspace).await?;
+                    service.check(key.keyspace).await?;
                 }
             }
-            self.host.engine().multi_get(keys, consistency).await
+            service.host.engine().multi_get(keys, consistency).await
         })
         .await?;
         let bytes: usize = records.iter().flatten().map(|record| record.value.len()).sum();
@@ -96,9 +112,10 @@ impl<H: Host> KvService<H> {
         let deadline_ms = request.deadline_ms;
         let scan = Scan::try_from(request)?;
         let (ScanRange::Partition { keyspace, .. } | ScanRange::Ordered { keyspace, .. }) = scan.range;
+        let service = self.bounded(deadline_ms);
         let page = within(deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(keyspace).await?;
-            self.host.engine().scan(scan).await
+            service.check(keyspace).await?;
+            service.host.engine().scan(scan).await
         })
         .await?;
         Ok(page.into())
@@ -107,18 +124,20 @@ impl<H: Host> KvService<H> {
     pub(super) async fn answer_write(&self, request: pb::WriteRequest) -> Result<pb::WriteResponse> {
         let batch: Batch = required(request.batch, "write.batch")?.try_into()?;
         batch.validate()?;
+        let service = self.bounded(request.deadline_ms);
         if let Some(key) = batch.partition_key() {
-            within(request.deadline_ms, ErrorKind::DeadlineExceeded, self.check(key.keyspace)).await?;
+            within(request.deadline_ms, ErrorKind::DeadlineExceeded, service.check(key.keyspace)).await?;
         }
-        let write = self.host.engine().write(batch);
+        let write = service.host.engine().write(batch);
         Ok(within(request.deadline_ms, ErrorKind::OutcomeUnknown, write).await?.into())
     }
 
     pub(super) async fn answer_fan_out(&self, request: pb::FanOutRequest) -> Result<pb::FanOutResponse> {
         let fan_out: FanOut = required(request.fan_out, "fan_out.fan_out")?.try_into()?;
+        let service = self.bounded(request.deadline_ms);
         let done = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(fan_out.keyspace).await?;
-            self.host.engine().fan_out(fan_out).await
+            service.check(fan_out.keyspace).await?;
+            service.host.engine().fan_out(fan_out).await
         })
         .await?;
         Ok(done.into())
@@ -134,9 +153,25 @@ impl<H: Host> KvService<H> {
                 SessionScope::Key(key)
             }
         };
-        let open = self.host.open_session(scope, client);
+        let service = self.bounded(request.deadline_ms);
+        let open = service.host.open_session(scope, client);
         let shard = within(request.deadline_ms, ErrorKind::DeadlineExceeded, open).await?;
         Ok(pb::OpenSessionResponse { shard: shard.0 })
+    }
+}
+
+/// What a request of a pipe is counted as.
+fn pipe_name(request: Option<&pb::pipe_request::Request>) -> &'static str {
+    use pb::pipe_request::Request as Ask;
+    match request {
+        Some(Ask::Get(_)) => "keevo.kv.v1.Kv/Pipe.Get",
+        Some(Ask::MultiGet(_)) => "keevo.kv.v1.Kv/Pipe.MultiGet",
+        Some(Ask::Scan(_)) => "keevo.kv.v1.Kv/Pipe.Scan",
+        Some(Ask::Write(_)) => "keevo.kv.v1.Kv/Pipe.Write",
+        Some(Ask::FanOut(_)) => "keevo.kv.v1.Kv/Pipe.FanOut",
+        Some(Ask::OpenSession(_)) => "keevo.kv.v1.Kv/Pipe.OpenSession",
+        Some(Ask::Keyspace(_)) => "keevo.kv.v1.Kv/Pipe.Keyspace",
+        None => "keevo.kv.v1.Kv/Pipe.unknown",
     }
 }
 
@@ -148,11 +183,19 @@ fn consistency(wire: Option<pb::Consistency>) -> Result<Consistency> {
     wire.map_or(Ok(Consistency::default()), TryInto::try_into)
 }
 
+/// How long a request may take.
+fn limit(deadline_ms: u32) -> Duration {
+    let limit_ms = if deadline_ms == 0 { DEADLINE_MS_DEFAULT } else { deadline_ms.min(DEADLINE_MS_MAX) };
+    Duration::from_millis(limit_ms.into())
+}
+
 /// `future`, or an error of the kind `late` once the deadline of the request has passed.
 async fn within<T>(deadline_ms: u32, late: ErrorKind, future: impl Future<Output = Result<T>>) -> Result<T> {
-    let limit_ms = if deadline_ms == 0 { DEADLINE_MS_DEFAULT } else { deadline_ms.min(DEADLINE_MS_MAX) };
-    match tokio::time::timeout(Duration::from_millis(limit_ms.into()), future).await {
+    let limit = limit(deadline_ms);
+    match tokio::time::timeout(limit, future).await {
         Ok(result) => result,
-        Err(elapsed) => Err(Error::new(late, format!("no answer within {limit_ms} ms")).with_source(elapsed)),
+        Err(elapsed) => {
+            Err(Error::new(late, format!("no answer within {} ms", limit.as_millis())).with_source(elapsed))
+        }
     }
 }

@@ -1,0 +1,154 @@
+//! Feeds: every timeline, every package's own feed, every follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keevo_core::{Engine, Result};
+use keevo_feeds::{Activity, ActivityId, FeedId, Feeds, ListRequest, PageRequest};
+
+use super::{Mismatches, PAGE, sum};
+use crate::bars::Bars;
+use crate::changelog::Change;
+use crate::load::persist;
+use crate::packages::{Package, follower_counts};
+use crate::plan::{LINE, Plan, VERB, foreign_id, time_of, timeline_feed, user_feed};
+
+/// Reads every timeline; how many entries they have together.
+pub(super) async fn timelines<E: Engine>(
+    feeds: &Feeds<E>,
+    plan: &Plan<'_>,
+    bars: &Bars,
+    mismatches: &Mismatches,
+) -> Result<usize> {
+    let packages = &plan.dataset().packages;
+    let bar = bars.bar("verified timelines", packages.len());
+    let shown = &bar;
+    let read = packages.iter().map(|package| async move {
+        let (feed, expected) = (timeline_feed(&package.name)?, plan.timeline(package)?);
+        let count = compare(feeds, &feed, &expected, true, mismatches).await?;
+        shown.inc(1);
+        Ok(count)
+    });
+    let count = sum(read).await?;
+    bar.finish();
+    Ok(count)
+}
+
+/// Reads the own feed of every package that has changes; how many activities they have together.
+pub(super) async fn own_feeds<E: Engine>(
+    feeds: &Feeds<E>,
+    plan: &Plan<'_>,
+    bars: &Bars,
+    mismatches: &Mismatches,
+) -> Result<usize> {
+    let packages: Vec<&str> = plan.changed().collect();
+    let bar = bars.bar("verified activities", packages.len());
+    let shown = &bar;
+    let read = packages.iter().map(|package| async move {
+        let (feed, expected) = (user_feed(package)?, plan.own(package)?);
+        let count = compare(feeds, &feed, &expected, false, mismatches).await?;
+        shown.inc(1);
+        Ok(count)
+    });
+    let count = sum(read).await?;
+    bar.finish();
+    Ok(count)
+}
+
+/// Reads what every package follows, and how many follow each; how many follows there are.
+pub(super) async fn follows<E: Engine>(
+    feeds: &Feeds<E>,
+    plan: &Plan<'_>,
+    bars: &Bars,
+    mismatches: &Mismatches,
+) -> Result<usize> {
+    let packages = &plan.dataset().packages;
+    let counts: BTreeMap<&str, u64> = follower_counts(packages);
+    let bar = bars.bar("verified follows", packages.len() + counts.len());
+    let shown = &bar;
+    let read = packages.iter().map(|package| async move {
+        let count = compare_follows(feeds, package, mismatches).await?;
+        shown.inc(1);
+        Ok(count)
+    });
+    let count = sum(read).await?;
+    let counted = counts.iter().map(|(package, followers)| async move {
+        let feed = user_feed(package)?;
+        let stats = persist(|| feeds.follow_stats(&feed, &[], &[])).await?;
+        mismatches.unless(stats.followers == *followers && stats.following == 0, || {
+            format!("{feed} has {} followers and follows {}, not {followers} and 0", stats.followers, stats.following)
+        });
+        shown.inc(1);
+        Ok(0)
+    });
+    sum(counted).await?;
+    bar.finish();
+    Ok(count)
+}
+
+/// Reads the list of what a package follows, and compares it with what it depends on.
+async fn compare_follows<E: Engine>(feeds: &Feeds<E>, package: &Package, mismatches: &Mismatches) -> Result<usize> {
+    let feed = timeline_feed(&package.name)?;
+    let mut stored: Vec<FeedId> = Vec::new();
+    let mut request = ListRequest { limit: PAGE, ..ListRequest::default() };
+    loop {
+        let page = persist(|| feeds.following(&feed, request.clone())).await?;
+        stored.extend(page.follows.into_iter().map(|follow| follow.target));
+        match page.next {
+            Some(next) => request.after = Some(next),
+            None => break,
+        }
+    }
+    let expected: BTreeSet<FeedId> = package.depends.iter().map(|name| user_feed(name)).collect::<Result<_>>()?;
+    let found: BTreeSet<FeedId> = stored.iter().cloned().collect();
+    for missing in expected.difference(&found) {
+        mismatches.add(format!("{feed} does not follow {missing}"));
+    }
+    for strange in found.difference(&expected) {
+        mismatches.add(format!("{feed} follows {strange}, which nobody asked for"));
+    }
+    mismatches.unless(stored.len() == found.len(), || format!("{feed} lists a follow twice"));
+    Ok(stored.len())
+}
+
+/// Reads a feed to its end and compares it with what it must show, in that order; how many entries it has.
+async fn compare<E: Engine>(
+    feeds: &Feeds<E>,
+    feed: &FeedId,
+    expected: &[(ActivityId, &Change)],
+    followed: bool,
+    mismatches: &Mismatches,
+) -> Result<usize> {
+    let mut request = PageRequest::first(PAGE);
+    let mut stored: Vec<Activity> = Vec::new();
+    loop {
+        let page = persist(|| feeds.page(feed, request.clone())).await?;
+        stored.extend(page.activities);
+        match page.next {
+            Some(last) => request = PageRequest::after(last, PAGE),
+            None => break,
+        }
+    }
+    mismatches.unless(stored.len() == expected.len(), || {
+        format!("{feed} has {} entries, not {}", stored.len(), expected.len())
+    });
+    for (place, (activity, (id, change))) in stored.iter().zip(expected).enumerate() {
+        mismatches.unless(is_of(activity, *id, change, followed)?, || {
+            format!("{feed} has at place {place} {} of {}, not {}", activity.object, activity.id, foreign_id(change))
+        });
+    }
+    Ok(stored.len())
+}
+
+/// Whether it is the activity of the change, as it came through a follow or as the feed itself holds it.
+fn is_of(activity: &Activity, id: ActivityId, change: &Change, followed: bool) -> Result<bool> {
+    let line = activity.custom.get(LINE).and_then(serde_json::Value::as_str);
+    let origin = if followed { Some(user_feed(&change.package)?) } else { None };
+    Ok(activity.id == id
+        && activity.actor == change.maintainer
+        && activity.verb == VERB
+        && activity.object == format!("{} {}", change.package, change.version)
+        && activity.foreign_id == foreign_id(change)
+        && activity.time == time_of(change)?
+        && activity.origin == origin
+        && line == Some(change.line.as_str()))
+}
