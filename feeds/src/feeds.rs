@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +92,10 @@ pub(crate) struct Inner<E> {
     pub(crate) counters: Counters,
     /// Wakes the worker when a job was left to it.
     pub(crate) wake: Notify,
+    /// The outbox bucket where the next sweep begins.
+    pub(crate) next_bucket: AtomicU8,
+    /// Held while finished work is taken out of the outbox.
+    pub(crate) flushing: tokio::sync::Mutex<()>,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
     left: Mutex<VecDeque<Pointer>>,
@@ -120,6 +124,8 @@ impl<E: Engine> Feeds<E> {
             options,
             counters: Counters::default(),
             wake: Notify::new(),
+            next_bucket: AtomicU8::new(0),
+            flushing: tokio::sync::Mutex::default(),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
             left: Mutex::default(),
@@ -180,6 +186,12 @@ impl<E: Engine> Feeds<E> {
 /// Whether a call that may be repeated should be.
 pub(crate) fn is_passing(kind: ErrorKind) -> bool {
     kind.is_retryable() || matches!(kind, ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded)
+}
+
+/// Whether a write that failed so was not applied and never will be.
+pub(crate) fn is_certain(error: &Error) -> bool {
+    let unsure = [ErrorKind::OutcomeUnknown, ErrorKind::DeadlineExceeded, ErrorKind::Closed, ErrorKind::Io];
+    !unsure.contains(&error.kind())
 }
 
 /// Repeats a call that may be repeated, with growing waits, while it fails for the moment only.
