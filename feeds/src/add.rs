@@ -191,7 +191,7 @@ impl<E: Engine> Feeds<E> {
         // Jobs that are finished leave first: driven again they would reach followers who came later.
         self.flush_finished().await;
         let scan = Scan::prefix(self.layout().keyspace, self.layout().home(id), JOB, PENDING_JOBS);
-        let page = self.engine().scan(scan).await?;
+        let page = self.scan_on(scan).await?;
         let mut jobs = Vec::new();
         for (_, record) in &page.records {
             let row: JobRow = decode(record)?;

@@ -193,7 +193,7 @@ impl<E: Engine> Feeds<E> {
             if !job.row.keep_history {
                 let start =
                     if job.row.after.is_empty() { Bytes::from_static(OWN) } else { keys::right_after(&job.row.after) };
-                let page = self.engine().scan(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;
+                let page = self.scan_on(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;
                 last = page.next.is_none();
                 for (key, _) in &page.records {
                     let (id, generation) = keys::parse_own(&key.sort)?;
@@ -237,7 +237,7 @@ impl<E: Engine> Feeds<E> {
     /// Drives the jobs of a feed's edges, a page of them. Returns how many there were.
     pub(crate) async fn drive_edges(&self, follower: &FeedId) -> Result<usize> {
         let scan = Scan::prefix(self.layout().keyspace, self.layout().feed(follower), JOB, JOBS_PAGE);
-        let page = self.engine().scan(scan).await?;
+        let page = self.scan_on(scan).await?;
         let mut follows = Vec::new();
         for (key, record) in &page.records {
             let target = keys::parse_named(&key.sort, JOB)?;

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keevo_core::{Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, SeededRandom, SystemClock};
+use keevo_core::{
+    Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock,
+};
 use tokio::sync::Notify;
 
 use crate::ids::AppId;
@@ -145,6 +147,18 @@ impl<E: Engine> Feeds<E> {
 
     pub(crate) fn engine(&self) -> &E {
         &self.inner.engine
+    }
+
+    /// The next page of a scan that holds anything, or its last. A page may be empty and still not be the last,
+    /// where many rows have expired.
+    pub(crate) async fn scan_on(&self, mut scan: Scan) -> Result<ScanPage> {
+        loop {
+            let page = self.engine().scan(scan.clone()).await?;
+            if !page.records.is_empty() || page.next.is_none() {
+                return Ok(page);
+            }
+            scan.after = page.next;
+        }
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -207,7 +207,7 @@ impl<E: Engine> Feeds<E> {
         let partition = self.layout().followers(feed, at.bucket);
         let start = keys::join(FOLLOWER, at.after.as_bytes());
         let start = if at.after.is_empty() { start } else { keys::right_after(&start) };
-        let page = self.engine().scan(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
+        let page = self.scan_on(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
         let mut targets = Vec::with_capacity(page.records.len());
         let mut last = None;
         let mut wide = false;
@@ -224,10 +224,8 @@ impl<E: Engine> Feeds<E> {
             }
             last = Some(follower.to_string());
         }
-        let next = match (page.next, last) {
-            (Some(_), Some(after)) => Some(Position { bucket: at.bucket, after }),
-            _ => None,
-        };
+        // Without a follower on it, the page is the last, or ended at the mark, which lies behind all followers.
+        let next = page.next.and(last).map(|after| Position { bucket: at.bucket, after });
         Ok((targets, next, wide))
     }
 

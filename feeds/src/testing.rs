@@ -6,6 +6,7 @@
 mod basics;
 mod crash;
 mod duels;
+mod empty_pages;
 mod engine;
 mod lists;
 mod many;
@@ -49,6 +50,13 @@ pub async fn suite_with<E: Engine>(engine: E, effort: Effort) {
     removal::run(&engine).await;
     lists::run(&engine).await;
     many::run(&engine).await;
+    let sparse = empty_pages::EmptyPages::new(engine.clone());
+    basics::run(&sparse).await;
+    removal::run(&sparse).await;
+    lists::run(&sparse).await;
+    if effort == Effort::Thorough {
+        many::run(&sparse).await;
+    }
     model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
     races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
     duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
