@@ -45,6 +45,9 @@ pub struct FeedsOptions {
     pub pointer_grace_ms: u64,
     /// How long a job belongs to the instance that saved its progress last, in milliseconds.
     pub claim_ms: u64,
+    /// How far the clocks of two instances may be apart, in milliseconds. Must not be too small: a follow that is
+    /// dated this much after a post was placed is taken to have seen it.
+    pub clock_skew_ms_max: u64,
     /// How many engine calls one operation keeps in flight.
     pub concurrency: usize,
 }
@@ -61,6 +64,7 @@ impl Default for FeedsOptions {
             pickup_after_ms: 2_000,
             pointer_grace_ms: 600_000,
             claim_ms: 30_000,
+            clock_skew_ms_max: 5_000,
             concurrency: 64,
         }
     }

@@ -38,10 +38,18 @@ pub(crate) struct Position {
     pub(crate) after: String,
 }
 
+/// A follower as a fan-out needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Follower {
+    pub(crate) target: Target,
+    /// When its edge was made, in microseconds.
+    pub(crate) created_us: u64,
+}
+
 /// Some followers, and where the walk goes on.
 #[derive(Debug)]
 pub(crate) struct FollowerPage {
-    pub(crate) targets: Vec<Target>,
+    pub(crate) followers: Vec<Follower>,
     pub(crate) next: Option<Position>,
 }
 
@@ -161,9 +169,9 @@ impl<E: Engine> Feeds<E> {
     /// The next followers of `feed` from `at` on: up to about `limit`, from as many buckets as that takes.
     pub(crate) async fn follower_page(&self, feed: &FeedId, at: &Position, limit: usize) -> Result<FollowerPage> {
         if at.bucket == 0 {
-            let (targets, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
+            let (followers, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
             let next = after.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
-            return Ok(FollowerPage { targets, next });
+            return Ok(FollowerPage { followers, next });
         }
         let last = self.buckets_within(feed, at.bucket, limit).await?;
         let walk = (at.bucket..=last).map(|bucket| {
@@ -171,16 +179,16 @@ impl<E: Engine> Feeds<E> {
             self.bucket_page(feed, Position { bucket, after }, limit)
         });
         let pages: Vec<_> = futures::stream::iter(walk).buffered(8).try_collect().await?;
-        let mut targets = Vec::new();
+        let mut followers = Vec::new();
         for (some, after, _) in pages {
-            targets.extend(some);
+            followers.extend(some);
             if after.is_some() {
                 // What the later buckets gave is read again: counters had run behind.
-                return Ok(FollowerPage { targets, next: after });
+                return Ok(FollowerPage { followers, next: after });
             }
         }
         let next = (last + 1 < FOLLOWER_BUCKETS).then(|| Position { bucket: last + 1, after: String::new() });
-        Ok(FollowerPage { targets, next })
+        Ok(FollowerPage { followers, next })
     }
 
     /// The last bucket, from `first` on, up to which the counters add up to no more than `limit`.
@@ -203,12 +211,12 @@ impl<E: Engine> Feeds<E> {
         feed: &FeedId,
         at: Position,
         limit: usize,
-    ) -> Result<(Vec<Target>, Option<Position>, bool)> {
+    ) -> Result<(Vec<Follower>, Option<Position>, bool)> {
         let partition = self.layout().followers(feed, at.bucket);
         let start = keys::join(FOLLOWER, at.after.as_bytes());
         let start = if at.after.is_empty() { start } else { keys::right_after(&start) };
         let page = self.scan_on(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
-        let mut targets = Vec::with_capacity(page.records.len());
+        let mut followers = Vec::with_capacity(page.records.len());
         let mut last = None;
         let mut wide = false;
         for (key, record) in &page.records {
@@ -220,13 +228,14 @@ impl<E: Engine> Feeds<E> {
             let row: FollowerRow = decode(record)?;
             if !row.gone {
                 let guard = Some(Revision(row.epoch));
-                targets.push(Target { partition: self.layout().feed(&follower), guard });
+                let target = Target { partition: self.layout().feed(&follower), guard };
+                followers.push(Follower { target, created_us: row.created_us });
             }
             last = Some(follower.to_string());
         }
         // Without a follower on it, the page is the last, or ended at the mark, which lies behind all followers.
         let next = page.next.and(last).map(|after| Position { bucket: at.bucket, after });
-        Ok((targets, next, wide))
+        Ok((followers, next, wide))
     }
 
     /// Whether buckets beyond the first are in use.
