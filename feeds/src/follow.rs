@@ -101,6 +101,7 @@ impl<E: Engine> Feeds<E> {
                 bucket: u32::from(bucket),
                 created_us: self.stamp_us(),
                 copy_limit: one.copy_limit.unwrap_or(COPY_LIMIT_DEFAULT),
+                fresh: true,
                 ..EdgeJobRow::default()
             };
             let job = EdgeJob::new(one.follower.clone(), one.target, row);
@@ -180,6 +181,7 @@ impl<E: Engine> Feeds<E> {
                 self.finish_edge_job(&job.follower, &job.target).await?;
                 continue;
             }
+            job.row.fresh = edge.is_none();
             let written = if let Some(edge) = &edge {
                 let row: EdgeRow = decode(edge)?;
                 (job.row.bucket, job.row.created_us) = (row.bucket, row.created_us);

@@ -28,6 +28,8 @@ pub(crate) struct Enlist {
     pub(crate) bucket: u8,
     pub(crate) follower: FeedId,
     pub(crate) row: FollowerRow,
+    /// Whether the follower is most likely not in the list: it is written before it is read.
+    pub(crate) likely_new: bool,
 }
 
 /// A place in a walk over a feed's followers.
@@ -108,12 +110,17 @@ impl<E: Engine> Feeds<E> {
             .await
     }
 
-    /// Changes followers of one partition.
+    /// Changes followers of one partition. New ones are written at once; a list that holds one of them is read.
     async fn enlist_chunk(&self, chunk: &[Enlist]) -> Result<()> {
         let keys: Vec<_> =
             chunk.iter().map(|one| self.layout().follower(&one.target, one.bucket, &one.follower)).collect();
+        let likely_new = chunk.iter().all(|one| one.likely_new);
         for attempt in 0..ATTEMPTS {
-            let current = self.engine().multi_get(keys.clone(), Consistency::Linearizable).await?;
+            let current = if likely_new && attempt == 0 {
+                vec![None; keys.len()]
+            } else {
+                self.engine().multi_get(keys.clone(), Consistency::Linearizable).await?
+            };
             let batch = self.enlist_batch(chunk, &current)?;
             if batch.ops.is_empty() {
                 return Ok(());

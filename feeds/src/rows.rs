@@ -142,6 +142,9 @@ pub(crate) struct EdgeJobRow {
     /// Progress of a withdrawal: the last of the target's own sort keys that was handled.
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) after: Bytes,
+    /// Whether the edge was made in the batch that wrote this job: then nothing was copied before.
+    #[prost(bool, tag = "8")]
+    pub(crate) fresh: bool,
 }
 
 /// A follower in one bucket of the target's followers.
