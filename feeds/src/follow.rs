@@ -138,7 +138,9 @@ impl<E: Engine> Feeds<E> {
             Err(error) => Err(error),
         };
         if let Err(error) = driven {
-            pointers.into_iter().for_each(|pointer| self.leave(pointer));
+            for pointer in pointers {
+                self.leave(pointer);
+            }
             return Err(unfinished("the follow", error));
         }
         self.end(pointers).await;
@@ -298,7 +300,9 @@ impl<E: Engine> Feeds<E> {
             if let Ok(true) = driven {
                 self.end(pointers).await;
             } else {
-                pointers.into_iter().for_each(|pointer| self.leave(pointer));
+                for pointer in pointers {
+                    self.leave(pointer);
+                }
             }
             return driven.map(|_| true).map_err(|error| unfinished("the unfollow", error));
         }
