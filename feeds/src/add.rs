@@ -14,11 +14,11 @@ use bytes::Bytes;
 use crate::activity::{Activity, ENTRIES_MAX, NewActivity};
 use crate::deliver::ActivityJob;
 use crate::feed_id::FeedId;
-use crate::feeds::{ATTEMPTS, Feeds, contended, unfinished};
+use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
 use crate::ids::ActivityId;
 use crate::keys::JOB;
 use crate::metrics::add;
-use crate::outbox::{Done, JobAt, Pointer};
+use crate::outbox::{JobAt, Pointer};
 use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
 use crate::time::ActivityTime;
 
@@ -82,15 +82,14 @@ impl<E: Engine> Feeds<E> {
 
     async fn add_chunk(&self, drafts: Vec<Draft>) -> Result<Vec<Activity>> {
         let began_us = self.stamp_us();
-        let pointers = self.new_pointers(drafts.iter().map(|draft| JobAt::Activity(draft.id)));
-        self.write_pointers(&pointers).await?;
+        let pointers = self.point_at(drafts.iter().map(|draft| JobAt::Activity(draft.id))).await?;
         let commit = |(draft, pointer)| self.commit(draft, pointer, began_us);
         let committed: Vec<Result<Committed>> =
             futures::stream::iter(drafts.into_iter().zip(pointers.clone()).map(commit))
                 .buffered(self.options().concurrency)
                 .collect()
                 .await;
-        self.renew_pointers(&pointers).await.map_err(|error| unfinished("the activity", error))?;
+        let renewed = self.renew_pointers(&pointers).await;
         let (mut activities, mut jobs, mut jobless, mut failure) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (one, pointer) in committed.into_iter().zip(pointers) {
             match one {
@@ -98,15 +97,24 @@ impl<E: Engine> Feeds<E> {
                     activities.push(one.activity);
                     match one.job {
                         Some(job) => jobs.push(job),
-                        None => jobless.push(Done { pointer, job: None }),
+                        None => jobless.push(pointer),
                     }
                 }
-                Err(error) => failure = failure.or(Some(error)),
+                Err(error) => {
+                    if is_certain(&error) {
+                        jobless.push(pointer);
+                    }
+                    failure = failure.or(Some(error));
+                }
             }
         }
         add(&self.counters().activities_added, activities.len());
+        self.end(jobless).await;
+        if let Err(error) = renewed {
+            jobs.into_iter().filter_map(|job| job.pointer).for_each(|pointer| self.leave(pointer));
+            return Err(unfinished("the activity", error));
+        }
         self.drive_first(jobs).await.map_err(|error| unfinished("the activity", error))?;
-        self.finish(jobless).await;
         failure.map_or(Ok(activities), Err)
     }
 
@@ -183,7 +191,7 @@ impl<E: Engine> Feeds<E> {
         // Jobs that are finished leave first: driven again they would reach followers who came later.
         self.flush_finished().await;
         let scan = Scan::prefix(self.layout().keyspace, self.layout().home(id), JOB, PENDING_JOBS);
-        let page = self.engine().scan(scan).await?;
+        let page = self.scan_on(scan).await?;
         let mut jobs = Vec::new();
         for (_, record) in &page.records {
             let row: JobRow = decode(record)?;

@@ -3,16 +3,24 @@
 //! Every step may be repeated: its keys follow from the activity and its generation. A put is guarded by the
 //! epoch of the follow edge; a removal leaves a tombstone. So a step that comes late does no harm, and readers
 //! look at the activity itself besides: a row whose placement is gone is not shown.
+//!
+//! Which followers a put reaches. The epoch is read with the page, so it does not tell a follow that was there when
+//! the activity came from one made since. The rule: a follow whose edge is dated more than `clock_skew_ms_max`
+//! after the job's own rows were in place is left out. Such a follow was made after that, so its copy read those
+//! rows and took as many as it was told to; what it did not take (or an unfollow before it took out) must not come
+//! through a late page. A follow that is dated earlier may have read before the rows were there, and is reached.
+//! The time is that of the placing that the driver knows of: its own, or the one saved with the job's progress.
+//! A driver that dies before it saves leaves a job that is placed again, and then counts as placed only then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Target};
+use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Revision, Target};
 
 use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, retry};
-use crate::followers::{FollowerPage, Position};
+use crate::followers::{Follower, FollowerPage, Position};
 use crate::ids::ActivityId;
 use crate::keys::{self, EDGE};
 use crate::metrics::add;
@@ -105,8 +113,8 @@ impl<E: Engine> Feeds<E> {
                 Some(page) => Arc::clone(page),
                 None => Arc::new(self.follower_page(&feed, &at, (budget - spent).clamp(1, PAGE)).await?),
             };
-            spent += page.targets.len();
-            self.fan_out_page(job, &entry, &feed, &page.targets).await?;
+            spent += page.followers.len();
+            self.fan_out_page(job, &entry, &feed, &page.followers).await?;
             let next = page.next.clone();
             if next.is_none() {
                 job.row.entry += 1;
@@ -118,18 +126,21 @@ impl<E: Engine> Feeds<E> {
         Ok(true)
     }
 
-    async fn fan_out_page(&self, job: &ActivityJob, entry: &EntryRow, feed: &FeedId, page: &[Target]) -> Result<()> {
-        if page.is_empty() {
-            return Ok(());
-        }
-        let (action, guard_sort, targets) = if job.row.remove {
-            let unguarded = |target: &Target| Target { partition: target.partition.clone(), guard: None };
+    async fn fan_out_page(&self, job: &ActivityJob, entry: &EntryRow, feed: &FeedId, page: &[Follower]) -> Result<()> {
+        let (action, guard_sort, targets): (_, _, Vec<Target>) = if job.row.remove {
+            let unguarded = |one: &Follower| Target { partition: one.target.partition.clone(), guard: None };
             let action = FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms };
             (action, None, page.iter().map(unguarded).collect())
         } else {
             let action = FanOutAction::Put { value: bytes::Bytes::new(), ttl_ms: None };
-            (action, Some(keys::join(EDGE, feed.as_str().as_bytes())), page.to_vec())
+            let last_us = self.last_follow_us(&job.row);
+            let reached = page.iter().filter(|one| one.created_us <= last_us).map(|one| one.target.clone());
+            (action, Some(keys::join(EDGE, feed.as_str().as_bytes())), reached.collect())
         };
+        add(&self.counters().entries_skipped, page.len() - targets.len());
+        if targets.is_empty() {
+            return Ok(());
+        }
         let fan_out = FanOut {
             keyspace: self.layout().keyspace,
             sort: keys::timeline(job.id, Some(feed), entry.generation),
@@ -143,12 +154,29 @@ impl<E: Engine> Feeds<E> {
         Ok(())
     }
 
+    /// The latest date of a follow that a job reaches, in microseconds.
+    fn last_follow_us(&self, job: &JobRow) -> u64 {
+        if !job.placed || job.placed_us == 0 {
+            return u64::MAX;
+        }
+        job.placed_us.saturating_add(self.options().clock_skew_ms_max.saturating_mul(1_000))
+    }
+
     /// Saves where a job stands and claims it for this instance. False when another driver has finished it.
     async fn save_progress(&self, job: &mut ActivityJob, pointer: &Pointer) -> Result<bool> {
+        self.save_if(job, pointer, Check::Exists).await
+    }
+
+    /// Claims a job as it was read. False when another driver has claimed or finished it since.
+    async fn claim(&self, job: &mut ActivityJob, pointer: &Pointer, read: Revision) -> Result<bool> {
+        self.save_if(job, pointer, Check::RevisionIs(read)).await
+    }
+
+    async fn save_if(&self, job: &mut ActivityJob, pointer: &Pointer, check: Check) -> Result<bool> {
         job.row.claimed_by = self.inner.instance;
         job.row.claimed_until_ms = self.now_ms() + self.options().claim_ms;
         let key = self.layout().activity_job(job.id, pointer.number);
-        let batch = Batch::new().require(key.clone(), Check::Exists).put(key, encode(&job.row));
+        let batch = Batch::new().require(key.clone(), check).put(key, encode(&job.row));
         match retry(|| self.engine().write(batch.clone())).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
@@ -166,8 +194,8 @@ impl<E: Engine> Feeds<E> {
         let wanted = vec![self.layout().activity(id), self.layout().activity_job(id, pointer.number)];
         let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
         let (activity, job) = (records.next().flatten(), records.next().flatten());
-        let Some(job) = job else { return Ok(None) };
-        let row: JobRow = decode(&job)?;
+        let Some(record) = job else { return Ok(None) };
+        let row: JobRow = decode(&record)?;
         if row.claimed_by != self.inner.instance && row.claimed_until_ms > self.now_ms() {
             return Ok(Some(Driven::Elsewhere));
         }
@@ -177,8 +205,8 @@ impl<E: Engine> Feeds<E> {
             let activity = activity.as_ref().map(decode::<ActivityRow>).transpose()?.unwrap_or_default();
             job.row.entries.retain(|entry| activity.entries.contains(entry));
         }
-        if !self.save_progress(&mut job, pointer).await? {
-            return Ok(Some(Driven::Finished));
+        if !self.claim(&mut job, pointer, record.revision).await? {
+            return Ok(Some(Driven::Elsewhere));
         }
         self.place(std::slice::from_mut(&mut job)).await?;
         if self.fan_out_job(&mut job, &FirstPages::new(), budget).await? {

@@ -1,16 +1,24 @@
 //! Driving the jobs of follow edges: list or unlist the follower, copy or withdraw.
 //!
-//! Invariant: every batch in the follower's partition requires the job at the revision the driver knows, and a copy
-//! the edge at its epoch. So of two drivers one is fenced off, and nothing is written for an edge that has changed.
+//! Invariant: every batch in the follower's partition that changes what is shown requires the job at the revision the
+//! driver knows, and a copy the edge at its epoch. So of two drivers one is fenced off, and nothing is written for
+//! an edge that has changed.
+//!
+//! A copy may put a row over the tombstone of a removal that overtook it. So the own rows are looked at once more
+//! after the copies: what is gone by then is taken out again; what is there is removed later, and that removal finds
+//! the follower listed. A crash between the two leaves a row that no reader shows.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Key, Record, Result, Revision, Scan};
+use keevo_core::{
+    Batch, Check, Consistency, Engine, Error, ErrorKind, FanOut, FanOutAction, Key, Record, Result, Revision, Scan,
+    Target,
+};
 
 use crate::feed_id::FeedId;
-use crate::feeds::{Feeds, is_passing};
+use crate::feeds::{Feeds, is_passing, retry};
 use crate::followers::Enlist;
 use crate::ids::ActivityId;
 use crate::keys::{self, JOB, OWN};
@@ -19,6 +27,8 @@ use crate::rows::{CopyRow, EdgeJobRow, EdgeRow, FollowerRow, decode, encode};
 
 /// The most rows copied or withdrawn by one batch.
 const ROWS_CHUNK: usize = 2_000;
+/// What a job takes of a batch besides its rows: two conditions, its copy and its end.
+const JOB_WEIGHT: usize = 4;
 /// The most rows that an unfollow withdraws before it is answered.
 const INLINE_PAGES: usize = 10;
 /// How many jobs of a feed one look finds.
@@ -34,6 +44,8 @@ pub(crate) struct EdgeJob {
     epoch: Revision,
     /// The job's own revision, which fences its driver.
     revision: Revision,
+    /// Whether it was read from the store: another driver may have been at it.
+    stored: bool,
 }
 
 /// The newest own rows of a feed, and whether that is all of them.
@@ -45,7 +57,7 @@ struct Newest {
 
 impl EdgeJob {
     pub(crate) fn new(follower: FeedId, target: FeedId, row: EdgeJobRow) -> Self {
-        Self { follower, target, row, epoch: Revision(0), revision: Revision(0) }
+        Self { follower, target, row, epoch: Revision(0), revision: Revision(0), stored: false }
     }
 
     pub(crate) fn written(self, epoch: Revision, revision: Revision) -> Self {
@@ -55,7 +67,18 @@ impl EdgeJob {
     fn enlist(&self) -> Enlist {
         let row = FollowerRow { epoch: self.epoch.0, created_us: self.row.created_us, gone: self.row.unfollow };
         let bucket = u8::try_from(self.row.bucket).unwrap_or_default();
-        Enlist { target: self.target.clone(), bucket, follower: self.follower.clone(), row }
+        let likely_new = self.row.fresh && !self.stored;
+        Enlist { target: self.target.clone(), bucket, follower: self.follower.clone(), row, likely_new }
+    }
+
+    /// Whether what the edge copied before has to be read: it copies more.
+    fn adds_to_copy(&self) -> bool {
+        !self.row.fresh && self.row.copy_limit > 0
+    }
+
+    /// Whether it says what it copied: following again without a copy changes nothing.
+    fn writes_copy(&self) -> bool {
+        self.row.fresh || self.row.copy_limit > 0
     }
 }
 
@@ -69,6 +92,11 @@ impl<E: Engine> Feeds<E> {
         self.enlist(jobs.iter().map(EdgeJob::enlist).collect()).await?;
         let listed_us = self.stamp_us();
         let newest = self.newest_of_targets(&jobs).await?;
+        let copying: Vec<(FeedId, FeedId)> = jobs
+            .iter()
+            .filter(|job| newest.get(&job.target).is_some_and(|newest| !newest.rows.is_empty()))
+            .map(|job| (job.follower.clone(), job.target.clone()))
+            .collect();
         let mut by_follower: BTreeMap<FeedId, Vec<EdgeJob>> = BTreeMap::new();
         for job in jobs {
             by_follower.entry(job.follower.clone()).or_default().push(job);
@@ -78,7 +106,45 @@ impl<E: Engine> Feeds<E> {
                 let newest = &newest;
                 async move { self.copy_jobs(jobs, newest, listed_us).await }
             })
-            .await
+            .await?;
+        self.take_back(&copying, newest).await
+    }
+
+    /// Takes out the copies, by (follower, target), of what was removed while it was copied.
+    async fn take_back(&self, copying: &[(FeedId, FeedId)], newest: BTreeMap<FeedId, Newest>) -> Result<()> {
+        let looked: Vec<(FeedId, Vec<Bytes>)> = futures::stream::iter(newest)
+            .map(|(target, newest)| async move { self.gone_since(&target, &newest).await.map(|gone| (target, gone)) })
+            .buffer_unordered(self.options().concurrency)
+            .try_collect()
+            .await?;
+        for (target, gone) in looked {
+            let copied = copying.iter().filter(|(_, source)| *source == target);
+            let reached =
+                |(follower, _): &(FeedId, FeedId)| Target { partition: self.layout().feed(follower), guard: None };
+            let targets: Vec<Target> = copied.map(reached).collect();
+            for sort in gone {
+                // As the removal itself does, so that no late page of a fan-out finds the place free.
+                let action = FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms };
+                let keyspace = self.layout().keyspace;
+                let fan_out = FanOut { keyspace, sort, action, guard_sort: None, targets: targets.clone() };
+                retry(|| self.engine().fan_out(fan_out.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The timeline rows for those of a target's own rows that are there no more.
+    async fn gone_since(&self, target: &FeedId, newest: &Newest) -> Result<Vec<Bytes>> {
+        if newest.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let partition = self.layout().feed(target);
+        let own =
+            |(id, generation): &(ActivityId, u64)| self.layout().key(partition.clone(), keys::own(*id, *generation));
+        let wanted = newest.rows.iter().map(own).collect();
+        let found = self.engine().multi_get(wanted, Consistency::Linearizable).await?;
+        let gone = newest.rows.iter().zip(&found).filter(|(_, record)| record.is_none());
+        Ok(gone.map(|((id, generation), _)| keys::timeline(*id, Some(target), *generation)).collect())
     }
 
     /// The newest own rows of each target, as many as some job wants. Read after all followers are listed.
@@ -132,7 +198,7 @@ impl<E: Engine> Feeds<E> {
         while !rest.is_empty() {
             let mut weight = 0;
             let fits = |job: &&EdgeJob| {
-                weight += 6 + rows_of(job).0.len();
+                weight += JOB_WEIGHT + rows_of(job).0.len();
                 weight <= ROWS_CHUNK
             };
             let count = rest.iter().take_while(fits).count().max(1);
@@ -155,11 +221,16 @@ impl<E: Engine> Feeds<E> {
         rows_of: &impl Fn(&EdgeJob) -> (&'a [(ActivityId, u64)], bool),
         listed_us: u64,
     ) -> Result<bool> {
-        let copied: Vec<Key> = group.iter().map(|job| self.layout().copied(&job.follower, &job.target)).collect();
-        let before = self.engine().multi_get(copied.clone(), Consistency::Linearizable).await?;
+        let copied = |job: &EdgeJob| self.layout().copied(&job.follower, &job.target);
+        let wanted: Vec<Key> = group.iter().filter(|job| job.adds_to_copy()).map(copied).collect();
+        let mut before = if wanted.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter()
+        };
         let mut batch = Batch::new();
         let mut count = 0;
-        for ((job, copied), before) in group.iter().zip(copied).zip(&before) {
+        for job in group {
             let (rows, everything) = rows_of(job);
             let edge = self.layout().edge(&job.follower, &job.target);
             let partition = edge.partition.clone();
@@ -170,8 +241,12 @@ impl<E: Engine> Feeds<E> {
                 batch = batch.put(self.layout().key(partition.clone(), row), "");
             }
             count += rows.len();
-            let row = copied_so_far(before.as_ref(), rows, everything, listed_us)?;
-            batch = batch.put(copied, encode(&row)).delete(self.edge_job_key(job));
+            if job.writes_copy() {
+                let before = if job.adds_to_copy() { before.next().flatten() } else { None };
+                let row = copied_so_far(before.as_ref(), rows, everything, listed_us)?;
+                batch = batch.put(copied(job), encode(&row));
+            }
+            batch = batch.delete(self.edge_job_key(job));
         }
         if self.write_fenced(batch).await?.is_none() {
             return Ok(false);
@@ -193,7 +268,7 @@ impl<E: Engine> Feeds<E> {
             if !job.row.keep_history {
                 let start =
                     if job.row.after.is_empty() { Bytes::from_static(OWN) } else { keys::right_after(&job.row.after) };
-                let page = self.engine().scan(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;
+                let page = self.scan_on(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;
                 last = page.next.is_none();
                 for (key, _) in &page.records {
                     let (id, generation) = keys::parse_own(&key.sort)?;
@@ -237,7 +312,7 @@ impl<E: Engine> Feeds<E> {
     /// Drives the jobs of a feed's edges, a page of them. Returns how many there were.
     pub(crate) async fn drive_edges(&self, follower: &FeedId) -> Result<usize> {
         let scan = Scan::prefix(self.layout().keyspace, self.layout().feed(follower), JOB, JOBS_PAGE);
-        let page = self.engine().scan(scan).await?;
+        let page = self.scan_on(scan).await?;
         let mut follows = Vec::new();
         for (key, record) in &page.records {
             let target = keys::parse_named(&key.sort, JOB)?;
@@ -275,7 +350,8 @@ impl<E: Engine> Feeds<E> {
             let now: EdgeRow = decode(&edge)?;
             (row.bucket, row.created_us, epoch) = (now.bucket, now.created_us, edge.revision);
         }
-        Ok(Some(EdgeJob::new(follower.clone(), target, row).written(epoch, record.revision)))
+        let job = EdgeJob { stored: true, ..EdgeJob::new(follower.clone(), target, row) };
+        Ok(Some(job.written(epoch, record.revision)))
     }
 }
 

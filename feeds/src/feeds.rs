@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keevo_core::{Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, SeededRandom, SystemClock};
+use keevo_core::{
+    Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock,
+};
 use tokio::sync::Notify;
 
 use crate::ids::AppId;
@@ -43,6 +45,9 @@ pub struct FeedsOptions {
     pub pointer_grace_ms: u64,
     /// How long a job belongs to the instance that saved its progress last, in milliseconds.
     pub claim_ms: u64,
+    /// How far the clocks of two instances may be apart, in milliseconds. Must not be too small: a follow that is
+    /// dated this much after a post was placed is taken to have seen it.
+    pub clock_skew_ms_max: u64,
     /// How many engine calls one operation keeps in flight.
     pub concurrency: usize,
 }
@@ -59,6 +64,7 @@ impl Default for FeedsOptions {
             pickup_after_ms: 2_000,
             pointer_grace_ms: 600_000,
             claim_ms: 30_000,
+            clock_skew_ms_max: 5_000,
             concurrency: 64,
         }
     }
@@ -92,6 +98,10 @@ pub(crate) struct Inner<E> {
     pub(crate) counters: Counters,
     /// Wakes the worker when a job was left to it.
     pub(crate) wake: Notify,
+    /// The outbox bucket where the next sweep begins.
+    pub(crate) next_bucket: AtomicU8,
+    /// Held while finished work is taken out of the outbox.
+    pub(crate) flushing: tokio::sync::Mutex<()>,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
     left: Mutex<VecDeque<Pointer>>,
@@ -120,6 +130,8 @@ impl<E: Engine> Feeds<E> {
             options,
             counters: Counters::default(),
             wake: Notify::new(),
+            next_bucket: AtomicU8::new(0),
+            flushing: tokio::sync::Mutex::default(),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
             left: Mutex::default(),
@@ -139,6 +151,18 @@ impl<E: Engine> Feeds<E> {
 
     pub(crate) fn engine(&self) -> &E {
         &self.inner.engine
+    }
+
+    /// The next page of a scan that holds anything, or its last. A page may be empty and still not be the last,
+    /// where many rows have expired.
+    pub(crate) async fn scan_on(&self, mut scan: Scan) -> Result<ScanPage> {
+        loop {
+            let page = self.engine().scan(scan.clone()).await?;
+            if !page.records.is_empty() || page.next.is_none() {
+                return Ok(page);
+            }
+            scan.after = page.next;
+        }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -180,6 +204,12 @@ impl<E: Engine> Feeds<E> {
 /// Whether a call that may be repeated should be.
 pub(crate) fn is_passing(kind: ErrorKind) -> bool {
     kind.is_retryable() || matches!(kind, ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded)
+}
+
+/// Whether a write that failed so was not applied and never will be.
+pub(crate) fn is_certain(error: &Error) -> bool {
+    let unsure = [ErrorKind::OutcomeUnknown, ErrorKind::DeadlineExceeded, ErrorKind::Closed, ErrorKind::Io];
+    !unsure.contains(&error.kind())
 }
 
 /// Repeats a call that may be repeated, with growing waits, while it fails for the moment only.

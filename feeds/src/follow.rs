@@ -16,10 +16,10 @@ use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Result};
 
 use crate::edge_job::EdgeJob;
 use crate::feed_id::FeedId;
-use crate::feeds::{ATTEMPTS, Feeds, contended, unfinished};
+use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
 use crate::keys::{self, COUNT};
 use crate::metrics::add;
-use crate::outbox::{Done, JobAt};
+use crate::outbox::{JobAt, Pointer};
 use crate::rows::{EdgeJobRow, EdgeRow, decode, encode};
 
 /// How many of the target's newest activities a follow copies unless told otherwise.
@@ -51,6 +51,15 @@ pub struct Unfollow {
     pub target: FeedId,
     /// Whether what was received stays.
     pub keep_history: bool,
+}
+
+/// What became of some edges of one follower.
+struct WrittenEdges {
+    /// `None` when there were none to write.
+    follower: Option<FeedId>,
+    jobs: Vec<EdgeJob>,
+    /// Why the others were not written.
+    failure: Option<Error>,
 }
 
 impl<E: Engine> Feeds<E> {
@@ -92,61 +101,75 @@ impl<E: Engine> Feeds<E> {
                 bucket: u32::from(bucket),
                 created_us: self.stamp_us(),
                 copy_limit: one.copy_limit.unwrap_or(COPY_LIMIT_DEFAULT),
+                fresh: true,
                 ..EdgeJobRow::default()
             };
             let job = EdgeJob::new(one.follower.clone(), one.target, row);
             by_follower.entry(one.follower).or_default().push(job);
         }
-        let pointers = self.new_pointers(by_follower.keys().cloned().map(JobAt::Edges));
-        self.write_pointers(&pointers).await?;
+        let pointers = self.point_at(by_follower.keys().cloned().map(JobAt::Edges)).await?;
         let groups: Vec<Vec<EdgeJob>> = by_follower
             .into_values()
             .flat_map(|jobs| jobs.chunks(EDGE_CHUNK).map(<[_]>::to_vec).collect::<Vec<_>>())
             .collect();
-        let written: Vec<Result<Vec<EdgeJob>>> =
-            futures::stream::iter(groups.into_iter().map(|group| self.write_edges(group)))
-                .buffer_unordered(self.options().concurrency)
-                .collect()
-                .await;
-        let after = |error| unfinished("the follow", error);
-        self.renew_pointers(&pointers).await.map_err(after)?;
+        let written: Vec<WrittenEdges> = futures::stream::iter(groups.into_iter().map(|group| self.write_edges(group)))
+            .buffer_unordered(self.options().concurrency)
+            .collect()
+            .await;
+        self.run_written(pointers, written).await
+    }
+
+    /// Brings follows to their end whose edges are written, as far as they are.
+    async fn run_written(&self, mut pointers: Vec<Pointer>, written: Vec<WrittenEdges>) -> Result<()> {
+        let renewed = self.renew_pointers(&pointers).await;
         let (mut jobs, mut failure) = (Vec::new(), None);
         for group in written {
-            match group {
-                Ok(group) => jobs.extend(group),
-                Err(error) => failure = failure.or(Some(error)),
+            jobs.extend(group.jobs);
+            let Some(error) = group.failure else { continue };
+            if !is_certain(&error) {
+                // A job may yet appear: this follower's pointer waits in the outbox.
+                let unsure = group.follower.map(JobAt::Edges);
+                pointers.retain(|pointer| unsure.as_ref() != Some(&pointer.at));
             }
+            failure = failure.or(Some(error));
         }
-        if let Err(error) = self.run_follows(jobs).await {
+        let driven = match renewed {
+            Ok(()) => self.run_follows(jobs).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = driven {
             for pointer in pointers {
                 self.leave(pointer);
             }
-            return Err(after(error));
+            return Err(unfinished("the follow", error));
         }
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
-        Ok(())
+        self.end(pointers).await;
+        failure.map_or(Ok(()), Err)
     }
 
     /// Writes the edges of one follower with their jobs; in one batch if all are new.
-    async fn write_edges(&self, group: Vec<EdgeJob>) -> Result<Vec<EdgeJob>> {
+    async fn write_edges(&self, group: Vec<EdgeJob>) -> WrittenEdges {
+        let follower = group.first().map(|job| job.follower.clone());
+        let mut jobs = Vec::with_capacity(group.len());
+        let failure = self.write_edges_to(group, &mut jobs).await.err();
+        WrittenEdges { follower, jobs, failure }
+    }
+
+    async fn write_edges_to(&self, group: Vec<EdgeJob>, jobs: &mut Vec<EdgeJob>) -> Result<()> {
         let batch = group.iter().fold(Batch::new(), |batch, job| self.new_edge(batch, job));
         match self.engine().write(self.count_edges(batch, &group, 1)).await {
             Ok(written) => {
                 add(&self.counters().follows, group.len());
-                Ok(group.into_iter().map(|job| job.written(written.revision, written.revision)).collect())
+                jobs.extend(group.into_iter().map(|job| job.written(written.revision, written.revision)));
             }
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                let mut jobs = Vec::with_capacity(group.len());
                 for job in group {
                     jobs.push(self.write_edge(job).await?);
                 }
-                Ok(jobs)
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Writes one edge and its job, or only a job where the edge exists.
@@ -160,6 +183,7 @@ impl<E: Engine> Feeds<E> {
                 self.finish_edge_job(&job.follower, &job.target).await?;
                 continue;
             }
+            job.row.fresh = edge.is_none();
             let written = if let Some(edge) = &edge {
                 let row: EdgeRow = decode(edge)?;
                 (job.row.bucket, job.row.created_us) = (row.bucket, row.created_us);
@@ -227,9 +251,19 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn unfollow_one(&self, one: Unfollow) -> Result<bool> {
+        let mut unused = None;
+        let ended = self.end_follow(one, &mut unused).await;
+        // A pointer that is still here leads to no job, unless the write of one had no clear end.
+        if ended.as_ref().err().is_none_or(is_certain) {
+            self.end(unused).await;
+        }
+        ended
+    }
+
+    /// Ends one follow; `unused` holds the pointer until its job is written.
+    async fn end_follow(&self, one: Unfollow, unused: &mut Option<Pointer>) -> Result<bool> {
         let Unfollow { follower, target, keep_history } = one;
         let edge_key = self.layout().edge(&follower, &target);
-        let mut pointers = Vec::new();
         for _ in 0..ATTEMPTS {
             let wanted = vec![edge_key.clone(), self.layout().edge_job(&follower, &target)];
             let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
@@ -238,10 +272,7 @@ impl<E: Engine> Feeds<E> {
                 self.finish_edge_job(&follower, &target).await?;
                 continue;
             }
-            let Some(edge) = edge else {
-                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
-                return Ok(false);
-            };
+            let Some(edge) = edge else { return Ok(false) };
             let row: EdgeRow = decode(&edge)?;
             let row = EdgeJobRow {
                 unfollow: true,
@@ -252,27 +283,28 @@ impl<E: Engine> Feeds<E> {
                 ..EdgeJobRow::default()
             };
             let job = EdgeJob::new(follower.clone(), target.clone(), row);
-            if pointers.is_empty() {
-                pointers = self.new_pointers([JobAt::Edges(follower.clone())]);
-                self.write_pointers(&pointers).await?;
+            if unused.is_none() {
+                *unused = self.point_at([JobAt::Edges(follower.clone())]).await?.pop();
             }
             let written = match self.engine().write(self.cut_edge(&job)).await {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::Conflict => continue,
                 Err(error) => return Err(error),
             };
+            let pointers: Vec<Pointer> = unused.take().into_iter().collect();
             add(&self.counters().unfollows, 1);
-            let after = |error| unfinished("the unfollow", error);
-            self.renew_pointers(&pointers).await.map_err(after)?;
-            let driven = self.run_unfollow(job.written(edge.revision, written.revision), true).await;
+            let driven = match self.renew_pointers(&pointers).await {
+                Ok(()) => self.run_unfollow(job.written(edge.revision, written.revision), true).await,
+                Err(error) => Err(error),
+            };
             if let Ok(true) = driven {
-                self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+                self.end(pointers).await;
             } else {
                 for pointer in pointers {
                     self.leave(pointer);
                 }
             }
-            return driven.map(|_| true).map_err(after);
+            return driven.map(|_| true).map_err(|error| unfinished("the unfollow", error));
         }
         Err(contended("the follow"))
     }

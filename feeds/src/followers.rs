@@ -28,6 +28,8 @@ pub(crate) struct Enlist {
     pub(crate) bucket: u8,
     pub(crate) follower: FeedId,
     pub(crate) row: FollowerRow,
+    /// Whether the follower is most likely not in the list: it is written before it is read.
+    pub(crate) likely_new: bool,
 }
 
 /// A place in a walk over a feed's followers.
@@ -38,10 +40,18 @@ pub(crate) struct Position {
     pub(crate) after: String,
 }
 
+/// A follower as a fan-out needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Follower {
+    pub(crate) target: Target,
+    /// When its edge was made, in microseconds.
+    pub(crate) created_us: u64,
+}
+
 /// Some followers, and where the walk goes on.
 #[derive(Debug)]
 pub(crate) struct FollowerPage {
-    pub(crate) targets: Vec<Target>,
+    pub(crate) followers: Vec<Follower>,
     pub(crate) next: Option<Position>,
 }
 
@@ -100,12 +110,17 @@ impl<E: Engine> Feeds<E> {
             .await
     }
 
-    /// Changes followers of one partition.
+    /// Changes followers of one partition. New ones are written at once; a list that holds one of them is read.
     async fn enlist_chunk(&self, chunk: &[Enlist]) -> Result<()> {
         let keys: Vec<_> =
             chunk.iter().map(|one| self.layout().follower(&one.target, one.bucket, &one.follower)).collect();
+        let likely_new = chunk.iter().all(|one| one.likely_new);
         for attempt in 0..ATTEMPTS {
-            let current = self.engine().multi_get(keys.clone(), Consistency::Linearizable).await?;
+            let current = if likely_new && attempt == 0 {
+                vec![None; keys.len()]
+            } else {
+                self.engine().multi_get(keys.clone(), Consistency::Linearizable).await?
+            };
             let batch = self.enlist_batch(chunk, &current)?;
             if batch.ops.is_empty() {
                 return Ok(());
@@ -161,9 +176,9 @@ impl<E: Engine> Feeds<E> {
     /// The next followers of `feed` from `at` on: up to about `limit`, from as many buckets as that takes.
     pub(crate) async fn follower_page(&self, feed: &FeedId, at: &Position, limit: usize) -> Result<FollowerPage> {
         if at.bucket == 0 {
-            let (targets, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
+            let (followers, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
             let next = after.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
-            return Ok(FollowerPage { targets, next });
+            return Ok(FollowerPage { followers, next });
         }
         let last = self.buckets_within(feed, at.bucket, limit).await?;
         let walk = (at.bucket..=last).map(|bucket| {
@@ -171,16 +186,16 @@ impl<E: Engine> Feeds<E> {
             self.bucket_page(feed, Position { bucket, after }, limit)
         });
         let pages: Vec<_> = futures::stream::iter(walk).buffered(8).try_collect().await?;
-        let mut targets = Vec::new();
+        let mut followers = Vec::new();
         for (some, after, _) in pages {
-            targets.extend(some);
+            followers.extend(some);
             if after.is_some() {
                 // What the later buckets gave is read again: counters had run behind.
-                return Ok(FollowerPage { targets, next: after });
+                return Ok(FollowerPage { followers, next: after });
             }
         }
         let next = (last + 1 < FOLLOWER_BUCKETS).then(|| Position { bucket: last + 1, after: String::new() });
-        Ok(FollowerPage { targets, next })
+        Ok(FollowerPage { followers, next })
     }
 
     /// The last bucket, from `first` on, up to which the counters add up to no more than `limit`.
@@ -203,12 +218,12 @@ impl<E: Engine> Feeds<E> {
         feed: &FeedId,
         at: Position,
         limit: usize,
-    ) -> Result<(Vec<Target>, Option<Position>, bool)> {
+    ) -> Result<(Vec<Follower>, Option<Position>, bool)> {
         let partition = self.layout().followers(feed, at.bucket);
         let start = keys::join(FOLLOWER, at.after.as_bytes());
         let start = if at.after.is_empty() { start } else { keys::right_after(&start) };
-        let page = self.engine().scan(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
-        let mut targets = Vec::with_capacity(page.records.len());
+        let page = self.scan_on(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
+        let mut followers = Vec::with_capacity(page.records.len());
         let mut last = None;
         let mut wide = false;
         for (key, record) in &page.records {
@@ -220,15 +235,14 @@ impl<E: Engine> Feeds<E> {
             let row: FollowerRow = decode(record)?;
             if !row.gone {
                 let guard = Some(Revision(row.epoch));
-                targets.push(Target { partition: self.layout().feed(&follower), guard });
+                let target = Target { partition: self.layout().feed(&follower), guard };
+                followers.push(Follower { target, created_us: row.created_us });
             }
             last = Some(follower.to_string());
         }
-        let next = match (page.next, last) {
-            (Some(_), Some(after)) => Some(Position { bucket: at.bucket, after }),
-            _ => None,
-        };
-        Ok((targets, next, wide))
+        // Without a follower on it, the page is the last, or ended at the mark, which lies behind all followers.
+        let next = page.next.and(last).map(|after| Position { bucket: at.bucket, after });
+        Ok((followers, next, wide))
     }
 
     /// Whether buckets beyond the first are in use.

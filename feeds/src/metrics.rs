@@ -28,9 +28,10 @@ counters! {
     activities_added,
     /// Activities removed from a feed.
     activities_removed,
-    /// Timeline rows written or removed by fan-outs.
+    /// Timeline rows written or removed by fan-outs. A step that is repeated, after a crash or a lost answer, counts
+    /// again: an engine does not say whether a row was there before.
     entries_fanned_out,
-    /// Fan-out targets that were skipped: unfollowed since, or removed since.
+    /// Fan-out targets that were skipped: unfollowed since, removed since, or followed only since.
     entries_skipped,
     /// Timeline rows copied by follows.
     entries_copied,

@@ -7,10 +7,17 @@
 //! * The pointer is written before the job: a job always has a pointer.
 //! * The job is deleted before its pointer.
 //! * A pointer whose job is absent is dropped only when it is older than the grace time; a call that took
-//!   longer than half of that between the two writes writes its pointers again.
+//!   longer than half of that between the two writes writes its pointers again. A call that ends and certainly
+//!   wrote no job drops its pointer itself; where the outcome of that write is unknown, the pointer waits.
 //!
-//! Finished work is taken out of the outbox in groups, after the caller was answered. Until then a job may be
-//! driven again, which repeats nothing: its writes are the same keys, and guards and tombstones hold.
+//! Finished work is taken out of the outbox in groups, after the caller was answered: when there is enough of it,
+//! a moment after the first of it, and by every run of a worker. Until then a job may be driven again, which
+//! repeats nothing: its writes are the same keys, and guards and tombstones hold. Work stays remembered until it
+//! is out, so a caller that goes away in the middle of that forgets nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,6 +32,10 @@ use crate::rows::{PointerRow, encode};
 
 /// Finished work is taken out once there is this much of it.
 const FLUSH_AT: usize = 256;
+/// Finished work waits at most this long for more, where its instance lives on.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// With this much finished work, whoever finishes more waits until it is taken out.
+const FINISHED_MAX: usize = 4_096;
 /// The most operations of one batch that this module writes.
 const BATCH_OPS: usize = 1_000;
 /// The most jobs that an instance remembers to have left to its worker; the sweep finds the others.
@@ -58,7 +69,7 @@ impl Pointer {
 }
 
 /// Work that is finished and may leave the outbox.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Done {
     pub(crate) pointer: Pointer,
     /// The job to delete first, where its last step did not delete it.
@@ -79,6 +90,19 @@ impl<E: Engine> Feeds<E> {
         jobs.into_iter().map(make).collect()
     }
 
+    /// Makes the pointers of a call, before it writes their jobs. If that fails, the call must end.
+    pub(crate) async fn point_at(&self, jobs: impl IntoIterator<Item = JobAt>) -> Result<Vec<Pointer>> {
+        let pointers = self.new_pointers(jobs);
+        match self.write_pointers(&pointers).await {
+            Ok(()) => Ok(pointers),
+            Err(error) => {
+                // Some may have been written, but none will lead to a job.
+                self.end(pointers).await;
+                Err(error)
+            }
+        }
+    }
+
     /// Writes pointers; to be called before their jobs are written.
     pub(crate) async fn write_pointers(&self, pointers: &[Pointer]) -> Result<()> {
         for chunk in pointers.chunks(BATCH_OPS) {
@@ -96,23 +120,51 @@ impl<E: Engine> Feeds<E> {
         if age_ms > self.options().pointer_grace_ms / 2 { self.write_pointers(pointers).await } else { Ok(()) }
     }
 
-    /// Remembers finished work, and takes it out when there is enough of it.
+    /// Remembers finished work, and takes it out when there is enough of it, or soon.
     pub(crate) async fn finish(&self, done: impl IntoIterator<Item = Done>) {
-        let full = {
+        let (before, count) = {
             let mut finished = self.finished();
             let before = finished.len();
             finished.extend(done);
             add(&self.counters().jobs_finished, finished.len() - before);
-            finished.len() >= FLUSH_AT
+            (before, finished.len())
         };
-        if full {
+        if count >= FINISHED_MAX || (count >= FLUSH_AT && self.inner.flushing.try_lock().is_ok()) {
             self.flush_finished().await;
+        } else if before == 0 && count > 0 {
+            self.flush_soon();
         }
+    }
+
+    /// Finishes pointers whose jobs are gone, or were never written and never will be.
+    pub(crate) async fn end(&self, pointers: impl IntoIterator<Item = Pointer>) {
+        self.finish(pointers.into_iter().map(|pointer| Done { pointer, job: None })).await;
+    }
+
+    /// Takes finished work out in a moment, unless this instance is gone by then.
+    fn flush_soon(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let inner = Arc::downgrade(&self.inner);
+        runtime.spawn(async move {
+            tokio::time::sleep(FLUSH_AFTER).await;
+            if let Some(inner) = inner.upgrade() {
+                Self { inner }.flush_finished().await;
+            }
+        });
+    }
+
+    /// The numbers of pointers that this instance has finished or will drive by itself.
+    pub(crate) fn held(&self) -> BTreeSet<u64> {
+        let mut held: BTreeSet<u64> = self.finished().iter().map(|done| done.pointer.number).collect();
+        held.extend(self.left().iter().map(|pointer| pointer.number));
+        held
     }
 
     /// Takes finished work out of the outbox: jobs first, then their pointers. What fails is driven again later.
     pub(crate) async fn flush_finished(&self) {
-        let done = std::mem::take(&mut *self.finished());
+        let _flushing = self.inner.flushing.lock().await;
+        let done: Vec<Done> = self.finished().clone();
+        let count = done.len();
         let delete_job = |done: Done| async move {
             let Some(job) = done.job else { return Some(done.pointer) };
             match retry(|| self.engine().write(Batch::new().delete(job.clone()))).await {
@@ -134,6 +186,9 @@ impl<E: Engine> Feeds<E> {
                 tracing::debug!(%error, "pointers of finished outbox jobs stay for now");
             }
         }
+        // Others only add behind these, and only one flush is at work. Whoever goes away before this line leaves
+        // all of it to the next flush.
+        self.finished().drain(..count);
     }
 
     /// Deletes pointers of one bucket.

@@ -55,8 +55,9 @@ impl<E: Engine> Feeds<E> {
                 Ok(())
             })
             .await?;
-        for job in jobs {
-            job.row.placed = true;
+        let placed_us = self.stamp_us();
+        for job in jobs.iter_mut().filter(|job| !job.row.placed) {
+            (job.row.placed, job.row.placed_us) = (true, placed_us);
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, Result};
 
 use crate::deliver::ActivityJob;
 use crate::feed_id::FeedId;
-use crate::feeds::{ATTEMPTS, Feeds, contended, unfinished};
+use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
 use crate::ids::ActivityId;
 use crate::keys;
 use crate::metrics::add;
-use crate::outbox::{Done, JobAt, Pointer};
+use crate::outbox::{JobAt, Pointer};
 use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
 
 /// How many activities of one foreign id are looked up at once.
@@ -23,21 +23,31 @@ impl<E: Engine> Feeds<E> {
     /// targets of that add and their followers; if only a `to` brought it here, it stays elsewhere.
     /// True when it was there; one that is not is no error.
     pub async fn remove_activity(&self, feed: &FeedId, id: ActivityId) -> Result<bool> {
+        let mut unused = None;
+        let removed = self.remove_one(feed, id, &mut unused).await;
+        // A pointer that is still here leads to no job, unless the write of one had no clear end.
+        if removed.as_ref().err().is_none_or(is_certain) {
+            self.end(unused).await;
+        }
+        removed
+    }
+
+    /// Removes an activity; `unused` holds the pointer until its job is written.
+    async fn remove_one(&self, feed: &FeedId, id: ActivityId, unused: &mut Option<Pointer>) -> Result<bool> {
         let home = self.layout().activity(id);
-        let mut pointer: Option<Pointer> = None;
         for _ in 0..ATTEMPTS {
             let Some(record) = self.engine().get(home.clone(), Consistency::Linearizable).await? else {
-                return self.abandon(pointer).await;
+                return Ok(false);
             };
             let mut row: ActivityRow = decode(&record)?;
             let taken = take_out(&mut row, feed);
             if taken.is_empty() {
-                return self.abandon(pointer).await;
+                return Ok(false);
             }
-            let pointer = match &pointer {
-                Some(pointer) => pointer.clone(),
-                None => pointer.insert(self.point_at(id).await?).clone(),
-            };
+            if unused.is_none() {
+                *unused = self.point_at([JobAt::Activity(id)]).await?.pop();
+            }
+            let Some(pointer) = unused.clone() else { break };
             let job = JobRow {
                 remove: true,
                 entries: taken,
@@ -55,13 +65,16 @@ impl<E: Engine> Feeds<E> {
                 batch.put(home.clone(), encode(&row))
             };
             match self.engine().write(batch).await {
-                Ok(_) => {}
+                Ok(_) => *unused = None,
                 Err(error) if error.kind() == ErrorKind::Conflict => continue,
                 Err(error) => return Err(error),
             }
             add(&self.counters().activities_removed, 1);
             let after = |error| unfinished("the removal", error);
-            self.renew_pointers(std::slice::from_ref(&pointer)).await.map_err(after)?;
+            if let Err(error) = self.renew_pointers(std::slice::from_ref(&pointer)).await {
+                self.leave(pointer);
+                return Err(after(error));
+            }
             self.drive_first(vec![ActivityJob { id, row: job, pointer: Some(pointer) }]).await.map_err(after)?;
             return Ok(true);
         }
@@ -90,20 +103,6 @@ impl<E: Engine> Feeds<E> {
                 None => return Ok(removed),
             }
         }
-    }
-
-    async fn point_at(&self, id: ActivityId) -> Result<Pointer> {
-        let pointers = self.new_pointers([JobAt::Activity(id)]);
-        self.write_pointers(&pointers).await?;
-        pointers.into_iter().next().ok_or_else(|| contended("the outbox"))
-    }
-
-    /// Nothing to remove: drops the pointer of an attempt that was overtaken.
-    async fn abandon(&self, pointer: Option<Pointer>) -> Result<bool> {
-        if let Some(pointer) = pointer {
-            self.finish([Done { pointer, job: None }]).await;
-        }
-        Ok(false)
     }
 }
 

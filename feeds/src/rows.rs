@@ -81,6 +81,9 @@ pub(crate) struct JobRow {
     /// See `claimed_by`.
     #[prost(uint64, tag = "10")]
     pub(crate) claimed_until_ms: u64,
+    /// With `placed`: a time, in microseconds, by which all of them had their own rows; 0 = not known.
+    #[prost(uint64, tag = "11")]
+    pub(crate) placed_us: u64,
 }
 
 /// A feed's own row for an activity that it holds directly.
@@ -139,6 +142,9 @@ pub(crate) struct EdgeJobRow {
     /// Progress of a withdrawal: the last of the target's own sort keys that was handled.
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) after: Bytes,
+    /// Whether the edge was made in the batch that wrote this job: then nothing was copied before.
+    #[prost(bool, tag = "8")]
+    pub(crate) fresh: bool,
 }
 
 /// A follower in one bucket of the target's followers.

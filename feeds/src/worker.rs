@@ -1,14 +1,15 @@
 //! The worker: finishes what callers left in the outbox, and what a crash interrupted.
 //!
-//! Invariant: it may run anywhere, any number of times at once; claims on jobs only save double work. It never
-//! loses a job: a failed attempt stays in the outbox for the next sweep.
+//! Invariants: it may run anywhere, any number of times at once; claims on jobs only save double work. It never
+//! loses a job: a failed attempt stays in the outbox for the next sweep. Pointers that wait take no room from jobs
+//! that can be driven, and a run that drove nothing does not ask for another at once.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use keevo_core::{Engine, Error, ErrorKind, Result};
+use keevo_core::{Engine, Error, ErrorKind, Key, Record, Result};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,6 +28,8 @@ const SLICE: usize = 65_536;
 const JOBS_AT_ONCE: usize = 8;
 /// How many pages of a feed's edge jobs one attempt drives.
 const EDGE_PAGES: usize = 16;
+/// How many pointers one look into an outbox bucket finds.
+const SWEEP_PAGE: usize = 1_000;
 
 /// What one run over the outbox did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,9 +40,9 @@ pub struct OutboxRun {
     pub dropped: usize,
     /// Pointers that wait: for their call to end, their grace time, another instance, or a better moment.
     pub waiting: usize,
-    /// Attempts that failed; they stay in the outbox.
+    /// Attempts that failed, and pointers that cannot be read; they stay in the outbox.
     pub failed: usize,
-    /// Whether the limit was reached before the outbox was empty.
+    /// Whether the limit was reached before the outbox was empty; never after a run that drove nothing.
     pub more: bool,
 }
 
@@ -62,18 +65,21 @@ impl<E: Engine> Feeds<E> {
         };
         let taken = left.len();
         self.drive_all(left, true, &mut run).await;
+        self.flush_finished().await;
         self.sweep(limit - taken, &mut run).await?;
         self.flush_finished().await;
-        run.more |= !self.left().is_empty();
+        run.more = run.driven > 0 && (run.more || !self.left().is_empty());
         Ok(run)
     }
 
-    /// Looks through the outbox for pointers old enough to be taken over, oldest first in each bucket.
+    /// Looks through the outbox for pointers old enough to be taken over, oldest first in each bucket. Drives up to
+    /// `limit` jobs; each sweep begins with another bucket, so that none is always the last.
     async fn sweep(&self, limit: usize, run: &mut OutboxRun) -> Result<()> {
         let now_us = self.now_ms().saturating_mul(1_000);
         let cutoff_us = now_us.saturating_sub(self.options().pickup_after_ms.saturating_mul(1_000));
         let (mut oldest_us, mut pending, mut room) = (u64::MAX, 0, limit);
-        for bucket in 0..OUTBOX_BUCKETS {
+        let first = self.inner.next_bucket.fetch_add(1, Ordering::Relaxed) % OUTBOX_BUCKETS;
+        for bucket in (first..OUTBOX_BUCKETS).chain(0..first) {
             let mut token = None;
             loop {
                 if room == 0 {
@@ -81,21 +87,25 @@ impl<E: Engine> Feeds<E> {
                     break;
                 }
                 let partition = self.layout().outbox(bucket);
-                let scan = self.layout().scan(partition, POINTER, Bytes::from_static(POINTER), room.min(1_000));
+                let scan = self.layout().scan(partition, POINTER, Bytes::from_static(POINTER), SWEEP_PAGE);
                 let page = self.engine().scan(scan.after(token)).await?;
-                let mut due = Vec::new();
-                let mut fresh = false;
-                for (key, record) in &page.records {
-                    let (created_us, number) = keys::parse_pointer(&key.sort)?;
-                    fresh |= created_us > cutoff_us;
-                    if created_us <= cutoff_us {
-                        due.push(Pointer { bucket, created_us, number, at: job_at(&decode(record)?)? });
-                        oldest_us = oldest_us.min(created_us);
-                    }
-                }
+                let found: Vec<Pointer> =
+                    page.records.iter().filter_map(|(key, record)| self.pointer_in(bucket, key, record, run)).collect();
+                let all = found.len();
+                let mut due: Vec<Pointer> = found.into_iter().filter(|one| one.created_us <= cutoff_us).collect();
+                let fresh = due.len() < all;
+                // What this instance has done or will do by itself is not done twice.
+                let held = self.held();
+                due.retain(|one| !held.contains(&one.number));
+                oldest_us = due.iter().map(|one| one.created_us).fold(oldest_us, u64::min);
                 pending += due.len();
-                room -= due.len();
-                self.drive_all(due, false, run).await;
+                let mut due = due.into_iter().peekable();
+                while room > 0 && due.peek().is_some() {
+                    let before = run.driven;
+                    self.drive_all(due.by_ref().take(room).collect(), false, run).await;
+                    room = room.saturating_sub(run.driven - before);
+                }
+                run.more |= due.peek().is_some();
                 token = page.next;
                 // Pointers lie by age: after a fresh one there are only fresh ones.
                 if fresh || token.is_none() {
@@ -107,6 +117,23 @@ impl<E: Engine> Feeds<E> {
         self.counters().lag_ms.store(lag_ms, Ordering::Relaxed);
         self.counters().jobs_pending.store(u64::try_from(pending).unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The pointer in a row of the outbox. One that cannot be read is counted and left where it lies.
+    fn pointer_in(&self, bucket: u8, key: &Key, record: &Record, run: &mut OutboxRun) -> Option<Pointer> {
+        let read = keys::parse_pointer(&key.sort).and_then(|(created_us, number)| {
+            let at = job_at(&decode(record)?)?;
+            Ok(Pointer { bucket, created_us, number, at })
+        });
+        match read {
+            Ok(pointer) => Some(pointer),
+            Err(error) => {
+                run.failed += 1;
+                add(&self.counters().jobs_failed, 1);
+                tracing::error!(%error, bucket, "a pointer in the outbox cannot be read");
+                None
+            }
+        }
     }
 
     /// Drives the jobs behind pointers. `ended` says that the calls that wrote them are over.

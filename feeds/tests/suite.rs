@@ -1,14 +1,9 @@
 //! The feeds suite over the engines of `keevo-core`.
 
 use keevo_core::{Durability, LocalEngine, LocalOptions, MemoryEngine};
-use keevo_feeds::testing::{Effort, suite, suite_with};
+use keevo_feeds::testing::suite;
 
-#[tokio::test]
-async fn memory_engine_passes_the_suite() {
-    Box::pin(suite_with(MemoryEngine::new(), Effort::Thorough)).await;
-}
-
-/// The histories again with real parallelism.
+/// With real parallelism; the library's own tests run it thoroughly on one thread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_engine_passes_the_suite_on_several_threads() {
     Box::pin(suite(MemoryEngine::new())).await;

@@ -77,7 +77,10 @@ async fn broken<E: Engine>(engine: &E, call: Call, fault: Fault, at: i64, then: 
     let said = format!("{call:?} then {then:?}, {fault:?} at {at}");
     set_up(&scene, call).await;
     let faulty = TestEngine::faulty(engine.clone(), fault, at);
-    let answer = play(&scene.other(faulty.clone()).await, call, &ids(&scene)).await;
+    let caller = scene.other(faulty.clone()).await;
+    let answer = play(&caller, call, &ids(&scene)).await;
+    // What a process that lives on has finished leaves the outbox; one that died leaves it there.
+    caller.flush_finished().await;
     if let Err(error) = &answer {
         let kinds = [ErrorKind::Closed, ErrorKind::OutcomeUnknown, ErrorKind::Unavailable];
         assert!(kinds.contains(&error.kind()), "{said}: {error}");

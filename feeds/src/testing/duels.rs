@@ -4,8 +4,10 @@
 //! Invariants checked: once the outbox is empty, timelines, lists and counters equal a plain recomputation; and
 //! where nobody follows or unfollows meanwhile, removals leave no row behind, not even one that readers skip.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
-use keevo_core::{Engine, Random, SeededRandom};
+use keevo_core::{Engine, ManualClock, Random, SeededRandom};
 
 use super::races::{assert_recomputed, feeds_of};
 use super::{Scene, TestEngine, feed, numbered};
@@ -47,15 +49,19 @@ async fn duel<E: Engine>(engine: &E, seed: u64, parts: &[Part], following: bool)
     }
     scene.feeds.add_activity(&feed("user:1"), numbered(0)).await.expect("an add");
     let ids: Vec<ActivityId> = (0..8).map(|number| scene.id(number)).collect();
-    let mut tasks = Vec::new();
+    let (mut tasks, mut instances) = (Vec::new(), Vec::new());
     for (place, part) in (0_u64..).zip(parts) {
         let seed = seed * 100 + place;
         let engine = TestEngine::yielding(engine.clone(), seed);
         let feeds = if matches!(part, Part::Work) { scene.eager(engine).await } else { scene.other(engine).await };
-        tasks.push(tokio::spawn(play(feeds, *part, SeededRandom::new(seed), ids.clone())));
+        instances.push(feeds.clone());
+        tasks.push(tokio::spawn(play(feeds, *part, Arc::clone(&scene.clock), SeededRandom::new(seed), ids.clone())));
     }
     for task in join_all(tasks).await {
         task.expect("no call of a duel fails");
+    }
+    for feeds in instances {
+        feeds.flush_finished().await;
     }
     scene.drain().await;
     assert_recomputed(&scene.feeds, &feeds_of(2), &ids, &said).await;
@@ -65,7 +71,13 @@ async fn duel<E: Engine>(engine: &E, seed: u64, parts: &[Part], following: bool)
     }
 }
 
-async fn play<E: Engine>(feeds: Feeds<E>, part: Part, random: SeededRandom, ids: Vec<ActivityId>) {
+async fn play<E: Engine>(
+    feeds: Feeds<E>,
+    part: Part,
+    clock: Arc<ManualClock>,
+    random: SeededRandom,
+    ids: Vec<ActivityId>,
+) {
     let (follower, target) = (feed("user:0"), feed("user:1"));
     for round in 0..ROUNDS {
         for _ in 0..random.next_u64() % 30 {
@@ -88,6 +100,8 @@ async fn play<E: Engine>(feeds: Feeds<E>, part: Part, random: SeededRandom, ids:
                 feeds.add_activity(&target, numbered(number)).await.expect("an add");
             }
             Part::Work => {
+                // What others have begun is due once time has passed.
+                clock.advance_ms(1);
                 feeds.run_outbox_once(100).await.expect("a run over the outbox");
             }
         }

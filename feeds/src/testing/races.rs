@@ -5,9 +5,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::future::join_all;
-use keevo_core::{Engine, Random, SeededRandom};
+use keevo_core::{Engine, ManualClock, Random, SeededRandom};
 
 use super::{Scene, TestEngine, all_ids, feed, numbered};
 use crate::feed_id::FeedId;
@@ -37,17 +38,19 @@ async fn history<E: Engine>(engine: &E, seed: u64) {
     let tasks = (0..TASKS).map(|task| {
         let feeds = if task % 2 == 0 { feeds.clone() } else { another.clone() };
         let ids = (0..ACTIVITIES).map(|number| scene.id(number)).collect();
-        tokio::spawn(calls(feeds, SeededRandom::new(seed * 1_000 + task), ids))
+        tokio::spawn(calls(feeds, Arc::clone(&scene.clock), SeededRandom::new(seed * 1_000 + task), ids))
     });
     for task in join_all(tasks.collect::<Vec<_>>()).await {
         task.expect("no call of a concurrent history fails");
     }
+    feeds.flush_finished().await;
+    another.flush_finished().await;
     scene.drain().await;
     let ids: Vec<ActivityId> = (0..ACTIVITIES).map(|number| scene.id(number)).collect();
     assert_recomputed(&scene.feeds, &feeds_of(FEEDS), &ids, &format!("seed {seed}")).await;
 }
 
-async fn calls<E: Engine>(feeds: Feeds<E>, random: SeededRandom, ids: Vec<ActivityId>) {
+async fn calls<E: Engine>(feeds: Feeds<E>, clock: Arc<ManualClock>, random: SeededRandom, ids: Vec<ActivityId>) {
     let below = |bound: u64| random.next_u64() % bound;
     let any_feed = || feed(&format!("user:{}", below(FEEDS)));
     for _ in 0..CALLS {
@@ -67,6 +70,7 @@ async fn calls<E: Engine>(feeds: Feeds<E>, random: SeededRandom, ids: Vec<Activi
                 feeds.unfollow(&one, &other, false).await.expect("an unfollow");
             }
             _ => {
+                clock.advance_ms(1);
                 feeds.run_outbox_once(5).await.expect("a run over the outbox");
             }
         }
