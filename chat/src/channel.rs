@@ -1,12 +1,18 @@
 //! Channels: a type, an id, custom data.
 
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result};
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::ids::{ChannelId, validate_name};
+use crate::keys::{self, ChannelKeys};
 use crate::member::NewMember;
+use crate::membership::{distinct, joined, new_row};
 use crate::message::validate_custom;
-use crate::rows::{self, ChannelRow};
+use crate::outbox::{JOB_CHANGES_MAX, fence};
+use crate::rows::{self, ChannelRow, JobRow, MemberRow};
+
+/// The most members that a channel is created with: they fit one write.
+const FIRST_MEMBERS_MAX: usize = 1_000;
 
 /// A channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +36,7 @@ pub struct NewChannel {
     pub created_by: String,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
-    /// Its first members.
+    /// Its first members, at most 1,000.
     pub members: Vec<NewMember>,
 }
 
@@ -54,12 +60,19 @@ impl Channel {
 }
 
 impl<E: Engine> Chat<E> {
-    /// Creates a channel and adds its first members. Repeatable: a channel that exists with the same creator
-    /// and custom data is returned as it is, and members that are missing are added. `Conflict` where it
+    /// Creates a channel with its first members, at most 1,000, in one write. Repeatable: a channel that exists with
+    /// the same creator and custom data is returned as it is, and its members stay as they are. `Conflict` where it
     /// exists otherwise.
     pub async fn create_channel(&self, id: &ChannelId, new: NewChannel) -> Result<Channel> {
         validate_name("a user id", &new.created_by)?;
         validate_custom(new.custom.as_deref(), &self.options)?;
+        let members = distinct(new.members)?;
+        if members.len() > FIRST_MEMBERS_MAX {
+            return Err(Error::invalid(format!(
+                "a channel is created with at most {FIRST_MEMBERS_MAX} members, not {}: add the others to it",
+                members.len()
+            )));
+        }
         let keys = self.keys(id).await?;
         let row = ChannelRow {
             created_by: new.created_by,
@@ -68,28 +81,45 @@ impl<E: Engine> Chat<E> {
             custom: new.custom,
             version: 1,
         };
-        let batch = Batch::new()
-            .merge(keys.version(), 1)
-            .put(keys.channel(), rows::encode(&row))
-            .require(keys.channel(), Check::Absent);
-        let channel = match self.engine.write(batch).await {
-            Ok(_) => Channel::from_row(id.clone(), row),
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                let stored = self.channel(id).await?;
-                if stored.created_by != row.created_by || stored.custom != row.custom {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!("channel {id} exists with another creator or other custom data"),
-                    ));
-                }
-                stored
+        for _ in 0..ATTEMPTS_MAX {
+            let stored = self.multi_get(vec![keys.channel(), keys.epoch()]).await?;
+            let Ok([channel, epoch]) = <[Option<Record>; 2]>::try_from(stored) else {
+                return Err(Error::corrupt("the engine returned another number of records"));
+            };
+            if let Some(record) = channel {
+                return same_channel(id, &row, rows::decode(&record.value, "a channel")?);
             }
-            Err(error) => return Err(error),
-        };
-        if !new.members.is_empty() {
-            self.add_members(id, new.members).await?;
+            if !members.is_empty() {
+                self.put_pointer(id, &keys).await?;
+            }
+            let (batch, jobs) = creation(&keys, &row, fence(epoch), &members);
+            match self.engine.write(batch).await {
+                Ok(written) => {
+                    self.do_own_jobs(id, &keys, &written, jobs).await;
+                    return Ok(Channel::from_row(id.clone(), row));
+                }
+                // It exists by now, or the pointer may be gone again.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(channel)
+        Err(contended("the channel"))
+    }
+
+    /// These channels, in their order, at most 4,096; `NotFound` where one does not exist. No consistent cut.
+    pub async fn channels(&self, ids: &[ChannelId]) -> Result<Vec<Channel>> {
+        let mut wanted = Vec::with_capacity(ids.len());
+        for id in ids {
+            wanted.push(self.keys(id).await?.channel());
+        }
+        let records = self.multi_get(wanted).await?;
+        ids.iter()
+            .zip(records)
+            .map(|(id, record)| {
+                let record = record.ok_or_else(|| no_channel(id))?;
+                Ok(Channel::from_row(id.clone(), rows::decode(&record.value, "a channel")?))
+            })
+            .collect()
     }
 
     /// The channel, or `NotFound`.
@@ -124,4 +154,39 @@ impl<E: Engine> Chat<E> {
         }
         Err(contended("the channel"))
     }
+}
+
+/// The stored channel, where it is the one that was to be created.
+fn same_channel(id: &ChannelId, wanted: &ChannelRow, stored: ChannelRow) -> Result<Channel> {
+    if stored.created_by == wanted.created_by && stored.custom == wanted.custom {
+        return Ok(Channel::from_row(id.clone(), stored));
+    }
+    let message = format!("channel {id} exists with another creator or other custom data");
+    Err(Error::new(ErrorKind::Conflict, message))
+}
+
+/// The one write that makes a channel and its first members, and the jobs in it, which are its last operations.
+fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[(String, String)]) -> (Batch, Vec<JobRow>) {
+    let mut batch = Batch::new()
+        .merge(keys.version(), 1)
+        .put(keys.channel(), rows::encode(row))
+        .require(keys.channel(), Check::Absent);
+    if members.is_empty() {
+        return (batch, Vec::new());
+    }
+    batch = batch.require(keys.epoch(), fence);
+    let mut jobs = Vec::new();
+    for chunk in members.chunks(JOB_CHANGES_MAX) {
+        let mut job = JobRow::default();
+        for (user, role) in chunk {
+            let member = MemberRow { joined_at_ms: row.created_at_ms, ..new_row(role) };
+            batch = batch.put(keys.member(user), rows::encode(&member));
+            job.changes.push(joined(user, &member));
+        }
+        jobs.push(job);
+    }
+    for job in &jobs {
+        batch = batch.append(keys.job_counter(), keys::prefix::jobs(), rows::encode(job), None);
+    }
+    (batch, jobs)
 }

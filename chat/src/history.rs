@@ -80,8 +80,10 @@ pub struct HistoryPage {
     pub messages: Vec<Message>,
     /// The number to pass as `before` (newest first) or `after` (oldest first) for the next page; `None` at the end.
     pub next: Option<u64>,
-    /// A subscription from here continues this page: no gap, and no message of it twice. An edit, a
-    /// reaction or a reply made while the page was read may be both on it and in the stream.
+    /// A subscription from here continues this page: no gap behind its newest message, and no message of it twice.
+    /// Where the page stops short of the channel's newest message, the stored messages in between come first. An
+    /// edit, a reaction or a reply made while the page was read may be both on it and in the stream. That of a
+    /// thread's page continues with what happens next; the thread's other pages are to be read for themselves.
     pub resume: ResumeToken,
 }
 
@@ -132,10 +134,15 @@ impl<E: Engine> Chat<E> {
         let next = if more { messages.last().map(|last| last.place.number()) } else { None };
         self.fill_stats(keys, &mut messages).await?;
         let newest = match parent {
-            None => messages.iter().map(|message| message.place.number()).max().unwrap_or(0),
-            Some(_) => 0,
+            None => messages.iter().map(|message| message.place.number()).max(),
+            Some(_) => None,
         };
-        let resume = ResumeToken::at_head(self.app, channel, &head, newest);
+        let mut resume = ResumeToken::at_head(self.app, channel, &head, newest.unwrap_or(0));
+        let ends_at_head = before.is_none() && (order == Order::NewestFirst || next.is_none());
+        if parent.is_none() && !ends_at_head {
+            resume.seen_sequence = newest.unwrap_or_else(|| after.unwrap_or(0).min(head.sequence));
+            resume.replaying = true;
+        }
         Ok(HistoryPage { messages, next, resume })
     }
 }

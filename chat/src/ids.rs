@@ -9,7 +9,7 @@ use std::str::FromStr;
 use keevo_core::{Error, ErrorKind, Result};
 
 /// The longest name of a channel, a user or a message, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 128;
 const KIND_BYTES_MAX: usize = 64;
 
 /// An app: a tenant whose data never meets another's.
@@ -132,7 +132,7 @@ mod tests {
         let channel: ChannelId = "messaging:a:b".parse().expect("a name");
         assert_eq!((channel.kind(), channel.id()), ("messaging", "a:b"));
         assert_eq!(channel.to_string(), "messaging:a:b");
-        for bad in ["", "x", ":x", "x:", "a b:x", "x:\u{0}", &format!("x:{}", "y".repeat(256))] {
+        for bad in ["", "x", ":x", "x:", "a b:x", "x:\u{0}", &format!("x:{}", "y".repeat(129))] {
             assert_eq!(bad.parse::<ChannelId>().expect_err(bad).kind(), ErrorKind::Invalid);
         }
     }

@@ -126,6 +126,10 @@ impl ChannelKeys {
         self.key(Bytes::from_static(&[JOB_COUNTER]))
     }
 
+    pub(crate) fn job(&self, number: u64) -> Key {
+        self.key(numbered(JOB, number))
+    }
+
     pub(crate) fn epoch(&self) -> Key {
         self.key(Bytes::from_static(&[EPOCH]))
     }

@@ -42,7 +42,7 @@
 //! | `10 03` | countable messages ever sent | send (merge) |
 //! | `11 user` | countable messages this user ever sent | send (merge) |
 //! | `12` | the channel | create, update |
-//! | `20 user` | a member: role, when it joined, where its unread count starts | members |
+//! | `20 user` | a member: role, when it joined, where its unread count starts | create, members |
 //! | `21 user` | read state, once the member has marked anything read | mark read |
 //! | `30 id` | a message's number: in the channel, or in its thread | send (append's index) |
 //! | `31 id` | the number of the message replied to; absent for a message of the channel's own sequence | send |
@@ -53,7 +53,7 @@
 //! | `50 place 03 type` | reactions of a type | react |
 //! | `51 place type 00 user` | a reaction | react |
 //! | `60 n` | a countable message of the channel that no longer counts | delete |
-//! | `70`, `71 n` | the outbox: its sequence, its jobs | members |
+//! | `70`, `71 n` | the outbox: its sequence, its jobs | create, members |
 //! | `72` | the outbox's epoch, which fences the removal of pointers | the worker |
 //!
 //! `place` is `01 number` in the channel's own sequence and `02 parent number` in a thread, so each is one
@@ -86,8 +86,18 @@
 //! | reply in a thread | no (threads get a read state of their own) |
 //! | deleted | no longer, from the moment of the deletion |
 //! | edited | as before |
-//! | sent before the member joined, or before it came back | no |
+//! | sent before the member joined, or before it came back | no, but see below |
 //! | held or shadowed by moderation | no, by the same row `60` (not written yet) |
+//!
+//! A join is refused, and tried again, when a message was sent since it read where its count starts. In a channel
+//! so busy that this happens eight times in a row, it is written all the same: then the few messages that were sent
+//! between that read and the join count as unread.
+//!
+//! # Who may listen
+//!
+//! [`Chat::subscribe_as`] serves a member: it ends with `PermissionDenied` where the member is removed, whatever is
+//! sent later. A [`ResumeToken`] is bound to app, channel and user, and one from before the user (last) joined is
+//! refused with `CursorCompacted`: read the history again. [`Chat::subscribe`] checks nothing, for trusted callers.
 
 mod channel;
 mod chat;
@@ -96,6 +106,7 @@ mod history;
 mod ids;
 mod keys;
 mod member;
+mod membership;
 mod message;
 mod modify;
 mod options;
@@ -106,7 +117,7 @@ mod rows;
 mod send;
 mod stats;
 mod subscribe;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token;
 mod verify;
@@ -121,7 +132,7 @@ pub use message::{Edit, Message, MessageStats, NewMessage, PreviousText};
 pub use options::{ChatOptions, Rights};
 pub use outbox::{OutboxRun, OutboxWorker};
 pub use reaction::{NewReaction, Reaction};
-pub use read_state::{ReadState, ReadTo};
+pub use read_state::{ReadState, ReadTo, Unread};
 pub use subscribe::{ResumeFrom, Subscription};
 pub use token::ResumeToken;
 pub use verify::Verification;

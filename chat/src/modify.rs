@@ -24,7 +24,8 @@ impl<E: Engine> Chat<E> {
     }
 
     /// Changes a message's text or custom data. An edit that changes nothing writes nothing, so it may be
-    /// repeated. `NotFound` without the message, `Conflict` once it is deleted.
+    /// repeated. `NotFound` without the message, `Conflict` once it is deleted, `PermissionDenied` as
+    /// [`Rights`](crate::Rights) say.
     pub async fn edit(&self, channel: &ChannelId, id: &str, edit: Edit) -> Result<Message> {
         validate_name("a user id", &edit.user_id)?;
         edit.text.as_deref().map_or(Ok(()), |text| validate_text(text, &self.options))?;
@@ -32,7 +33,7 @@ impl<E: Engine> Chat<E> {
         let keys = self.keys(channel).await?;
         for _ in 0..ATTEMPTS_MAX {
             let (place, record, mut row) = self.load(&keys, id).await?;
-            self.check_author(channel, &keys, &row, &edit.user_id).await?;
+            self.check_author(channel, &keys, &row, &edit.user_id, false).await?;
             if row.deleted_at_ms.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("message '{id}' is deleted")));
             }
@@ -56,7 +57,7 @@ impl<E: Engine> Chat<E> {
             row.updated_at_ms = Some(now_ms);
             let batch =
                 replace(&keys, place, &record, &row).put(keys.edit(place, before_version), rows::encode(&before));
-            match self.engine.write(batch).await {
+            match self.engine.write(self.by_member(batch, &keys, &edit.user_id)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
@@ -66,13 +67,14 @@ impl<E: Engine> Chat<E> {
     }
 
     /// Deletes a message: it stays in its place without its text, counts no longer as unread, and its thread
-    /// and reactions stay. Repeatable. `NotFound` without the message.
+    /// and reactions stay. Repeatable. `NotFound` without the message, `PermissionDenied` as
+    /// [`Rights`](crate::Rights) say.
     pub async fn delete(&self, channel: &ChannelId, id: &str, user_id: &str) -> Result<Message> {
         validate_name("a user id", user_id)?;
         let keys = self.keys(channel).await?;
         for _ in 0..ATTEMPTS_MAX {
             let (place, record, mut row) = self.load(&keys, id).await?;
-            self.check_author(channel, &keys, &row, user_id).await?;
+            self.check_author(channel, &keys, &row, user_id, true).await?;
             if row.deleted_at_ms.is_some() {
                 return Ok(Message::from_row(row, place));
             }
@@ -89,7 +91,7 @@ impl<E: Engine> Chat<E> {
                     batch = batch.merge(keys.stat(Place::Channel(parent), Stat::DeletedReplies), 1);
                 }
             }
-            match self.engine.write(batch).await {
+            match self.engine.write(self.by_member(batch, &keys, user_id)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
@@ -139,26 +141,37 @@ impl<E: Engine> Chat<E> {
         Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()))
     }
 
-    async fn check_author(&self, channel: &ChannelId, keys: &ChannelKeys, row: &MessageRow, user: &str) -> Result<()> {
+    /// `PermissionDenied` unless the user may change the message: a member who wrote it or, where `moderates`, who
+    /// has a role that moderates.
+    async fn check_author(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        row: &MessageRow,
+        user: &str,
+        moderates: bool,
+    ) -> Result<()> {
         if self.options.rights == Rights::Trusted {
             return Ok(());
         }
-        self.require_member(channel, keys, user).await?;
-        if row.user_id == user {
-            return Ok(());
-        }
-        let record = self.get(keys.member(user)).await?;
-        let role = match record {
-            Some(record) => rows::decode::<MemberRow>(&record.value, "a member")?.role,
-            None => String::new(),
+        let Some(record) = self.get(keys.member(user)).await? else {
+            return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
         };
-        if matches!(role.as_str(), "owner" | "admin" | "moderator") {
+        let role = rows::decode::<MemberRow>(&record.value, "a member")?.role;
+        if row.user_id == user || (moderates && matches!(role.as_str(), "owner" | "admin" | "moderator")) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::PermissionDenied,
-            format!("user '{user}' neither wrote message '{}' nor moderates channel {channel}", row.id),
-        ))
+        let lacks = if moderates { format!(" nor does it moderate channel {channel}") } else { String::new() };
+        let message = format!("user '{user}' did not write message '{}'{lacks}", row.id);
+        Err(Error::new(ErrorKind::PermissionDenied, message))
+    }
+
+    /// The batch, if the user is still a member where members are required.
+    fn by_member(&self, batch: Batch, keys: &ChannelKeys, user: &str) -> Batch {
+        match self.options.rights {
+            Rights::Trusted => batch,
+            Rights::Members => batch.require(keys.member(user), Check::Exists),
+        }
     }
 }
 

@@ -10,9 +10,10 @@ pub enum Rights {
     /// The caller has checked. The default: a server checks before it calls.
     #[default]
     Trusted,
-    /// Senders, and those who react, must be members. Only its author or a member with the role `owner`,
-    /// `admin` or `moderator` may edit or delete a message. Else `PermissionDenied`. A sender's membership
-    /// is a precondition of the write itself, so a removal that comes first always wins.
+    /// Whoever sends, reacts, edits, deletes, or asks for its unread count or moves it, must be a member. Only its
+    /// author may edit a message; its author or a member with the role `owner`, `admin` or `moderator` may
+    /// delete it. Else `PermissionDenied`. The membership is a precondition of the write itself, so a removal
+    /// that comes first always wins.
     Members,
 }
 
@@ -25,7 +26,7 @@ pub struct ChatOptions {
     pub random: Arc<dyn Random>,
     /// Who checks rights.
     pub rights: Rights,
-    /// The longest text of a message, in bytes. At most 512 KiB, so that a message fits a value.
+    /// The longest text of a message, in bytes; 64 KiB by default. At most 512 KiB, so that a message fits a value.
     pub text_bytes_max: usize,
     /// The longest custom data of a message, a channel or a reaction, in bytes of JSON. At most 128 KiB.
     pub custom_bytes_max: usize,
@@ -37,7 +38,7 @@ impl Default for ChatOptions {
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SeededRandom::from_os()),
             rights: Rights::default(),
-            text_bytes_max: 256 << 10,
+            text_bytes_max: 64 << 10,
             custom_bytes_max: 64 << 10,
         }
     }

@@ -6,7 +6,7 @@
 
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result, Revision, prefix_end};
 
-use crate::chat::{ATTEMPTS_MAX, Chat, Head, contended, no_member, range};
+use crate::chat::{ATTEMPTS_MAX, Chat, Head, contended, range};
 use crate::history::messages_between;
 use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Row};
@@ -38,6 +38,17 @@ pub struct ReadState {
     pub read_at_ms: u64,
 }
 
+/// What a member has not read, all of it at one point in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// How many messages that count.
+    pub unread: u64,
+    /// How far the member has read.
+    pub read: ReadState,
+    /// The number of the channel's newest message; 0 = there is none.
+    pub last_sequence: u64,
+}
+
 /// Everything that an unread count is made of, read together.
 struct Reading {
     head: Head,
@@ -49,8 +60,8 @@ struct Reading {
 }
 
 impl<E: Engine> Chat<E> {
-    /// Marks messages as read; never moves back, and never beyond the newest message. `NotFound` for a user
-    /// who is no member, or without the message.
+    /// Marks messages as read; never moves back, and never beyond the newest message. `NotFound` without the message;
+    /// other errors as those of [`Chat::read_state`].
     pub async fn mark_read(&self, channel: &ChannelId, user: &str, up_to: ReadTo) -> Result<ReadState> {
         let keys = self.keys(channel).await?;
         let target = match up_to {
@@ -66,23 +77,30 @@ impl<E: Engine> Chat<E> {
         self.move_read(channel, &keys, user, target, false).await
     }
 
-    /// Marks the message with this number, and all after it, as unread again. `NotFound` for a user who is
-    /// no member.
+    /// Marks the message with this number, and all after it, as unread again. Errors as those of
+    /// [`Chat::read_state`].
     pub async fn mark_unread(&self, channel: &ChannelId, user: &str, from_sequence: u64) -> Result<ReadState> {
         let keys = self.keys(channel).await?;
         self.move_read(channel, &keys, user, from_sequence.saturating_sub(1), true).await
     }
 
-    /// How far the member has read. `NotFound` for a user who is no member.
+    /// How far the member has read. `NotFound` without the channel; for a user who is no member `PermissionDenied`
+    /// where members are required ([`Rights::Members`](crate::Rights::Members)), else `NotFound` too.
     pub async fn read_state(&self, channel: &ChannelId, user: &str) -> Result<ReadState> {
         let keys = self.keys(channel).await?;
         let reading = self.reading(channel, &keys, user).await?;
         Ok(ReadState::from_row(user, &reading.state))
     }
 
-    /// How many messages the member has not read: exact, at a point in time during the call. `NotFound` for
-    /// a user who is no member.
+    /// How many messages the member has not read: exact, at a point in time during the call. Errors as those of
+    /// [`Chat::read_state`].
     pub async fn unread(&self, channel: &ChannelId, user: &str) -> Result<u64> {
+        Ok(self.unread_state(channel, user).await?.unread)
+    }
+
+    /// How many messages the member has not read, up to where it has read, and how far the channel goes. Errors as
+    /// those of [`Chat::read_state`].
+    pub async fn unread_state(&self, channel: &ChannelId, user: &str) -> Result<Unread> {
         let keys = self.keys(channel).await?;
         let Reading { head, state, others_at_head, .. } = self.reading(channel, &keys, user).await?;
         let after = match others_at_head {
@@ -105,7 +123,9 @@ impl<E: Engine> Chat<E> {
         })
         .await?;
         let count = after.and_then(|after| after.checked_sub(gone));
-        count.ok_or_else(|| Error::corrupt(format!("the counters of channel {channel} and user '{user}' disagree")))
+        let disagree = || Error::corrupt(format!("the counters of channel {channel} and user '{user}' disagree"));
+        let unread = count.ok_or_else(disagree)?;
+        Ok(Unread { unread, read: ReadState::from_row(user, &state), last_sequence: head.sequence })
     }
 
     async fn move_read(
@@ -185,7 +205,9 @@ impl<E: Engine> Chat<E> {
             let Ok([member, read, own]) = <[Option<Record>; 3]>::try_from(self.multi_get(wanted).await?) else {
                 return Err(Error::corrupt("the engine returned another number of records"));
             };
-            let member = member.ok_or_else(|| no_member(channel, user))?;
+            let Some(member) = member else {
+                return Err(self.not_a_member(channel, keys, user, self.stranger()).await);
+            };
             let own = own.map_or(Ok(0), |record| rows::decode_count(&record.value))?;
             let head = self.head(keys).await?;
             let own_after = self.count(keys.own(user)).await?;

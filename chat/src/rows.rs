@@ -36,6 +36,9 @@ pub(crate) struct MemberRow {
     /// Countable messages of others up to the position.
     #[prost(uint64, tag = "5")]
     pub(crate) baseline_others: u64,
+    /// The revision of the write by which it joined; 0 = that of this row, which nothing has changed since.
+    #[prost(uint64, tag = "6")]
+    pub(crate) joined_revision: u64,
 }
 
 /// How far a member has read.
@@ -171,6 +174,9 @@ pub(crate) struct TokenRow {
     pub(crate) seen_sequence: u64,
     #[prost(bool, tag = "7")]
     pub(crate) replaying: bool,
+    /// Whose subscription it continues; empty = one that no user is named for.
+    #[prost(string, tag = "8")]
+    pub(crate) user: String,
 }
 
 /// A place in a shard's changes.

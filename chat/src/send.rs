@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result, Written};
 
-use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
+use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel, no_member};
 use crate::ids::{ChannelId, Place};
 use crate::keys::{self, ChannelKeys, Stat};
 use crate::message::{Message, NewMessage};
@@ -215,8 +215,11 @@ impl<E: Engine> Chat<E> {
             sent.insert(slot, Message::from_row(row, place));
         }
         if self.options.rights == Rights::Members {
-            for (_, message) in rest.iter().filter(|(_, message)| !message.row.system) {
-                self.require_member(channel, keys, &message.row.user_id).await?;
+            let senders = rest.iter().map(|(_, message)| &message.row).filter(|row| !row.system);
+            let senders: BTreeSet<&str> = senders.map(|row| row.user_id.as_str()).collect();
+            let members = self.multi_get(senders.iter().map(|user| keys.member(user)).collect()).await?;
+            if let Some((user, _)) = senders.into_iter().zip(members).find(|(_, member)| member.is_none()) {
+                return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
             }
         }
         Ok(rest)

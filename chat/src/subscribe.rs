@@ -3,21 +3,24 @@
 //! Every write that makes events raises the channel's version, and that row is the first change of the
 //! write. So the stream counts along: a version that repeats is skipped, one that is missing ends the
 //! subscription with [`ChatEvent::ReloadRequired`]. Nothing is dropped in silence.
+//!
+//! A member's subscription ends at the change that removes the member, so that no front end has to look for it.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use keevo_core::{CommitEvent, Engine, Error, ErrorKind, Result, Watch, WatchFrom, WatchRange};
+use keevo_core::{CommitEvent, Engine, Error, ErrorKind, Result, Revision, Watch, WatchFrom, WatchRange};
 
-use crate::chat::{Chat, no_channel};
+use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::event::{ChatEvent, Delivery, Position, Said, read_change};
 use crate::history::{decode, messages_between};
-use crate::ids::{ChannelId, Place};
+use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::ChannelKeys;
+use crate::membership::joined_revision;
 use crate::message::Message;
 use crate::reaction::Reaction;
-use crate::rows::{self, MessageRow};
+use crate::rows::{self, MemberRow, MessageRow};
 use crate::token::ResumeToken;
 
 const REPLAY_PAGE: usize = 200;
@@ -37,6 +40,8 @@ pub enum ResumeFrom {
 pub struct Subscription<E> {
     chat: Chat<E>,
     keys: ChannelKeys,
+    /// Who listens; `None` = a trusted caller.
+    listener: Option<Listener>,
     token: ResumeToken,
     replayed: VecDeque<Message>,
     watch: Option<Watch>,
@@ -53,37 +58,60 @@ impl<E> fmt::Debug for Subscription<E> {
     }
 }
 
+/// A member who listens, as it was when the subscription began.
+#[derive(Debug, Clone)]
+struct Listener {
+    user: String,
+    /// The revision at which it joined.
+    joined: Revision,
+    /// The number of the newest message before it joined.
+    baseline: u64,
+}
+
 impl<E: Engine> Chat<E> {
-    /// Subscribes to a channel. `NotFound` without the channel, `Invalid` for a token of another one.
-    /// Whether the caller may see the channel is for the caller to check, again at each resume.
+    /// Subscribes to a channel for a trusted caller: nobody's membership is looked at. `NotFound` without the
+    /// channel, `Invalid` for a token of another channel or of a user.
     pub async fn subscribe(&self, channel: &ChannelId, from: ResumeFrom) -> Result<Subscription<E>> {
+        self.open(channel, None, from).await
+    }
+
+    /// Subscribes a member to a channel. The subscription ends with `PermissionDenied` where the user is removed.
+    /// [`ResumeFrom::Beginning`] means the first message after the user joined.
+    ///
+    /// `NotFound` without the channel, `PermissionDenied` for a user who is no member, `Invalid` for a token of
+    /// another channel or user, `CursorCompacted` for one from before the user (last) joined: read the history
+    /// again and subscribe from its token.
+    pub async fn subscribe_as(&self, channel: &ChannelId, user: &str, from: ResumeFrom) -> Result<Subscription<E>> {
+        validate_name("a user id", user)?;
+        self.open(channel, Some(user), from).await
+    }
+
+    async fn open(&self, channel: &ChannelId, user: Option<&str>, from: ResumeFrom) -> Result<Subscription<E>> {
         let keys = self.keys(channel).await?;
-        let token = match from {
-            ResumeFrom::Token(token) if token.app == self.app && token.channel == *channel => token,
+        let (token, listener) = match from {
             ResumeFrom::Token(token) => {
-                return Err(Error::invalid(format!(
-                    "the resume token belongs to channel {} of app {}, not to {channel} of app {}",
-                    token.channel, token.app, self.app
-                )));
-            }
-            from => {
-                let head = self.head(&keys).await?;
-                let token = ResumeToken::at_head(self.app, channel, &head, 0);
-                match from {
-                    ResumeFrom::Beginning => ResumeToken { seen_sequence: 0, replaying: true, ..token },
-                    _ => token,
+                self.check_binding(&token, channel, user)?;
+                let listener = self.listener(channel, &keys, user).await?;
+                if let Some(Listener { user, joined, .. }) = &listener
+                    && token.cursor.revision < *joined
+                {
+                    return Err(Error::new(
+                        ErrorKind::CursorCompacted,
+                        format!("the resume token is from before user '{user}' joined {channel}: reload the channel"),
+                    ));
                 }
+                (token, listener)
             }
+            ResumeFrom::Now => self.start(channel, &keys, user, false).await?,
+            ResumeFrom::Beginning => self.start(channel, &keys, user, true).await?,
         };
-        if self.get(keys.channel()).await?.is_none() {
-            return Err(no_channel(channel));
-        }
         let Position { version, index } = token.position;
         let next = Position { version, index: index.saturating_add(1) };
         let chat = self.clone();
         Ok(Subscription {
             chat,
             keys,
+            listener,
             token,
             replayed: VecDeque::new(),
             watch: None,
@@ -91,6 +119,58 @@ impl<E: Engine> Chat<E> {
             next,
             ended: false,
         })
+    }
+
+    fn check_binding(&self, token: &ResumeToken, channel: &ChannelId, user: Option<&str>) -> Result<()> {
+        if token.app != self.app || token.channel != *channel {
+            return Err(Error::invalid(format!(
+                "the resume token belongs to channel {} of app {}, not to {channel} of app {}",
+                token.channel, token.app, self.app
+            )));
+        }
+        if token.user.as_deref() != user {
+            return Err(Error::invalid("the resume token belongs to another user's subscription, or to nobody's"));
+        }
+        Ok(())
+    }
+
+    /// Where a new subscription starts. The membership is read after the head: who is a member then, and joined
+    /// before the head, was one all the time in between, so its removal is an event behind the head.
+    async fn start(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        user: Option<&str>,
+        replaying: bool,
+    ) -> Result<(ResumeToken, Option<Listener>)> {
+        for _ in 0..ATTEMPTS_MAX {
+            let head = self.head(keys).await?;
+            let listener = self.listener(channel, keys, user).await?;
+            if listener.as_ref().is_some_and(|listener| head.as_of.revision < listener.joined) {
+                continue;
+            }
+            let mut token = ResumeToken::at_head(self.app, channel, &head, 0);
+            token.user = user.map(str::to_owned);
+            if replaying {
+                token.seen_sequence = listener.as_ref().map_or(0, |listener| listener.baseline);
+                token.replaying = true;
+            }
+            return Ok((token, listener));
+        }
+        Err(contended("the membership"))
+    }
+
+    /// The member who listens, as it is now; `None` where no user is named and the channel exists.
+    async fn listener(&self, channel: &ChannelId, keys: &ChannelKeys, user: Option<&str>) -> Result<Option<Listener>> {
+        let Some(user) = user else {
+            return self.get(keys.channel()).await?.map(|_| None).ok_or_else(|| no_channel(channel));
+        };
+        let Some(record) = self.get(keys.member(user)).await? else {
+            return Err(self.not_a_member(channel, keys, user, ErrorKind::PermissionDenied).await);
+        };
+        let row: MemberRow = rows::decode(&record.value, "a member")?;
+        let joined = joined_revision(&row, &record);
+        Ok(Some(Listener { user: user.to_owned(), joined, baseline: row.baseline_position }))
     }
 }
 
@@ -151,13 +231,26 @@ impl<E: Engine> Subscription<E> {
 
     async fn fetch_stored(&mut self) -> Result<()> {
         let scan = messages_between(&self.keys, None, Some(self.token.seen_sequence), None, REPLAY_PAGE);
-        for (key, record) in self.chat.first(scan, REPLAY_PAGE).await? {
+        let page = self.chat.first(scan, REPLAY_PAGE).await?;
+        self.check_listener().await?;
+        for (key, record) in page {
             self.replayed.push_back(decode(&key.sort, &record)?);
         }
         if self.replayed.is_empty() {
             self.token.replaying = false;
         }
         Ok(())
+    }
+
+    /// Refuses stored messages that were read after the listener was removed: its removal is behind them.
+    async fn check_listener(&self) -> Result<()> {
+        let Some(Listener { user, joined, .. }) = &self.listener else {
+            return Ok(());
+        };
+        match self.chat.listener(&self.token.channel, &self.keys, Some(user)).await? {
+            Some(now) if now.joined == *joined => Ok(()),
+            _ => Err(removed(&self.token.channel, user)),
+        }
     }
 
     async fn next_change(&mut self) -> Result<CommitEvent> {
@@ -183,7 +276,14 @@ impl<E: Engine> Subscription<E> {
         if (cursor.cluster, cursor.shard) == (seen.cluster, seen.shard) && cursor <= seen {
             return Ok(None);
         }
-        let event = match read_change(&self.token.channel, &key.sort, change)? {
+        let said = read_change(&self.token.channel, &key.sort, change)?;
+        if let (Said::Event(ChatEvent::MemberRemoved { user_id }), Some(Listener { user, .. })) =
+            (&said, &self.listener)
+            && user_id == user
+        {
+            return Err(removed(&self.token.channel, user));
+        }
+        let event = match said {
             Said::Nothing => {
                 self.token.cursor = cursor;
                 return Ok(None);
@@ -238,6 +338,12 @@ impl<E: Engine> Subscription<E> {
     fn reload(&self, reason: &str) -> Delivery {
         self.deliver(ChatEvent::ReloadRequired { reason: reason.to_owned() })
     }
+}
+
+/// The end of a subscription whose user is a member no longer.
+fn removed(channel: &ChannelId, user: &str) -> Error {
+    let message = format!("user '{user}' was removed from channel {channel}");
+    Error::new(ErrorKind::PermissionDenied, message)
 }
 
 /// The id of the message at `place`, which never changes.

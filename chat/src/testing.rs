@@ -9,9 +9,14 @@
 //! it waits for a bounded time. It panics where a promise does not hold.
 
 mod faulty;
+mod interrupted;
+mod listeners;
 mod live;
 mod members;
 mod messages;
+mod races;
+#[cfg(test)]
+mod tests;
 mod unread;
 
 use std::collections::BTreeMap;
@@ -25,6 +30,7 @@ use crate::{
 };
 
 pub use faulty::{Fault, Faulty};
+pub use interrupted::Interrupted;
 
 const CASE_SECONDS_MAX: u64 = 300;
 const EVENT_SECONDS_MAX: u64 = 20;
@@ -48,6 +54,12 @@ pub const CASES: &[&str] = &[
     "every_event",
     "two_subscribers",
     "reload",
+    "worker_races",
+    "read_races",
+    "head_of_line",
+    "creation",
+    "removed_listener",
+    "resumed_listener",
 ];
 
 /// Runs all cases, one after the other.
@@ -79,6 +91,12 @@ pub async fn run<E: Engine>(engine: E, case: &str) {
             "every_event" => live::every_event(bench).await,
             "two_subscribers" => live::two_subscribers(bench).await,
             "reload" => live::reload(bench).await,
+            "worker_races" => races::worker_races(bench).await,
+            "read_races" => races::read_races(bench).await,
+            "head_of_line" => races::head_of_line(bench).await,
+            "creation" => races::creation(bench).await,
+            "removed_listener" => listeners::removed(bench).await,
+            "resumed_listener" => listeners::resumed(bench).await,
             _ => panic!("there is no case '{case}'"),
         }
     };

@@ -4,7 +4,10 @@
 //! [format u8 = 1][protobuf of TokenRow]
 //! ```
 //!
-//! A token is no proof of rights: whoever accepts one checks them again.
+//! A token is bound to its app, its channel and, where one is named, its user. It is no proof of rights: whoever
+//! accepts one checks them again. It carries no signature yet, so a client can make one up; it gains nothing by
+//! that, since the membership is read anew and a place before the user joined is refused. It has no expiry of its
+//! own: it ends with the changes that the engine retains.
 
 use bytes::Bytes;
 use keevo_core::{ClusterId, Cursor, Error, ErrorKind, Result, Revision, ShardId};
@@ -22,6 +25,8 @@ const FORMAT: u8 = 1;
 pub struct ResumeToken {
     pub(crate) app: AppId,
     pub(crate) channel: ChannelId,
+    /// Whose subscription it continues, if a user was named.
+    pub(crate) user: Option<String>,
     /// Changes up to here are done with.
     pub(crate) cursor: Cursor,
     /// The last event that is done with.
@@ -37,11 +42,20 @@ impl ResumeToken {
         Self {
             app,
             channel: channel.clone(),
+            user: None,
             cursor: head.as_of,
             position: Position { version: head.version, index: u32::MAX },
             seen_sequence: head.sequence.max(newest),
             replaying: false,
         }
+    }
+
+    /// The same token for a subscription of this user, such as that of a page of history. Check first that the
+    /// user is a member.
+    #[must_use]
+    pub fn for_user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
     }
 
     /// The token as bytes, for a client to keep.
@@ -62,6 +76,7 @@ impl ResumeToken {
             index: self.position.index,
             seen_sequence: self.seen_sequence,
             replaying: self.replaying,
+            user: self.user.clone().unwrap_or_default(),
         };
         let mut out = vec![FORMAT];
         out.extend(row.encode_to_vec());
@@ -82,6 +97,7 @@ impl ResumeToken {
         Ok(Self {
             app: AppId(row.app),
             channel: row.channel.parse()?,
+            user: Some(row.user).filter(|user| !user.is_empty()),
             cursor: Cursor {
                 cluster: ClusterId((u128::from(cursor.cluster_high) << 64) | u128::from(cursor.cluster_low)),
                 shard: ShardId(cursor.shard),
@@ -104,6 +120,7 @@ mod tests {
         let token = ResumeToken {
             app: AppId(3),
             channel: ChannelId::new("team", "x").expect("a name"),
+            user: Some("ada".to_owned()),
             cursor: Cursor { cluster: ClusterId(u128::MAX - 5), shard: ShardId(7), revision: Revision(9), offset: 2 },
             position: Position { version: 4, index: 1 },
             seen_sequence: 12,

@@ -109,7 +109,7 @@ pub(super) async fn after_history<E: Engine>(bench: Bench<E>) {
 async fn one_of_everything<E: Engine>(chat: &Chat<E>, channel: &ChannelId) -> Vec<&'static str> {
     chat.update_channel(channel, ChannelChange { custom: Some("{}".into()) }).await.expect("updated");
     chat.add_members(channel, vec![NewMember::new("alice"), NewMember::new("bob")]).await.expect("added");
-    chat.add_members(channel, vec![NewMember::new("bob").with_role("admin")]).await.expect("changed");
+    chat.put_members(channel, vec![NewMember::new("bob").with_role("admin")]).await.expect("changed");
     chat.send(channel, NewMessage::new("alice", "x").with_id("m")).await.expect("sent");
     chat.send(channel, NewMessage::new("alice", "x").with_id("m")).await.expect("sent again: no event");
     chat.send(channel, NewMessage::new("bob", "y").with_id("r").reply_to("m")).await.expect("sent");

@@ -117,6 +117,9 @@ pub(super) async fn rules<E: Engine>(bench: Bench<E>) {
     assert_eq!(unread("late").await, 0, "what was said before joining is not unread");
     send(NewMessage::new("alice", "five")).await;
     assert_eq!(unread("late").await, 1);
+    let state = chat.unread_state(&channel, "late").await.expect("counted");
+    assert_eq!((state.unread, state.read.sequence + 1, state.last_sequence), (1, 7, 7), "all of one cut");
+    chat.mark_read(&channel, "late", ReadTo::End).await.expect("marked");
     chat.remove_member(&channel, "late").await.expect("removed");
     assert_eq!(kind_of(chat.unread(&channel, "late").await), ErrorKind::NotFound);
     assert_eq!(kind_of(chat.mark_read(&channel, "late", ReadTo::End).await), ErrorKind::NotFound);

@@ -32,7 +32,7 @@ pub(crate) enum Chat {
     },
     /// Send a message
     Send(Send),
-    /// Read messages, newest first
+    /// Read messages, newest first; after --after oldest first
     History(History),
     /// Show what happens in a channel, until Ctrl-C
     Watch {
@@ -41,7 +41,7 @@ pub(crate) enum Chat {
         /// Who listens, a member
         #[arg(long)]
         user: String,
-        /// Continue after the event with this cursor, as --output json shows it
+        /// Continue after the event with this cursor, as --output json shows it, or after a page of history
         #[arg(long, value_name = "HEX", value_parser = cursor)]
         resume: Option<bytes::Bytes>,
     },
@@ -111,15 +111,18 @@ pub(crate) struct History {
     /// The most messages, 1 to 300
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=300))]
     pub(crate) limit: u32,
-    /// Only messages before this one in the channel's sequence
+    /// Only messages before this one, in the sequence of the channel or of the thread
     #[arg(long, value_name = "N")]
     pub(crate) before: Option<u64>,
-    /// Only messages after this one in the channel's sequence
+    /// Only messages after this one, in the sequence of the channel or of the thread
     #[arg(long, value_name = "N")]
     pub(crate) after: Option<u64>,
     /// Only the replies to this message
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub(crate) thread: String,
+    /// Who reads, a member: --output json then shows where `chat watch --resume` continues
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) user: String,
 }
 
 fn cursor(text: &str) -> Result<bytes::Bytes, String> {

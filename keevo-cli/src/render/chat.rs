@@ -11,18 +11,22 @@ use crate::text::{count, hex, line, time};
 /// A message on one line and as an object; what is absent is left out.
 impl Answer for pb::Message {
     fn table(&self) -> String {
-        format!("#{} {} {}: {}", self.sequence, time(self.created_at_ms), line(&self.user), said(self))
+        format!("{} {} {}: {}", place(self), time(self.created_at_ms), line(&self.user), said(self))
     }
 
     fn json(&self) -> Value {
         let mut object = object(json!({
             "id": self.id,
             "channel": self.channel,
-            "sequence": self.sequence,
             "user": self.user,
             "text": self.text,
             "created_at_ms": self.created_at_ms,
         }));
+        for (name, number) in [("sequence", self.sequence), ("thread_sequence", self.thread_sequence)] {
+            if number > 0 {
+                object.insert(name.to_owned(), number.into());
+            }
+        }
         if !self.parent.is_empty() {
             object.insert("parent".to_owned(), self.parent.as_str().into());
         }
@@ -45,22 +49,49 @@ fn said(message: &pb::Message) -> String {
     line(&message.text) + edited
 }
 
-impl Answer for pb::HistoryResponse {
+/// A page of messages.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) page: pb::HistoryResponse,
+    /// Whether it goes from the oldest to the newest.
+    pub(crate) forwards: bool,
+}
+
+impl Answer for History {
     fn table(&self) -> String {
-        let rows = self.messages.iter().map(|one| {
-            let sequence = one.sequence.to_string();
-            [sequence, time(one.created_at_ms), line(&one.user), said(one), line(&one.parent), line(&one.id)]
+        let messages = &self.page.messages;
+        let rows = messages.iter().map(|one| {
+            [number(one), time(one.created_at_ms), line(&one.user), said(one), line(&one.parent), line(&one.id)]
         });
         let text = table(["#", "Time", "User", "Text", "Reply to", "Id"], rows.collect(), "no messages");
-        match self.messages.last() {
-            Some(last) if self.more => format!("{text}\nthere are older ones: --before {}", last.sequence),
+        let (what, option) = if self.forwards { ("newer", "after") } else { ("older", "before") };
+        match messages.last() {
+            Some(last) if self.page.more => format!("{text}\nthere are {what} ones: --{option} {}", number(last)),
             _ => text,
         }
     }
 
     fn json(&self) -> Value {
-        let messages: Vec<Value> = self.messages.iter().map(Answer::json).collect();
-        json!({ "messages": messages, "more": self.more })
+        let messages: Vec<Value> = self.page.messages.iter().map(Answer::json).collect();
+        let mut object = object(json!({ "messages": messages, "more": self.page.more }));
+        if !self.page.resume.is_empty() {
+            object.insert("resume".to_owned(), hex(&self.page.resume).into());
+        }
+        object.into()
+    }
+}
+
+/// A message's number in its sequence: the channel's, or that of its thread.
+fn number(message: &pb::Message) -> String {
+    if message.thread_sequence == 0 { message.sequence } else { message.thread_sequence }.to_string()
+}
+
+/// A message's place: `#3` in the channel, `reply 2 to m1` in a thread.
+fn place(message: &pb::Message) -> String {
+    if message.thread_sequence == 0 {
+        format!("#{}", message.sequence)
+    } else {
+        format!("reply {} to {}", message.thread_sequence, line(&message.parent))
     }
 }
 
@@ -126,7 +157,7 @@ impl Answer for pb::ChatEvent {
             Some(Event::Subscribed(_)) => "subscribed".to_owned(),
             Some(Event::Message(message)) => message.table(),
             Some(Event::Edited(message)) => format!("edited {}", message.table()),
-            Some(Event::Deleted(message)) => format!("deleted #{} of {}", message.sequence, line(&message.user)),
+            Some(Event::Deleted(message)) => format!("deleted {} of {}", place(message), line(&message.user)),
             Some(Event::Joined(change)) => format!("{} joined", line(&change.user)),
             Some(Event::Left(change)) => format!("{} left", line(&change.user)),
             Some(Event::Read(moved)) => format!("{} has read up to #{}", line(&moved.user), moved.sequence),

@@ -166,9 +166,9 @@ fn messages_and_events() {
         ..Default::default()
     };
     let deleted = chat::Message { text: String::new(), deleted_at_ms: Some(1_790_000_002_000), ..message.clone() };
-    let history = chat::HistoryResponse { messages: vec![message.clone(), deleted], more: true };
+    let page = chat::HistoryResponse { messages: vec![message.clone(), deleted], more: true, resume: Bytes::new() };
     check(
-        &history,
+        &super::chat::History { page, forwards: false },
         &expect![[r#"
         ┌───┬──────────────────────┬───────┬───────────────────────┬──────────┬────┐
         │ # ┆ Time                 ┆ User  ┆ Text                  ┆ Reply to ┆ Id │
@@ -205,10 +205,49 @@ fn messages_and_events() {
         }
     "#]],
     );
+    let reply = chat::Message {
+        id: "r2".into(),
+        sequence: 0,
+        thread_sequence: 2,
+        parent: "m1".into(),
+        edited_at_ms: None,
+        ..message.clone()
+    };
+    let resume = Bytes::from_static(&[1, 0xfe]);
+    let page = chat::HistoryResponse { messages: vec![reply.clone()], more: true, resume };
+    check(
+        &super::chat::History { page, forwards: true },
+        &expect![[r#"
+        ┌───┬──────────────────────┬───────┬──────────────┬──────────┬────┐
+        │ # ┆ Time                 ┆ User  ┆ Text         ┆ Reply to ┆ Id │
+        ╞═══╪══════════════════════╪═══════╪══════════════╪══════════╪════╡
+        │ 2 ┆ 2026-09-21T14:13:20Z ┆ alice ┆ Hello\nthere ┆ m1       ┆ r2 │
+        └───┴──────────────────────┴───────┴──────────────┴──────────┴────┘
+        there are newer ones: --after 2
+    "#]],
+        &expect![[r#"
+        {
+          "messages": [
+            {
+              "channel": "lobby",
+              "created_at_ms": 1790000000000,
+              "id": "r2",
+              "parent": "m1",
+              "text": "Hello\nthere",
+              "thread_sequence": 2,
+              "user": "alice"
+            }
+          ],
+          "more": true,
+          "resume": "01fe"
+        }
+    "#]],
+    );
     let read = chat::ReadMoved { channel: "lobby".into(), user: "bob".into(), sequence: 3 };
     let events = [
         chat::chat_event::Event::Subscribed(chat::Subscribed {}),
         chat::chat_event::Event::Message(message),
+        chat::chat_event::Event::Message(reply),
         chat::chat_event::Event::Read(read),
     ];
     let lines = events.map(|event| {
@@ -220,6 +259,8 @@ fn messages_and_events() {
         {"cursor":"01ff","data":null,"event":"subscribed"}
         #3 2026-09-21T14:13:20Z alice: Hello\nthere (edited)
         {"cursor":"01ff","data":{"channel":"lobby","created_at_ms":1790000000000,"edited_at_ms":1790000001000,"id":"m1","sequence":3,"text":"Hello\nthere","user":"alice"},"event":"message"}
+        reply 2 to m1 2026-09-21T14:13:20Z alice: Hello\nthere
+        {"cursor":"01ff","data":{"channel":"lobby","created_at_ms":1790000000000,"id":"r2","parent":"m1","text":"Hello\nthere","thread_sequence":2,"user":"alice"},"event":"message"}
         bob has read up to #3
         {"cursor":"01ff","data":{"channel":"lobby","sequence":3,"user":"bob"},"event":"read"}
     "#]].assert_eq(&lines.concat());

@@ -83,14 +83,17 @@ async fn send(context: &Context, chat: &mut Client, args: Send) -> Result<(), Fa
 }
 
 async fn history(context: &Context, chat: &mut Client, args: History) -> Result<(), Failure> {
+    let forwards = args.after.is_some();
     let request = pb::HistoryRequest {
         channel: args.channel,
         before_sequence: args.before,
         after_sequence: args.after,
         limit: args.limit,
         parent: args.thread,
+        user: args.user,
     };
-    show(context.output, &context.ask(Effect::Reads, QUICK, chat.history(request)).await?)
+    let page = context.ask(Effect::Reads, QUICK, chat.history(request)).await?;
+    show(context.output, &render::chat::History { page, forwards })
 }
 
 async fn watch(

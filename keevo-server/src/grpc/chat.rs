@@ -1,6 +1,10 @@
 //! `keevo.chat.v1.Chat` over `keevo-chat`.
 //!
-//! One app, [`APP`], until apps are configured. Invariant: the service decides nothing but who may listen.
+//! One app, [`APP`], until apps are configured. Invariant: the service decides nothing: rights and limits are the
+//! library's, but for the size of a page.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +14,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use keevo_chat::{
     AppId, Channel, ChannelId, Chat, ChatEvent, ChatOptions, Delivery, Edit, HistoryRequest, Message, NewChannel,
-    NewMember, NewMessage, Order, ReadTo, ResumeFrom, ResumeToken, Rights,
+    NewMember, NewMessage, Order, Place, ReadTo, ResumeFrom, ResumeToken, Rights,
 };
 use keevo_core::{Engine, Error, ErrorKind, Result};
 use keevo_proto::chat::v1 as pb;
@@ -24,6 +28,10 @@ pub const APP: AppId = AppId(1);
 /// How often the outbox worker looks for work.
 const WORKER_EVERY: Duration = Duration::from_secs(1);
 const LIMIT_DEFAULT: usize = 25;
+/// The most messages on a page.
+const HISTORY_LIMIT_MAX: usize = 300;
+/// The most users that one call adds.
+const USERS_MAX: usize = 100;
 
 /// The chat service of one node.
 pub struct ChatService<E> {
@@ -40,15 +48,19 @@ impl<E> fmt::Debug for ChatService<E> {
 impl<E: Engine> ChatService<E> {
     /// The service over an engine. It also finishes what other calls left half done, until `shutdown` is cancelled.
     pub fn server(engine: E, shutdown: CancellationToken) -> ChatServer<Self> {
-        let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
-        let chat = Chat::new(engine, APP, options);
-        let worker = chat.spawn_worker(WORKER_EVERY);
-        let ended = shutdown.clone();
+        let service = Self::new(engine, shutdown);
+        let worker = service.chat.spawn_worker(WORKER_EVERY);
+        let ended = service.shutdown.clone();
         tokio::spawn(async move {
             ended.cancelled().await;
             drop(worker);
         });
-        ChatServer::new(Self { chat, shutdown }).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        ChatServer::new(service).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn new(engine: E, shutdown: CancellationToken) -> Self {
+        let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
+        Self { chat: Chat::new(engine, APP, options), shutdown }
     }
 }
 
@@ -80,10 +92,15 @@ fn channel(channel: Channel) -> pb::Channel {
 }
 
 fn message(id: &ChannelId, message: Message) -> pb::Message {
+    let (sequence, thread_sequence) = match message.place {
+        Place::Channel(number) => (number, 0),
+        Place::Thread { reply, .. } => (0, reply),
+    };
     pb::Message {
         id: message.id,
         channel: id.as_str().to_owned(),
-        sequence: message.place.number(),
+        sequence,
+        thread_sequence,
         user: message.user_id,
         text: message.text,
         parent: message.parent_id.unwrap_or_default(),
@@ -136,6 +153,10 @@ impl<E: Engine> ChatApi for ChatService<E> {
         request: Request<pb::AddMembersRequest>,
     ) -> Result<Response<pb::AddMembersResponse>, Status> {
         let request = request.into_inner();
+        if request.users.len() > USERS_MAX {
+            let message = format!("one call adds at most {USERS_MAX} users, not {}", request.users.len());
+            return Err(status_from_error(&Error::invalid(message)));
+        }
         let members = request.users.into_iter().map(NewMember::new).collect();
         answer(self.chat.add_members(&channel_id(&request.channel)?, members).await)?;
         Ok(Response::new(pb::AddMembersResponse {}))
@@ -181,14 +202,17 @@ impl<E: Engine> ChatApi for ChatService<E> {
     async fn history(&self, request: Request<pb::HistoryRequest>) -> Result<Response<pb::HistoryResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
+        let limit = limit(request.limit);
+        if limit > HISTORY_LIMIT_MAX {
+            let message = format!("a page has 1 to {HISTORY_LIMIT_MAX} messages, not {limit}");
+            return Err(status_from_error(&Error::invalid(message)));
+        }
+        if !request.user.is_empty() {
+            answer(self.chat.member(&id, &request.user).await)?;
+        }
         // After a sequence a reader goes on forwards, else backwards from the newest.
         let order = if request.after_sequence.is_some() { Order::OldestFirst } else { Order::NewestFirst };
-        let asked = HistoryRequest {
-            before: request.before_sequence,
-            after: request.after_sequence,
-            limit: limit(request.limit),
-            order,
-        };
+        let asked = HistoryRequest { before: request.before_sequence, after: request.after_sequence, limit, order };
         let page = if request.parent.is_empty() {
             self.chat.history(&id, asked).await
         } else {
@@ -196,8 +220,9 @@ impl<E: Engine> ChatApi for ChatService<E> {
         };
         let page = answer(page)?;
         let more = page.next.is_some();
+        let resume = if request.user.is_empty() { Bytes::new() } else { page.resume.for_user(request.user).encode() };
         let messages = page.messages.into_iter().map(|one| message(&id, one)).collect();
-        Ok(Response::new(pb::HistoryResponse { messages, more }))
+        Ok(Response::new(pb::HistoryResponse { messages, more, resume }))
     }
 
     async fn edit_message(
@@ -231,11 +256,12 @@ impl<E: Engine> ChatApi for ChatService<E> {
     async fn unread(&self, request: Request<pb::UnreadRequest>) -> Result<Response<pb::UnreadResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
-        let unread = answer(self.chat.unread(&id, &request.user).await)?;
-        let state = answer(self.chat.read_state(&id, &request.user).await)?;
-        let newest = answer(self.chat.history(&id, HistoryRequest::newest(1)).await)?;
-        let last_sequence = newest.messages.first().map_or(0, |last| last.place.number());
-        Ok(Response::new(pb::UnreadResponse { unread, read_sequence: state.sequence, last_sequence }))
+        let state = answer(self.chat.unread_state(&id, &request.user).await)?;
+        Ok(Response::new(pb::UnreadResponse {
+            unread: state.unread,
+            read_sequence: state.read.sequence,
+            last_sequence: state.last_sequence,
+        }))
     }
 
     async fn list_channels(
@@ -257,10 +283,8 @@ impl<E: Engine> ChatApi for ChatService<E> {
         } else {
             listed.last().map(|last| Bytes::copy_from_slice(last.channel.as_str().as_bytes())).unwrap_or_default()
         };
-        let mut channels = Vec::with_capacity(listed.len());
-        for listing in listed {
-            channels.push(channel(answer(self.chat.channel(&listing.channel).await)?));
-        }
+        let ids: Vec<ChannelId> = listed.into_iter().map(|listing| listing.channel).collect();
+        let channels = answer(self.chat.channels(&ids).await)?.into_iter().map(channel).collect();
         Ok(Response::new(pb::ListChannelsResponse { channels, next }))
     }
 
@@ -270,13 +294,12 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
-        answer(self.chat.member(&id, &request.user).await)?;
         let from = if request.resume.is_empty() {
             ResumeFrom::Now
         } else {
             ResumeFrom::Token(answer(ResumeToken::decode(&request.resume))?)
         };
-        let subscription = answer(self.chat.subscribe(&id, from).await)?;
+        let subscription = answer(self.chat.subscribe_as(&id, &request.user, from).await)?;
         let first = pb::ChatEvent {
             cursor: subscription.resume().encode(),
             event: Some(pb::chat_event::Event::Subscribed(pb::Subscribed {})),
@@ -290,6 +313,9 @@ impl<E: Engine> ChatApi for ChatService<E> {
         });
         let first = futures::stream::once(std::future::ready(Ok(first)));
         let ended = self.shutdown.clone().cancelled_owned();
-        Ok(Response::new(first.chain(events).take_until(ended).boxed()))
+        // Behind the subscription's own error nobody asks for more, so this one is seen at a shutdown only.
+        let stopped = Error::new(ErrorKind::Unavailable, "the node stops: subscribe at another with the last cursor");
+        let stopped = futures::stream::once(std::future::ready(Err(status_from_error(&stopped))));
+        Ok(Response::new(first.chain(events).take_until(ended).chain(stopped).boxed()))
     }
 }

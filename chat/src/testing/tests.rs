@@ -1,7 +1,8 @@
 //! The suite on the engine in memory, one test a case.
 
-use keevo_chat::testing;
 use keevo_core::MemoryEngine;
+
+use crate::testing;
 
 macro_rules! cases {
     ($($case:ident)*) => {
@@ -37,4 +38,10 @@ cases! {
     every_event
     two_subscribers
     reload
+    worker_races
+    read_races
+    head_of_line
+    creation
+    removed_listener
+    resumed_listener
 }
