@@ -243,7 +243,7 @@ impl<E: Engine> Subscription<E> {
     }
 
     /// Refuses stored messages that were read after the listener was removed: its removal is behind them.
-    async fn check_listener(&self) -> Result<()> {
+    async fn check_listener(&mut self) -> Result<()> {
         let Some(Listener { user, joined, .. }) = &self.listener else {
             return Ok(());
         };

@@ -57,6 +57,8 @@ pub enum Command {
     OpenSession(ClientId),
     /// Compute the shard's hash over the records live at this index and clock, and keep it in a system row.
     Checksum,
+    /// Change nothing but the shard's clock, so that what has expired meanwhile is gone.
+    MoveClock,
 }
 
 /// What applying a command gave. The same on every replica.
@@ -77,6 +79,8 @@ pub enum Outcome {
         /// How many records it covers.
         records: u64,
     },
+    /// The clock has moved.
+    ClockMoved,
     /// Nothing was applied; the error says why (`Conflict`, `OutcomeUnknown`).
     Refused(Error),
 }

@@ -225,7 +225,7 @@ impl LocalEngine {
     async fn move_clock_if_expired<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<bool> {
         let expired = has_expired(records, self.shared.clock.now_ms());
         if expired {
-            self.submit(Command::Write(Batch::new()), None).await?;
+            self.submit(Command::MoveClock, None).await?;
         }
         Ok(expired)
     }
@@ -425,7 +425,7 @@ fn payload_bytes(command: &Command) -> usize {
             };
             fan_out.targets.iter().map(|target| target.partition.len() + fan_out.sort.len() + value).sum()
         }
-        Command::OpenSession(_) | Command::Checksum => 0,
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
     }
 }
 

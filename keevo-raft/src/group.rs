@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::{
-    Batch, Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result,
-    ShardId, verify_snapshot,
+    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
+    verify_snapshot,
 };
 use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
@@ -249,14 +249,14 @@ impl Group {
     }
 
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
-    /// it has stood for so long that the answer shows something expired, an empty batch moves it first.
+    /// it has stood for so long that the answer shows something expired, an entry of its own moves it first.
     pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
         self.read_barrier(deadline).await?;
         let (answer, has_expired) = self.read_here(request)?;
         if !has_expired {
             return Ok(answer);
         }
-        self.propose(Command::Write(Batch::new()), deadline).await?;
+        self.propose(Command::MoveClock, deadline).await?;
         self.read_here(request).map(|(answer, _)| answer)
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn decode_command(entry: &Bytes) -> Result<Command> {
     match &command {
         Command::Write(batch) => batch.validate()?,
         Command::FanOut(fan_out) => fan_out.validate()?,
-        Command::OpenSession(_) | Command::Checksum => {}
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => {}
     }
     Ok(command)
 }

@@ -14,8 +14,8 @@ use keevo_raft::log_store::{RocksLogOptions, open_rocks_log_store};
 use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
@@ -204,12 +204,12 @@ async fn serve_grpc(
         .build_v1()
         .map_err(|error| Error::new(ErrorKind::Config, "reflection cannot be set up").with_source(error))?;
     let (health, health_service) = Health::start(node.clone()).await;
-    let layers = node.engine().with_deadline(Duration::from_millis(DEADLINE_MS_DEFAULT.into()) - LAYER_MARGIN);
+    let layers =
+        node.engine().with_deadline(Duration::from_millis(DEADLINE_MS_DEFAULT.into()).saturating_sub(LAYER_MARGIN));
     let (feeds_service, feeds) = FeedsService::server(layers.clone());
     let chat_service = ChatService::server(layers, shutdown.clone());
     let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -220,7 +220,8 @@ async fn serve_grpc(
         .add_service(Counted::new(chat_service, calls))
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned());
+        // Without it small answers wait for the acknowledgement of those before, 40 ms at a time.
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown.cancelled_owned());
     let task = tokio::spawn(async move {
         server.await.map_err(|error| Error::new(ErrorKind::Io, "the gRPC server failed").with_source(error))
     });

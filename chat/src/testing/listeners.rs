@@ -133,7 +133,7 @@ async fn pages<E: Engine>(bench: &Bench<E>) {
     ] {
         let page = chat.history(&channel, request).await.expect("a page");
         let newest = page.messages.iter().map(|message| message.place.number()).max();
-        let newest = newest.unwrap_or(if request.after.is_some() { 10 } else { 0 });
+        let newest = newest.unwrap_or_else(|| if request.after.is_some() { 10 } else { 0 });
         let mut live = chat.subscribe(&channel, through_bytes(&page.resume)).await.expect("subscribed");
         let rest = usize::try_from(10 - newest).expect("fits");
         let expected: Vec<String> = (newest + 1..=10).map(|number| number.to_string()).collect();

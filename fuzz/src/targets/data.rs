@@ -104,7 +104,7 @@ fn entry(input: &[u8]) -> bool {
     match Entry::decode(&Bytes::copy_from_slice(input)).map(|entry| entry.command) {
         Ok(Command::Write(batch)) => batch.validate().is_ok(),
         Ok(Command::FanOut(fan_out)) => fan_out.validate().is_ok(),
-        Ok(Command::OpenSession(_) | Command::Checksum) | Err(_) => true,
+        Ok(Command::OpenSession(_) | Command::Checksum | Command::MoveClock) | Err(_) => true,
     }
 }
 
@@ -139,6 +139,7 @@ fn entries() -> Vec<Vec<u8>> {
         Command::FanOut(fan_out(FanOutAction::Remove { tombstone_ttl_ms: 60_000 })),
         Command::OpenSession(ClientId(u128::MAX)),
         Command::Checksum,
+        Command::MoveClock,
     ];
     commands
         .into_iter()
@@ -159,6 +160,7 @@ fn outcomes() -> Vec<Vec<u8>> {
         Outcome::Written(Written { revision: Revision(8), assigned: vec![1, -1, i64::MAX] }),
         Outcome::FannedOut(FannedOut { applied: 3, skipped: 1 }),
         Outcome::SessionOpened,
+        Outcome::ClockMoved,
         Outcome::Checksum { revision: Revision(8), hash: 0xdead_beef, records: 2 },
         Outcome::Refused(Error::new(ErrorKind::Conflict, "key a/b is at revision 7, not 5")),
     ];

@@ -74,6 +74,7 @@ impl<S: Store> Applier<'_, S> {
                 Ok(Outcome::SessionOpened)
             }
             Command::Checksum => Ok(self.checksum(revision)?),
+            Command::MoveClock => Ok(Outcome::ClockMoved),
         };
         match step {
             Ok(outcome) => Ok(outcome),

@@ -23,6 +23,7 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
         Command::FanOut(fan_out) => CommandMessage::FanOut(fan_out_message(fan_out)),
         Command::OpenSession(client) => CommandMessage::OpenSession((*client).into()),
         Command::Checksum => CommandMessage::Checksum(Unit {}),
+        Command::MoveClock => CommandMessage::MoveClock(Unit {}),
     };
     encode_message(&EntryMessage { hlc: entry.hlc.0, command: Some(command) })
 }
@@ -34,6 +35,7 @@ pub(crate) fn decode_entry(bytes: &Bytes) -> Result<Entry> {
         CommandMessage::FanOut(fan_out) => Command::FanOut(fan_out_of(fan_out)?),
         CommandMessage::OpenSession(client) => Command::OpenSession(client.into()),
         CommandMessage::Checksum(Unit {}) => Command::Checksum,
+        CommandMessage::MoveClock(Unit {}) => Command::MoveClock,
     };
     Ok(Entry { hlc: Hlc(message.hlc), command })
 }

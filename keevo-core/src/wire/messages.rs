@@ -10,7 +10,7 @@ use prost::{Message, Oneof};
 pub(crate) struct EntryMessage {
     #[prost(fixed64, tag = "1")]
     pub(crate) hlc: u64,
-    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6")]
     pub(crate) command: Option<CommandMessage>,
 }
 
@@ -24,6 +24,8 @@ pub(crate) enum CommandMessage {
     OpenSession(ClientMessage),
     #[prost(message, tag = "5")]
     Checksum(Unit),
+    #[prost(message, tag = "6")]
+    MoveClock(Unit),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -176,7 +178,7 @@ pub(crate) struct TargetMessage {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OutcomeMessage {
-    #[prost(oneof = "OutcomeKindMessage", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "OutcomeKindMessage", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) kind: Option<OutcomeKindMessage>,
 }
 
@@ -192,6 +194,8 @@ pub(crate) enum OutcomeKindMessage {
     Checksum(ChecksumMessage),
     #[prost(message, tag = "5")]
     Refused(RefusedMessage),
+    #[prost(message, tag = "6")]
+    ClockMoved(Unit),
 }
 
 #[derive(Clone, PartialEq, Message)]

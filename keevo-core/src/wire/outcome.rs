@@ -64,6 +64,7 @@ fn outcome_message(outcome: &Outcome) -> OutcomeMessage {
             OutcomeKindMessage::FannedOut(FannedOutMessage { applied: *applied, skipped: *skipped })
         }
         Outcome::SessionOpened => OutcomeKindMessage::SessionOpened(Unit {}),
+        Outcome::ClockMoved => OutcomeKindMessage::ClockMoved(Unit {}),
         Outcome::Checksum { revision, hash, records } => {
             OutcomeKindMessage::Checksum(ChecksumMessage { revision: revision.0, hash: *hash, records: *records })
         }
@@ -84,6 +85,7 @@ fn outcome_of(message: OutcomeMessage) -> Result<Outcome> {
             Outcome::FannedOut(FannedOut { applied, skipped })
         }
         OutcomeKindMessage::SessionOpened(Unit {}) => Outcome::SessionOpened,
+        OutcomeKindMessage::ClockMoved(Unit {}) => Outcome::ClockMoved,
         OutcomeKindMessage::Checksum(ChecksumMessage { revision, hash, records }) => {
             Outcome::Checksum { revision: Revision(revision), hash, records }
         }

@@ -60,6 +60,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("fan-out remove", Command::FanOut(remove)),
         ("open session", Command::OpenSession(ClientId(u128::MAX - 1))),
         ("checksum", Command::Checksum),
+        ("move clock", Command::MoveClock),
     ];
     commands.into_iter().map(|(name, command)| (name, Entry { hlc: Hlc(0x0102_0304), command })).collect()
 }
@@ -92,6 +93,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Written(Written { revision: Revision(7), assigned: vec![1, -2] }),
         Outcome::FannedOut(FannedOut { applied: 3, skipped: 4 }),
         Outcome::SessionOpened,
+        Outcome::ClockMoved,
         Outcome::Checksum { revision: Revision(5), hash: 6, records: 7 },
         Outcome::Refused(Error::new(ErrorKind::Conflict, "key p/a is absent")),
     ]

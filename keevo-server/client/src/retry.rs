@@ -113,7 +113,7 @@ mod tests {
 
     async fn told(errors: &[ErrorKind]) -> ErrorKind {
         let options = options();
-        let mut retry = Retry::until(&options, Instant::now() + Duration::from_secs(60));
+        let mut retry = Retry::until(&options, Instant::now() + Duration::from_mins(1));
         let (last, before) = errors.split_last().expect("some");
         for kind in before {
             retry.pause(&Error::new(*kind, "an attempt")).await.expect("there is time");
@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn the_server_is_told_no_more_time_than_the_attempt_has() {
         let options = ClientOptions { attempt_timeout: Duration::from_millis(300), ..options() };
-        let retry = Retry::until(&options, Instant::now() + Duration::from_secs(60));
+        let retry = Retry::until(&options, Instant::now() + Duration::from_mins(1));
         assert_eq!(retry.attempt(), Some((Duration::from_millis(300), 300)));
         let late = Retry::until(&options, Instant::now());
         assert_eq!(late.attempt(), None);

@@ -10,12 +10,12 @@ use futures::future::BoxFuture;
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId};
 use keevo_raft::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, StagedFiles, Transport};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use super::{GrpcTransport, LocalPeer, RaftService};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Answers every request with its own body, as often as is asked for.
 struct Echo {
@@ -50,9 +50,10 @@ async fn serve(copies: usize) -> (Arc<Echo>, SocketAddr, CancellationToken) {
     let shutdown = CancellationToken::new();
     let handler: Arc<dyn PeerHandler> = Arc::<Echo>::clone(&echo);
     let service = RaftService::server(handler, local(2), shutdown.clone());
-    let server = tonic::transport::Server::builder()
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.clone().cancelled_owned());
+    let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming_shutdown(
+        TcpIncoming::from(listener).with_nodelay(Some(true)),
+        shutdown.clone().cancelled_owned(),
+    );
     tokio::spawn(server);
     (echo, address, shutdown)
 }
