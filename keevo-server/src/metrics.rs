@@ -32,10 +32,13 @@ impl Metrics {
 
     /// Why the node should not get traffic yet; `None` when it should.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        if self.node.map().is_none() {
-            return Some("the node is not part of a cluster yet".to_owned());
+        if let Err(error) = self.node.serving_map() {
+            return Some(error.message().to_owned());
         }
-        let waiting = self.node.replicas().into_iter().find(|one| one.leader_node == 0 || one.role == "stopped")?;
+        let waiting = self.node.replicas().into_iter().find(|one| one.leader_node == 0 || !one.fault.is_empty())?;
+        if !waiting.fault.is_empty() {
+            return Some(format!("the replica of shard {} is down: {}", waiting.shard, waiting.fault));
+        }
         Some(format!("shard {} has no leader that this node knows", waiting.shard))
     }
 
@@ -56,6 +59,7 @@ impl Metrics {
                 ("keevo_raft_purged_index", one.purged),
                 ("keevo_raft_term", one.term),
                 ("keevo_raft_is_leader", u64::from(one.role == "leader")),
+                ("keevo_raft_is_down", u64::from(!one.fault.is_empty())),
             ] {
                 metrics::gauge!(name, &labels).set(to_f64(value));
             }
