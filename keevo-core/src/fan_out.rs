@@ -71,25 +71,20 @@ impl FanOut {
         }
         validate_sort(&self.sort)?;
         self.guard_sort.as_ref().map_or(Ok(()), |sort| validate_sort(sort))?;
-        let value_bytes = match &self.action {
+        match &self.action {
             FanOutAction::Put { value, ttl_ms } => {
                 validate_value(value)?;
                 validate_ttl(*ttl_ms)?;
-                value.len()
             }
-            FanOutAction::Remove { tombstone_ttl_ms } => {
-                validate_ttl(Some(*tombstone_ttl_ms))?;
-                0
-            }
-        };
-        let mut expanded = 0;
+            FanOutAction::Remove { tombstone_ttl_ms } => validate_ttl(Some(*tombstone_ttl_ms))?,
+        }
         for target in &self.targets {
             validate_partition(self.keyspace, &target.partition)?;
             if target.guard.is_some() && self.guard_sort.is_none() {
                 return Err(Error::invalid("a target has a guard, but the fan-out names no guard_sort"));
             }
-            expanded += target.partition.len() + self.sort.len() + value_bytes;
         }
+        let expanded = self.expanded_bytes();
         if expanded > FAN_OUT_EXPANDED_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::BatchTooLarge,
@@ -97,6 +92,16 @@ impl FanOut {
             ));
         }
         Ok(())
+    }
+
+    /// The bytes of keys and values that it writes when every target takes it.
+    pub fn expanded_bytes(&self) -> usize {
+        let value_bytes = match &self.action {
+            FanOutAction::Put { value, .. } => value.len(),
+            FanOutAction::Remove { .. } => 0,
+        };
+        let each = |target: &Target| target.partition.len() + self.sort.len() + value_bytes;
+        self.targets.iter().map(each).fold(0, usize::saturating_add)
     }
 }
 

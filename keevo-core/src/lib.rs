@@ -27,6 +27,7 @@ mod memory_engine;
 mod read;
 mod record;
 mod scan;
+pub mod sessions;
 mod store;
 pub mod system;
 #[cfg(feature = "testing")]
@@ -52,7 +53,10 @@ pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
-pub use store::{Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+pub use store::{
+    Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit,
+    verify_snapshot,
+};
 #[cfg(feature = "rocksdb")]
 pub use store::{RocksOptions, RocksStats, RocksStore};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};

@@ -11,6 +11,7 @@ mod memory;
 mod rocks;
 
 pub use data::DataStore;
+pub use files::verify as verify_snapshot;
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksOptions, RocksStats, RocksStore};

@@ -7,22 +7,22 @@
 mod known;
 mod reads;
 mod route;
-mod sessions;
 mod watch;
 mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keevo_core::keyspaces::{self, MetaStore};
+use keevo_core::sessions::Sessions;
 use keevo_core::{
     Batch, ClientId, Command, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind,
     Outcome, Record, Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
 };
 
 use crate::node::Node;
-pub(crate) use route::Attempt;
-use sessions::Sessions;
+pub(crate) use route::{Attempt, Effect};
 
 /// How long a call may take unless told otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,12 +44,8 @@ struct Shared {
 
 impl ClusterEngine {
     pub(crate) fn new(node: Node) -> Self {
-        let client = ClientId(node.inner.parts.random.next_u128());
-        let shared = Shared {
-            sessions: Sessions::new(client),
-            routes: route::Routes::default(),
-            known: known::Known::default(),
-        };
+        let shared =
+            Shared { sessions: Sessions::default(), routes: route::Routes::default(), known: known::Known::default() };
         Self { node, shared: Arc::new(shared), deadline: DEADLINE }
     }
 
@@ -113,19 +109,20 @@ impl MetaStore for Meta<'_> {
     }
 }
 
+// Boxed here, so that what calls an engine does not become as deep as the engine is.
 impl Engine for ClusterEngine {
     async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
-        keyspaces::ensure_keyspace(&Meta(self), name, kind).await
+        keyspaces::ensure_keyspace(&Meta(self), name, kind).boxed().await
     }
 
     async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
-        keyspaces::find_keyspace(&Meta(self), name).await
+        keyspaces::find_keyspace(&Meta(self), name).boxed().await
     }
 
     async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
         key.validate()?;
-        self.check_keyspace(key.keyspace).await?;
-        self.get_keys(vec![key], consistency).await.map(|mut records| records.pop().flatten())
+        self.check_keyspace(key.keyspace).boxed().await?;
+        self.get_keys(vec![key], consistency).boxed().await.map(|mut records| records.pop().flatten())
     }
 
     async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
@@ -137,34 +134,34 @@ impl Engine for ClusterEngine {
         }
         for key in &keys {
             key.validate()?;
-            self.check_keyspace(key.keyspace).await?;
+            self.check_keyspace(key.keyspace).boxed().await?;
         }
-        self.get_keys(keys, consistency).await
+        self.get_keys(keys, consistency).boxed().await
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
         scan.validate()?;
-        self.check_keyspace(reads::scan_keyspace(&scan)).await?;
-        self.scan_page(scan).await
+        self.check_keyspace(reads::scan_keyspace(&scan)).boxed().await?;
+        self.scan_page(scan).boxed().await
     }
 
     async fn write(&self, batch: Batch) -> Result<Written> {
         batch.validate()?;
         if let Some(key) = batch.partition_key() {
-            self.check_keyspace(key.keyspace).await?;
+            self.check_keyspace(key.keyspace).boxed().await?;
         }
-        self.write_batch(batch).await
+        self.write_batch(batch).boxed().await
     }
 
     async fn fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
         fan_out.validate()?;
-        self.check_keyspace(fan_out.keyspace).await?;
-        self.fan_out_all(fan_out).await
+        self.check_keyspace(fan_out.keyspace).boxed().await?;
+        self.fan_out_all(fan_out).boxed().await
     }
 
     async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
         let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = &range;
-        self.check_keyspace(*keyspace).await?;
-        self.watch_range(range, from).await
+        self.check_keyspace(*keyspace).boxed().await?;
+        self.watch_range(range, from).boxed().await
     }
 }

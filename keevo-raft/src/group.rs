@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::{
     Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
-    SnapshotFile,
+    verify_snapshot,
 };
 use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
-use crate::network::{AddressBook, GroupNetwork};
+use crate::network::{AddressBook, GroupNetwork, QuorumClock};
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
@@ -38,6 +38,9 @@ use crate::types::{Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
+
+/// Followers that lag by more than this many times the kept entries get a snapshot instead of the log.
+const LAG_WAITED_FOR: u64 = 20;
 
 /// What a group is opened with; shared by all groups of a node.
 #[derive(Debug, Clone)]
@@ -64,6 +67,8 @@ pub struct Group {
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
     deaf_until: Duration,
+    shared: Arc<SharedMachine>,
+    installs: Semaphore,
 }
 
 impl Group {
@@ -81,17 +86,24 @@ impl Group {
         let hlc = machine.clock();
         let shared = SharedMachine::new(machine, store, shard.id, range);
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
+        let alone = state_machine.has_sole_voter(replica);
+        let quorum = QuorumClock::new(Arc::clone(&context.clock));
         let network = GroupNetwork {
             cluster: context.cluster,
             shared: Arc::clone(&shared),
             transport: Arc::clone(&context.transport),
             addresses: Arc::clone(&context.addresses),
             staging: context.staging.clone(),
+            quorum: Arc::clone(&quorum),
+            append_timeout: context.timing.append_timeout(),
         };
         let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
         let config = Arc::new(context.timing.config(shard.id)?);
         let raft = Raft::new(replica, config, network, log, state_machine).await.map_err(fatal)?;
-        let quiet = if restarted { context.timing.lease_max() } else { Duration::ZERO };
+        quorum.set(raft.metrics());
+        // A sole voter, committed and in its newest membership, has granted no lease to anybody.
+        let alone = alone && is_sole_voter(&raft, replica);
+        let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
         let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
@@ -106,8 +118,10 @@ impl Group {
             inbound,
             reads,
             deaf_until,
+            shared,
+            installs: Semaphore::new(1),
         });
-        if restarted {
+        if quiet > Duration::ZERO {
             group.raft.runtime_config().elect(false);
             let waking = Arc::downgrade(&group);
             tokio::spawn(async move {
@@ -217,18 +231,28 @@ impl Group {
         })
     }
 
-    /// Whether the replica has applied all that the leader had committed at most `max_age` ago.
+    /// Whether the replica has applied all that had been committed at most `max_age` ago. Between two nodes' clocks,
+    /// which may be apart by as much as they are.
     pub fn is_fresh(&self, max_age: Duration) -> bool {
         let applied = self.metrics().last_applied.map_or(0, |log_id| log_id.index);
-        self.inbound
-            .contact()
-            .is_some_and(|contact| contact.at + max_age >= tokio::time::Instant::now() && contact.committed <= applied)
+        let oldest_ms =
+            self.context.clock.now_ms().saturating_sub(u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX));
+        self.inbound.contact().is_some_and(|contact| {
+            contact.at + max_age >= tokio::time::Instant::now()
+                && contact.as_of_ms >= oldest_ms.max(1)
+                && contact.committed <= applied
+        })
+    }
+
+    /// `ShardMoved` once the replica is closed: what was read before this call is good.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.shared.check_open()
     }
 
     /// Queues an append in the order of the calls, and answers it.
     pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
         match messages::decode_append(body) {
-            Ok(request) => self.inbound.append(request),
+            Ok((request, as_of_ms)) => self.inbound.append(request, as_of_ms),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
@@ -251,10 +275,17 @@ impl Group {
         Ok(Bytes::new())
     }
 
-    /// Installs a snapshot that has arrived.
-    pub(crate) async fn install(&self, head: &Bytes, dir: PathBuf, files: Vec<SnapshotFile>) -> Result<Bytes> {
-        let staged = StagedFiles { dir, files };
+    /// Installs a snapshot that has arrived, one at a time. Damaged files are refused before the core sees them: to
+    /// it any failure of an install is the end of the replica.
+    pub(crate) async fn install(&self, head: &Bytes, staged: StagedFiles) -> Result<Bytes> {
+        let _permit = self.installs.try_acquire().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("shard {} is installing a snapshot already", self.shard))
+                .with_source(error)
+        })?;
         let (vote, meta) = messages::decode_snapshot_head(head)?;
+        let staged = tokio::task::spawn_blocking(move || verify_snapshot(&staged.files).map(|_sorted| staged))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Io, "the snapshot's check stopped").with_source(error))??;
         let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         Ok(messages::encode_snapshot_answer(&answer))
@@ -265,15 +296,35 @@ impl Group {
         self.raft.trigger().transfer_leader(to_replica).await.map_err(fatal)
     }
 
-    /// Tells openraft how far the data is flushed, so that it purges the log behind it.
+    /// Tells openraft how far the data is flushed, so that it purges the log behind it; not while a follower is being
+    /// brought up, which would find the log gone when it has its snapshot, and would need another.
     pub(crate) async fn mark_flushed(&self) -> Result<()> {
+        if self.shared.is_sending() || self.is_catching_up() {
+            return Ok(());
+        }
         self.raft.trigger().snapshot().await.map_err(fatal)
     }
 
-    /// Stops the replica's tasks.
+    /// Whether a follower that lags would lose its place by a purge now, and is not hopelessly behind.
+    fn is_catching_up(&self) -> bool {
+        let metrics = self.metrics();
+        let (Some(replication), Some(last)) = (&metrics.replication, metrics.last_log_index) else { return false };
+        let kept = self.context.timing.log_entries_kept;
+        replication.values().any(|matched| {
+            let lag = last.saturating_sub(matched.as_ref().map_or(0, |log_id| log_id.index));
+            lag > kept / 2 && lag < kept.saturating_mul(LAG_WAITED_FOR)
+        })
+    }
+
+    /// Stops the replica's tasks. When it returns nothing is applied or installed any more.
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.shard, %error, "a replica did not stop cleanly");
+        }
+        // openraft does not wait for what its state machine is doing.
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = tokio::task::spawn_blocking(move || shared.close()).await {
+            tracing::warn!(shard = %self.shard, %error, "a replica could not be closed");
         }
     }
 
@@ -285,9 +336,11 @@ impl Group {
 
     fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
         match error {
-            RaftError::APIError(
-                ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward),
-            ) => forward_error(self.shard, &forward),
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward_error(self.shard, &forward),
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("shard {} changed its leader while the write was under way", self.shard),
+            ),
             RaftError::APIError(other) => Error::new(ErrorKind::Conflict, format!("shard {}: {other}", self.shard)),
             RaftError::Fatal(error) => Error::new(
                 ErrorKind::OutcomeUnknown,
@@ -305,6 +358,12 @@ impl Group {
             _ => error,
         }
     }
+}
+
+/// Whether the newest membership in the replica's log has this one voter.
+fn is_sole_voter(raft: &Raft<GroupMachine>, replica: u64) -> bool {
+    use openraft::async_runtime::watch::WatchReceiver;
+    raft.metrics().borrow_watched().membership_config.membership().voter_ids().eq([replica])
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is the function of many map_err calls")]

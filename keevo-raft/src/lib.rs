@@ -31,5 +31,6 @@ pub use node::{
     ChangesPage, ChangesRequest, Identity, IdentityStore, Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus,
 };
 pub use shard_map::ShardMap;
+pub use state_machine::StagedFiles;
 pub use timing::Timing;
 pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

@@ -20,7 +20,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
-use crate::cluster_engine::{Attempt, ClusterEngine};
+use crate::cluster_engine::{Attempt, ClusterEngine, Effect};
 use crate::cluster_map;
 use crate::node::{NodeStatus, decode_status};
 use crate::peer_messages::{self, MembershipWire};
@@ -77,7 +77,7 @@ impl ClusterEngine {
 
     /// Waits until every replica that can be reached and runs has taken the checksum of its shard at the revision.
     pub async fn wait_checksums(&self, asked: &[(ShardId, u64)]) -> Result<()> {
-        self.until_deadline(true, |_attempt| async move {
+        self.until_deadline(Effect::None, |_attempt| async move {
             let (_, nodes) = self.cluster_status().await?;
             let running = nodes.iter().flat_map(|node| &node.replicas).filter(|status| status.fault.is_empty());
             let behind = running.into_iter().find(|status| {
@@ -115,7 +115,7 @@ impl ClusterEngine {
             .get(&node_id)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node_id}")))?;
         let order = MembershipWire { kind: order::TRANSFER, replica: target.id, ..MembershipWire::default() };
-        self.until_deadline(true, |attempt| {
+        self.until_deadline(Effect::None, |attempt| {
             let order = order.clone();
             async move {
                 let status = self.node_status(info).await;
@@ -141,7 +141,7 @@ impl ClusterEngine {
     async fn order(&self, ticket: &Ticket, shard: ShardId, order: &MembershipWire) -> Result<()> {
         let patient = self.clone().with_deadline(PATIENCE);
         patient
-            .until_deadline(true, |attempt| async {
+            .until_deadline(Effect::None, |attempt| async {
                 ticket.check(self).await?;
                 patient.order_once(shard, order, attempt).await
             })

@@ -22,6 +22,9 @@ struct AppendWire {
     entries: Vec<Bytes>,
     #[prost(bytes = "bytes", optional, tag = "4")]
     commit: Option<Bytes>,
+    /// The leader's wall clock when a quorum last followed it, in milliseconds; 0 when none did yet.
+    #[prost(uint64, tag = "5")]
+    as_of_ms: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,23 +72,35 @@ fn optional_log_id(log_id: Option<&Bytes>) -> Result<Option<LogId>> {
     log_id.map(wire::decode_log_id).transpose()
 }
 
-pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
+/// `as_of_ms` = the leader's wall clock when a quorum last followed it: up to then, nobody else had committed anything.
+pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, as_of_ms: u64) -> Bytes {
     bytes(&AppendWire {
         vote: wire::encode_vote(&request.vote),
         prev: request.prev_log_id.as_ref().map(wire::encode_log_id),
         entries: request.entries.iter().map(wire::encode_entry).collect(),
         commit: request.leader_commit.as_ref().map(wire::encode_log_id),
+        as_of_ms,
     })
 }
 
-pub(crate) fn decode_append(body: &Bytes) -> Result<AppendEntriesRequest<TypeConfig>> {
+/// The request and its `as_of_ms`. Entries that do not follow each other are `Corrupt`: the core relies on it.
+pub(crate) fn decode_append(body: &Bytes) -> Result<(AppendEntriesRequest<TypeConfig>, u64)> {
     let wire: AppendWire = parse("an append request", body)?;
-    Ok(AppendEntriesRequest {
+    let request: AppendEntriesRequest<TypeConfig> = AppendEntriesRequest {
         vote: wire::decode_vote(&wire.vote)?,
         prev_log_id: optional_log_id(wire.prev.as_ref())?,
-        entries: wire.entries.iter().map(wire::decode_entry).collect::<Result<_>>()?,
+        entries: wire.entries.iter().map(wire::decode_entry).collect::<Result<Vec<_>>>()?,
         leader_commit: optional_log_id(wire.commit.as_ref())?,
-    })
+    };
+    let mut before = request.prev_log_id;
+    for entry in &request.entries {
+        let expected = before.as_ref().map_or(Some(0), |before| before.index.checked_add(1));
+        if Some(entry.log_id.index) != expected || before.as_ref().is_some_and(|before| *before > entry.log_id) {
+            return Err(Error::corrupt("the entries of an append request do not follow each other"));
+        }
+        before = Some(entry.log_id);
+    }
+    Ok((request, wire.as_of_ms))
 }
 
 pub(crate) fn encode_append_answer(answer: &AppendEntriesResponse<TypeConfig>) -> Bytes {

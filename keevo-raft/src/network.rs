@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use keevo_core::{ClusterId, Error, ErrorKind, Result, Store};
+use keevo_core::{Clock, ClusterId, Error, ErrorKind, Result, Store};
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
@@ -22,11 +24,12 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::type_config::alias::WatchReceiverOf;
 
 use crate::messages;
 use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
 use crate::transport::{Peer, PeerCall, PeerRequest, SnapshotHead, Transport};
-use crate::types::{PeerNode, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{PeerNode, RaftMetrics, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
 /// How many appends of one group may be on their way to one follower.
 const APPENDS_IN_FLIGHT: usize = 32;
@@ -54,6 +57,31 @@ impl AddressBook {
     }
 }
 
+/// When a quorum last followed this replica, told to followers so that they know how old what they have can be.
+pub(crate) struct QuorumClock {
+    clock: Arc<dyn Clock>,
+    metrics: OnceLock<WatchReceiverOf<TypeConfig, RaftMetrics>>,
+}
+
+impl QuorumClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, metrics: OnceLock::new() })
+    }
+
+    /// Where the group's metrics come from; before that the answer is "never".
+    pub(crate) fn set(&self, metrics: WatchReceiverOf<TypeConfig, RaftMetrics>) {
+        // A group has one source for its life.
+        drop(self.metrics.set(metrics));
+    }
+
+    /// The wall clock at that time, in milliseconds; 0 when there was none yet.
+    pub(crate) fn as_of_ms(&self) -> u64 {
+        let Some(metrics) = self.metrics.get() else { return 0 };
+        let acked = metrics.borrow_watched().last_quorum_acked.map(|at| at.elapsed());
+        acked.map_or(0, |ago| self.clock.now_ms().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// Makes the group's clients to its peers.
 pub(crate) struct GroupNetwork {
     pub(crate) cluster: ClusterId,
@@ -61,6 +89,8 @@ pub(crate) struct GroupNetwork {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) staging: PathBuf,
+    pub(crate) quorum: Arc<QuorumClock>,
+    pub(crate) append_timeout: Duration,
 }
 
 impl fmt::Debug for GroupNetwork {
@@ -79,6 +109,8 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetwork {
             transport: Arc::clone(&self.transport),
             addresses: Arc::clone(&self.addresses),
             staging: self.staging.clone(),
+            quorum: Arc::clone(&self.quorum),
+            append_timeout: self.append_timeout,
             node: node.clone(),
             replica: target,
         }
@@ -92,6 +124,8 @@ pub(crate) struct PeerClient {
     transport: Arc<dyn Transport>,
     addresses: Arc<AddressBook>,
     staging: PathBuf,
+    quorum: Arc<QuorumClock>,
+    append_timeout: Duration,
     node: PeerNode,
     replica: u64,
 }
@@ -106,17 +140,13 @@ impl PeerClient {
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
     fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        let dir = self.staging.join(format!("send-{}-{}", shared.shard, self.replica));
+        let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
-                if dir.exists() {
-                    std::fs::remove_dir_all(&dir).map_err(io_error)?;
-                }
-                std::fs::create_dir_all(&dir).map_err(io_error)?;
-                let mut staged = StagedFiles { dir: dir.clone(), files: Vec::new() };
+                let mut staged = StagedFiles::new(&staging, &name)?;
                 let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
-                let export = shared.store.export(&shared.tiles(), &rows, &dir)?;
+                let export = shared.store.export(&shared.tiles(), &rows, &staged.dir)?;
                 staged.files = export.files;
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
@@ -127,10 +157,6 @@ impl PeerClient {
                 .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
         }
     }
-}
-
-fn io_error(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "a snapshot's staging folder cannot be prepared").with_source(error)
 }
 
 fn rpc_error(error: &Error) -> RPCError<TypeConfig> {
@@ -150,9 +176,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let body = self.call(PeerCall::Append, messages::encode_append(&rpc), option.soft_ttl());
+        let body = messages::encode_append(&rpc, self.quorum.as_of_ms());
+        let body = self.call(PeerCall::Append, body, self.append_timeout);
         let body = body.await.map_err(|error| rpc_error(&error))?;
         messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))
     }
@@ -160,7 +187,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     fn stream_append<'s, I>(
         &'s mut self,
         input: I,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<
         's,
         Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
@@ -173,7 +200,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .map(move |rpc| {
                 let prev = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
-                let answer = client.call(PeerCall::Append, messages::encode_append(&rpc), option.hard_ttl());
+                let body = messages::encode_append(&rpc, client.quorum.as_of_ms());
+                let answer = client.call(PeerCall::Append, body, client.append_timeout);
                 async move {
                     let body = answer.await.map_err(|error| rpc_error(&error))?;
                     let answer = messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))?;
@@ -212,6 +240,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = async {
+            // The log behind the snapshot is what the follower goes on with: it is kept meanwhile.
+            let _sending = self.shared.begin_sending();
             let (meta, staged) = self.export().await?;
             let head = SnapshotHead {
                 cluster: self.cluster,

@@ -4,29 +4,36 @@
 //! the entries changed, so that after a crash data and applied index agree, and replay starts where the data
 //! ends.
 //!
+//! Once the replica is closed nothing is applied or installed any more, so that its rows can be destroyed behind it.
+//!
 //! Snapshots: `build_snapshot` writes nothing. It reports the *flushed* applied id, which is what lets openraft
 //! purge the log; `get_current_snapshot` gives a handle whose files are exported only when they are sent.
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::Machine;
 use keevo_core::{
-    Column, DataStore, Durability, Entry as CommandEntry, Error, Result, ShardId, SnapshotFile, Store, system,
+    Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId, SnapshotFile,
+    Store, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::types::{
-    Applied, ApplyResponder, EntryPayload, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+    Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
 use crate::wire;
 
 /// The most entries that one store batch applies.
 const APPLY_ENTRIES_MAX: usize = 256;
+/// The bytes after which a store batch takes no further entry, counted as they are written: a fan-out for all of its
+/// targets.
+const APPLY_BYTES_MAX: usize = 8 << 20;
 
 /// What openraft passes around as a snapshot.
 #[derive(Debug)]
@@ -37,13 +44,28 @@ pub(crate) enum GroupSnapshot {
     Received(StagedFiles),
 }
 
-/// Snapshot files in a folder of their own, which goes when this is dropped.
+/// Snapshot files in a folder of their own, which goes when this is dropped. No two have the same folder.
 #[derive(Debug)]
-pub(crate) struct StagedFiles {
+pub struct StagedFiles {
     /// The folder.
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// The files in it.
-    pub(crate) files: Vec<SnapshotFile>,
+    pub files: Vec<SnapshotFile>,
+}
+
+impl StagedFiles {
+    /// An empty folder `dir/NAME-NUMBER` that nobody else has. `Io`, or `ResourceExhausted` when the disk is full.
+    pub(crate) fn new(dir: &Path, name: &str) -> Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let staged = Self { dir: dir.join(format!("{name}-{number}")), files: Vec::new() };
+        std::fs::create_dir_all(&staged.dir).map_err(|error| {
+            let full = error.kind() == io::ErrorKind::StorageFull;
+            let kind = if full { ErrorKind::ResourceExhausted } else { ErrorKind::Io };
+            Error::new(kind, "a snapshot's staging folder cannot be made").with_source(error)
+        })?;
+        Ok(staged)
+    }
 }
 
 impl Drop for StagedFiles {
@@ -62,6 +84,10 @@ pub(crate) struct SharedMachine {
     pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
+    /// Set, under the machine's lock, before the rows are destroyed.
+    closed: AtomicBool,
+    /// Snapshots that are being sent: the log behind them is still needed.
+    sending: AtomicUsize,
 }
 
 impl fmt::Debug for SharedMachine {
@@ -77,12 +103,44 @@ impl SharedMachine {
         shard: ShardId,
         range: (Bytes, Bytes),
     ) -> Arc<Self> {
-        Arc::new(Self { machine: Mutex::new(machine), store, shard, range })
+        Arc::new(Self {
+            machine: Mutex::new(machine),
+            store,
+            shard,
+            range,
+            closed: AtomicBool::new(false),
+            sending: AtomicUsize::new(0),
+        })
     }
 
     /// The machine. A panic elsewhere while it was locked leaves it poisoned by its own flag, not by the lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<DataStore>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for what is being applied, and refuses everything after. Blocks.
+    pub(crate) fn close(&self) {
+        let _machine = self.lock();
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses once the replica is closed: `ShardMoved`. What was read before this call was not destroyed yet.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::ShardMoved, format!("this replica of shard {} is closed", self.shard)));
+        }
+        Ok(())
+    }
+
+    /// Counts a snapshot as being sent until the guard is dropped.
+    pub(crate) fn begin_sending(self: &Arc<Self>) -> Sending {
+        self.sending.fetch_add(1, Ordering::SeqCst);
+        Sending(Arc::clone(self))
+    }
+
+    /// Whether a snapshot is being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.load(Ordering::SeqCst) > 0
     }
 
     /// The tiles that make up a snapshot of the shard: its system rows and its range.
@@ -99,6 +157,16 @@ impl SharedMachine {
             if flushed { self.store.get_flushed(&key) } else { self.store.get(Column::Data, &key) }
         };
         decode_position(read(system::APPLIED)?, read(system::MEMBERSHIP)?)
+    }
+}
+
+/// A snapshot is being sent as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Sending(Arc<SharedMachine>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.sending.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -126,25 +194,23 @@ impl GroupMachine {
         Ok(Self { shared, applied, membership })
     }
 
-    fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> Result<()> {
-        let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(chunk.len());
-        let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(chunk.len());
+    /// Whether the newest applied membership has this one voter.
+    pub(crate) fn has_sole_voter(&self, replica: u64) -> bool {
+        self.membership.membership().voter_ids().eq([replica])
+    }
+
+    fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
+        let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
+        let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
         let mut membership_changed = false;
-        for (entry, responder) in chunk {
-            self.applied = Some(entry.log_id);
-            let is_command = match entry.payload {
-                EntryPayload::Blank => false,
-                EntryPayload::Membership(membership) => {
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    membership_changed = true;
-                    false
-                }
-                EntryPayload::Normal(payload) => {
-                    commands.push((entry.log_id.index, payload.decode()?));
-                    true
-                }
-            };
-            waiting.push((responder, is_command));
+        for Decoded { log_id, command, membership, responder, .. } in batch {
+            self.applied = Some(log_id);
+            if let Some(membership) = membership {
+                self.membership = StoredMembership::new(Some(log_id), membership);
+                membership_changed = true;
+            }
+            waiting.push((responder, command.is_some()));
+            commands.extend(command.map(|command| (log_id.index, command)));
         }
         let Some(applied) = self.applied else { return Ok(()) };
         let row = |tag: u8| keevo_core::encode_system(self.shared.shard, tag).freeze();
@@ -152,7 +218,11 @@ impl GroupMachine {
         if membership_changed {
             rows.push((row(system::MEMBERSHIP), wire::encode_stored_membership(&self.membership)));
         }
-        let outcomes = self.shared.lock().apply(commands, rows, Durability::Unlogged)?;
+        let outcomes = {
+            let mut machine = self.shared.lock();
+            self.shared.check_open()?;
+            machine.apply(commands, rows, Durability::Unlogged)?
+        };
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
             let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
@@ -161,6 +231,35 @@ impl GroupMachine {
             }
         }
         Ok(())
+    }
+}
+
+/// An entry on its way into a batch.
+struct Decoded {
+    log_id: LogId,
+    command: Option<CommandEntry>,
+    membership: Option<Membership>,
+    responder: Option<ApplyResponder>,
+    /// What it adds to the batch, about.
+    bytes: usize,
+}
+
+impl Decoded {
+    fn new((entry, responder): EntryResponder<TypeConfig>) -> Result<Self> {
+        let mut decoded = Self { log_id: entry.log_id, command: None, membership: None, responder, bytes: 0 };
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => decoded.membership = Some(membership),
+            EntryPayload::Normal(payload) => {
+                let command = payload.decode()?;
+                decoded.bytes = match &command.command {
+                    Command::FanOut(fan_out) => fan_out.expanded_bytes(),
+                    _ => payload.0.len(),
+                };
+                decoded.command = Some(command);
+            }
+        }
+        Ok(decoded)
     }
 }
 
@@ -182,8 +281,18 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
     {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
-            self.apply_chunk(chunk).map_err(to_io)?;
+            let mut batch = Vec::with_capacity(chunk.len());
+            let mut bytes = 0;
+            for entry in chunk {
+                let entry = Decoded::new(entry?).map_err(to_io)?;
+                bytes += entry.bytes;
+                batch.push(entry);
+                if bytes >= APPLY_BYTES_MAX {
+                    self.apply_batch(std::mem::take(&mut batch)).map_err(to_io)?;
+                    bytes = 0;
+                }
+            }
+            self.apply_batch(batch).map_err(to_io)?;
         }
         Ok(())
     }
@@ -199,6 +308,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let shared = Arc::clone(&self.shared);
         let install = move || -> Result<(Option<LogId>, StoredMembership)> {
             let mut machine = shared.lock();
+            shared.check_open()?;
             shared.store.install(&staged.files)?;
             machine.reload()?;
             shared.position(false)

@@ -2,4 +2,6 @@
 
 #[cfg(feature = "rocksdb")]
 pub mod cluster;
+pub mod crash;
+mod identity;
 pub mod log_store;

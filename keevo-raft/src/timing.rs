@@ -52,6 +52,8 @@ impl Timing {
             max_in_snapshot_log_to_keep: self.log_entries_kept,
             purge_batch_size: 256,
             enable_pre_vote: Some(true),
+            // A restarted leader's log may lack what its followers had made durable: it must win an election again.
+            enable_leader_restore: Some(false),
             quorum_loss_probe_interval: Some(2 * self.election_ms_max + self.election_ms_max / 2),
             backoff: "100ms 200ms 400ms ..1000ms".to_owned(),
             ..Config::default()
@@ -63,6 +65,11 @@ impl Timing {
     /// The longest time for which a replica may have promised not to elect another leader.
     pub(crate) fn lease_max(&self) -> Duration {
         Duration::from_millis(self.election_ms_max + self.drift_ms_max)
+    }
+
+    /// How long an append may stay unanswered. A full one takes longer than the pause between two heartbeats.
+    pub(crate) fn append_timeout(&self) -> Duration {
+        Duration::from_millis(self.election_ms_max)
     }
 
     /// How old a quorum's acknowledgement may be for a lease read.

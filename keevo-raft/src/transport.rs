@@ -135,11 +135,11 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// Answers a request. The part before the first await runs in the call itself: it queues appends in order.
     fn handle(&self, request: PeerRequest) -> BoxFuture<'static, Result<Bytes>>;
 
-    /// A folder for the files of a snapshot that is about to arrive. Removed once it is installed or given up.
-    fn stage_snapshot(&self, head: &SnapshotHead) -> Result<std::path::PathBuf>;
+    /// A folder of its own for the files of a snapshot that is about to arrive. Dropping it removes it.
+    fn stage_snapshot(&self, head: &SnapshotHead) -> Result<crate::StagedFiles>;
 
-    /// Installs a snapshot whose files lie, complete, in the staging folder.
-    fn install_snapshot(&self, head: SnapshotHead, files: Vec<SnapshotFile>) -> BoxFuture<'static, Result<Bytes>>;
+    /// Installs a snapshot whose files lie, complete, in their staging folder.
+    fn install_snapshot(&self, head: SnapshotHead, staged: crate::StagedFiles) -> BoxFuture<'static, Result<Bytes>>;
 }
 
 /// `future`, or `DeadlineExceeded` after `timeout`.

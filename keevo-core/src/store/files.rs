@@ -30,8 +30,9 @@ pub(crate) fn check_tiles<'a>(tiles: impl Iterator<Item = (&'a Bytes, &'a Bytes)
     Ok(())
 }
 
-/// Checks ranges, sizes and CRCs of the files of a snapshot, in that order.
-pub(crate) fn verify(files: &[SnapshotFile]) -> Result<Vec<SnapshotFile>> {
+/// Checks ranges, sizes and CRCs of the files of a snapshot, in that order, and gives them back by range.
+/// `Invalid` for ranges that are empty or overlap, `Corrupt` for a file that is not what its sender named. Blocks.
+pub fn verify(files: &[SnapshotFile]) -> Result<Vec<SnapshotFile>> {
     let mut sorted = files.to_vec();
     sorted.sort_by(|a, b| a.lower.cmp(&b.lower));
     check_tiles(sorted.iter().map(|file| (&file.lower, &file.upper)))?;

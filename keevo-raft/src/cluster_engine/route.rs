@@ -44,6 +44,15 @@ pub(super) enum Place {
     There(Peer),
 }
 
+/// Whether the tries of a call may leave something behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// They read.
+    None,
+    /// They write, and an unanswered one may have been applied.
+    Changes,
+}
+
 /// What stays the same over the tries of one call.
 pub(crate) struct Attempt {
     /// How much time is left.
@@ -126,9 +135,23 @@ impl ClusterEngine {
         }
     }
 
-    /// Calls `attempt` until it gives something else than "not here, not now", or the deadline passes. An
-    /// `OutcomeUnknown` is tried again only if `repeatable` says that doing so is harmless.
-    pub(crate) async fn until_deadline<T, F>(&self, repeatable: bool, attempt: impl Fn(Attempt) -> F) -> Result<T>
+    /// Calls `attempt` until it gives something else than "not here, not now", or the deadline passes. Repeating it
+    /// must be harmless. After an attempt to change something whose outcome is unknown every error but a `Conflict`,
+    /// which the shard repeats, is `OutcomeUnknown`: no later "not applied" speaks for the attempt before it.
+    pub(crate) async fn until_deadline<T, F>(&self, effect: Effect, attempt: impl Fn(Attempt) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut doubt = None;
+        self.try_until_deadline(effect, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+    }
+
+    async fn try_until_deadline<T, F>(
+        &self,
+        effect: Effect,
+        attempt: impl Fn(Attempt) -> F,
+        doubt: &mut Option<Error>,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -141,12 +164,15 @@ impl ClusterEngine {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let again = match error.kind() {
-                ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable | ErrorKind::NoQuorum => true,
-                ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded => repeatable,
-                _ => false,
-            };
-            if !again || self.node.inner.is_closed() {
+            let unknown = matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded);
+            let elsewhere = matches!(
+                error.kind(),
+                ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable | ErrorKind::NoQuorum
+            );
+            if unknown && effect == Effect::Changes {
+                *doubt = Some(error.clone());
+            }
+            if !(unknown || elsewhere) || self.node.inner.is_closed() {
                 return Err(error);
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -157,6 +183,18 @@ impl ClusterEngine {
             pause = (pause * 2).min(PAUSE_MAX);
             number += 1;
         }
+    }
+}
+
+/// An error after an attempt whose outcome is unknown.
+fn in_doubt(error: Error, doubt: Option<Error>) -> Error {
+    match doubt {
+        Some(doubt) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::OutcomeUnknown) => Error::new(
+            ErrorKind::OutcomeUnknown,
+            format!("an attempt was not answered ({}), and then: {}", doubt.message(), error.message()),
+        )
+        .with_source(error),
+        _ => error,
     }
 }
 

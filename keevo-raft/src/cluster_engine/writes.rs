@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use keevo_core::sessions::Ticket;
 use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Written};
 
 use super::ClusterEngine;
-use super::route::{Attempt, Place};
+use super::route::{Attempt, Effect, Place};
 use crate::peer_messages::{self, ProposeWire};
 use crate::transport::PeerCall;
 
@@ -19,23 +20,19 @@ impl ClusterEngine {
         let first = batch.partition_key().ok_or_else(|| Error::invalid("the batch is empty"))?;
         let shard = self.shard_of(first)?;
         if batch.request.is_some() {
-            return written(self.propose_with(shard, Command::Write(batch), true).await?);
+            return written(self.propose(shard, Command::Write(batch)).await?);
         }
         let mut tries = 0;
         loop {
-            let ticket = self
-                .shared
-                .sessions
-                .begin(shard, |client| async move { self.propose(shard, Command::OpenSession(client)).await.map(drop) })
-                .await?;
-            let named = batch.clone().with_request(ticket.request);
+            let ticket = self.begin(shard).await?;
+            let named = batch.clone().with_request(ticket.request());
             let first_try = self.propose_once_then_repeat(shard, Command::Write(named)).await;
             match first_try {
                 Ok((Outcome::Refused(error), sent_once))
                     if error.kind() == ErrorKind::OutcomeUnknown && sent_once && tries < SESSIONS_TRIED_MAX =>
                 {
                     // The session was gone before the first and only send, so nothing was applied.
-                    self.shared.sessions.lost(&ticket);
+                    self.shared.sessions.forget(shard, &ticket.session);
                     tries += 1;
                 }
                 Ok((outcome, _)) => return written(outcome),
@@ -44,11 +41,23 @@ impl ClusterEngine {
         }
     }
 
+    /// A request of this engine's session on the shard, which is opened first if need be.
+    async fn begin(&self, shard: ShardId) -> Result<Ticket> {
+        let end = tokio::time::Instant::now() + self.deadline;
+        let session = self.shared.sessions.of(shard, self.node.inner.parts.random.as_ref());
+        let open = || async { self.propose(shard, Command::OpenSession(session.client)).await.map(drop) };
+        session.opened.get_or_try_init(open).await?;
+        tokio::time::timeout_at(end, session.begin()).await.map_err(|elapsed| {
+            Error::new(ErrorKind::ResourceExhausted, format!("too many writes to shard {shard} wait for their answers"))
+                .with_source(elapsed)
+        })
+    }
+
     /// Sends a command until it is answered; also says whether one send was enough.
     async fn propose_once_then_repeat(&self, shard: ShardId, command: Command) -> Result<(Outcome, bool)> {
         let sends = std::sync::atomic::AtomicU32::new(0);
         let outcome = self
-            .until_deadline(true, |attempt| {
+            .until_deadline(Effect::Changes, |attempt| {
                 sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 self.send_command(shard, command.clone(), attempt)
             })
@@ -58,11 +67,7 @@ impl ClusterEngine {
 
     /// Proposes a command that may be repeated.
     pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Outcome> {
-        self.propose_with(shard, command, true).await
-    }
-
-    async fn propose_with(&self, shard: ShardId, command: Command, repeatable: bool) -> Result<Outcome> {
-        self.until_deadline(repeatable, |attempt| self.send_command(shard, command.clone(), attempt)).await
+        self.until_deadline(Effect::Changes, |attempt| self.send_command(shard, command.clone(), attempt)).await
     }
 
     async fn send_command(&self, shard: ShardId, command: Command, attempt: Attempt) -> Result<Outcome> {

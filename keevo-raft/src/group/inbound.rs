@@ -21,19 +21,22 @@ const APPENDS_QUEUED_MAX: usize = 256;
 /// How many may be in the core at once.
 const APPENDS_RUNNING_MAX: usize = 64;
 
-/// The last time the leader was heard of, and what it had committed then.
+/// The last time the leader was heard of, and what it had committed when a quorum last followed it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contact {
     pub(super) at: Instant,
     pub(super) committed: u64,
+    /// By the leader's wall clock, in milliseconds.
+    pub(super) as_of_ms: u64,
 }
 
 type Answer = oneshot::Sender<Result<Bytes>>;
+type Queued = (AppendEntriesRequest<TypeConfig>, u64, Answer);
 
 /// The way in for appends.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    append_tx: mpsc::Sender<(AppendEntriesRequest<TypeConfig>, Answer)>,
+    append_tx: mpsc::Sender<Queued>,
     contact: Arc<Mutex<Option<Contact>>>,
 }
 
@@ -49,9 +52,13 @@ impl Inbound {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> BoxFuture<'static, Result<Bytes>> {
+    pub(super) fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+        as_of_ms: u64,
+    ) -> BoxFuture<'static, Result<Bytes>> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let queued = self.append_tx.try_send((request, answer_tx)).map_err(|error| match error {
+        let queued = self.append_tx.try_send((request, as_of_ms, answer_tx)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(ErrorKind::ResourceExhausted, "the replica has too many appends waiting")
             }
@@ -66,11 +73,7 @@ impl Inbound {
     }
 }
 
-async fn run(
-    raft: Raft<GroupMachine>,
-    mut append_rx: mpsc::Receiver<(AppendEntriesRequest<TypeConfig>, Answer)>,
-    contact: Arc<Mutex<Option<Contact>>>,
-) {
+async fn run(raft: Raft<GroupMachine>, mut append_rx: mpsc::Receiver<Queued>, contact: Arc<Mutex<Option<Contact>>>) {
     // FuturesUnordered polls what was pushed first first, and the first poll queues the append in the core.
     let mut running = FuturesUnordered::new();
     let mut open = true;
@@ -81,10 +84,11 @@ async fn run(
                 finish(result, answer, heard, &contact);
             }
             next = append_rx.recv(), if open && running.len() < APPENDS_RUNNING_MAX => match next {
-                Some((request, answer)) => {
+                Some((request, as_of_ms, answer)) => {
                     let heard = Contact {
                         at: Instant::now(),
                         committed: request.leader_commit.map_or(0, |log_id| log_id.index),
+                        as_of_ms,
                     };
                     let raft = raft.clone();
                     running.push(async move {

@@ -62,7 +62,10 @@ impl GroupLog {
                 "group {}: the log starts at {}, but {} is to be applied",
                 self.group, first.log_id.index, range.start
             )))),
-            _ => Ok(None),
+            _ => Err(io_error(Error::corrupt(format!(
+                "group {}: the log holds nothing from {} on, but entries up to {} are to be applied",
+                self.group, range.start, range.end
+            )))),
         }
     }
 }

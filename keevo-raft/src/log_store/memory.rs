@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub struct MemoryDisk {
 pub struct MemoryLogStore {
     disk: Arc<MemoryDisk>,
     number: u64,
-    syncs_at_once: bool,
+    syncs_at_once: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,7 +90,12 @@ impl MemoryDisk {
         let mut opened = lock(&self.opened);
         *opened += 1;
         let state = State { visible: lock(&self.durable).clone(), ..State::default() };
-        Arc::new(MemoryLogStore { disk: Arc::clone(self), number: *opened, syncs_at_once, state: Mutex::new(state) })
+        Arc::new(MemoryLogStore {
+            disk: Arc::clone(self),
+            number: *opened,
+            syncs_at_once: AtomicBool::new(syncs_at_once),
+            state: Mutex::new(state),
+        })
     }
 }
 
@@ -107,7 +113,12 @@ impl MemoryLogStore {
     /// Cuts the power: what was not synced is lost and this store is closed. Gives the store after the
     /// restart, which syncs when this one did.
     pub fn crash(&self) -> Arc<Self> {
-        self.disk.open_as(self.syncs_at_once)
+        self.disk.open_as(self.syncs_at_once.load(Ordering::SeqCst))
+    }
+
+    /// From now on syncs wait for [`MemoryLogStore::flush`], as on a disk that hangs.
+    pub fn hold_syncs(&self) {
+        self.syncs_at_once.store(false, Ordering::SeqCst);
     }
 
     /// How many calls are not yet on the disk.
@@ -186,7 +197,7 @@ impl MemoryLogStore {
             state.visible.apply(op.clone());
             state.pending.push_back((op, done));
         }
-        if self.syncs_at_once {
+        if self.syncs_at_once.load(Ordering::SeqCst) {
             self.flush(usize::MAX);
         }
         Ok(())

@@ -106,7 +106,8 @@ fn database_options(options: &RocksLogOptions) -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
-    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A torn end is what a crash leaves; damage before it would hide synced records, and the store must not open.
+    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // A write-ahead log that was synced and is gone or too short is found at the next start.
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_max_total_wal_size(options.wal_bytes_max);

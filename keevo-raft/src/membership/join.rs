@@ -4,7 +4,7 @@ use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::operation::{Change, Ticket};
 use super::{PATIENCE, order, shard_of};
-use crate::cluster_engine::{ClusterEngine, DEADLINE};
+use crate::cluster_engine::{ClusterEngine, DEADLINE, Effect};
 use crate::node::NodeStatus;
 use crate::peer_messages::{self, MembershipWire, ReadRequest};
 use crate::shard_map::{NodeInfo, Replica, ReplicaRole, ShardMap};
@@ -96,11 +96,13 @@ impl ClusterEngine {
             keevo_core::Consistency::Linearizable,
         );
         let answer = patient
-            .until_deadline(true, |attempt| patient.ask_leader(shard, PeerCall::ReadIndex, body.clone(), attempt))
+            .until_deadline(Effect::None, |attempt| {
+                patient.ask_leader(shard, PeerCall::ReadIndex, body.clone(), attempt)
+            })
             .await?;
         let goal = peer_messages::decode_read_index(&answer)?;
         patient
-            .until_deadline(true, |_attempt| async {
+            .until_deadline(Effect::None, |_attempt| async {
                 let (_, nodes) = patient.cluster_status().await?;
                 if applied(&nodes, node_id, shard, replica).is_some_and(|applied| applied >= goal) {
                     return Ok(());

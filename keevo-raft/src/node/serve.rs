@@ -1,17 +1,17 @@
 //! What a node answers to its peers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keevo_core::{Error, ErrorKind, Result, ShardId, SnapshotFile};
+use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
 use crate::group::Group;
 use crate::peer_messages::{self, HelloWire, ProposeWire, ReadRequest, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
+use crate::state_machine::StagedFiles;
 use crate::transport::{PeerCall, PeerHandler, PeerRequest, SnapshotHead};
 
 /// The longest that a peer may let this node work on one request.
@@ -37,25 +37,19 @@ impl PeerHandler for Node {
         Box::pin(async move { node.answer(request).await })
     }
 
-    fn stage_snapshot(&self, head: &SnapshotHead) -> Result<PathBuf> {
-        let dir = self.inner.options.staging.join(format!("receive-{}-{}", head.shard, head.replica));
-        let fail = |error| Error::new(ErrorKind::Io, "the staging folder cannot be prepared").with_source(error);
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir).map_err(fail)?;
-        }
-        std::fs::create_dir_all(&dir).map_err(fail)?;
-        Ok(dir)
+    fn stage_snapshot(&self, head: &SnapshotHead) -> Result<StagedFiles> {
+        self.inner.replica_of(head.shard, head.replica)?;
+        StagedFiles::new(&self.inner.options.staging, &format!("receive-{}-{}", head.shard, head.replica))
     }
 
-    fn install_snapshot(&self, head: SnapshotHead, files: Vec<SnapshotFile>) -> BoxFuture<'static, Result<Bytes>> {
+    fn install_snapshot(&self, head: SnapshotHead, staged: StagedFiles) -> BoxFuture<'static, Result<Bytes>> {
         let node = Arc::clone(&self.inner);
         Box::pin(async move {
             if node.identity().cluster != Some(head.cluster) {
                 return Err(Error::new(ErrorKind::WrongCluster, "the snapshot comes from another cluster"));
             }
-            let dir = node.options.staging.join(format!("receive-{}-{}", head.shard, head.replica));
             let group = node.replica_of(head.shard, head.replica)?;
-            group.install(&head.body, dir, files).await
+            group.install(&head.body, staged).await
         })
     }
 }
@@ -68,6 +62,10 @@ impl NodeInner {
                 ErrorKind::WrongCluster,
                 format!("this node belongs to cluster {own}, the request to {theirs}"),
             )),
+            // Only what brings a node into a cluster comes from one that is in none.
+            (None, _) if !matches!(request.call, PeerCall::Hello | PeerCall::Map | PeerCall::Bootstrap) => {
+                Err(Error::new(ErrorKind::WrongCluster, "the request names no cluster"))
+            }
             _ => Ok(()),
         }
     }
@@ -137,9 +135,11 @@ impl NodeInner {
             Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {}
             _ => drop(group.read_barrier(limit).await?),
         }
-        match peer_messages::read_of(wire)? {
-            ReadRequest::Keys(keys) => Ok(peer_messages::encode_records(group.reader().multi_get(&keys)?)),
-            ReadRequest::Scan(scan) => Ok(peer_messages::encode_page(group.reader().scan(&scan)?)),
-        }
+        let answer = match peer_messages::read_of(wire)? {
+            ReadRequest::Keys(keys) => peer_messages::encode_records(group.reader().multi_get(&keys)?),
+            ReadRequest::Scan(scan) => peer_messages::encode_page(group.reader().scan(&scan)?),
+        };
+        group.check_open()?;
+        Ok(answer)
     }
 }

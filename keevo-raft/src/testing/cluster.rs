@@ -2,32 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::{Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
 
+use super::identity::MemoryIdentity;
 use crate::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
-use crate::node::{Identity, IdentityStore, Node, NodeOptions, NodeParts};
+use crate::node::{IdentityStore, Node, NodeOptions, NodeParts};
 use crate::timing::Timing;
 use crate::transport::PeerHandler;
 use crate::transport::memory::MemoryNetwork;
 use crate::{ClusterEngine, DEADLINE};
-
-/// An identity that lives as long as the test.
-#[derive(Debug, Default)]
-pub struct MemoryIdentity(Mutex<Option<Identity>>);
-
-impl IdentityStore for MemoryIdentity {
-    fn load(&self) -> Result<Option<Identity>> {
-        Ok(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn save(&self, identity: &Identity) -> Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(*identity);
-        Ok(())
-    }
-}
 
 /// A node that runs.
 #[derive(Debug)]
@@ -108,8 +94,9 @@ impl TestCluster {
     }
 
     /// A node's identity, as kept beside its stores.
-    pub fn identity(&mut self, id: u64) -> Arc<MemoryIdentity> {
-        Arc::clone(self.identities.entry(id).or_default())
+    pub fn identity(&mut self, id: u64) -> Arc<dyn IdentityStore> {
+        let identity: Arc<MemoryIdentity> = Arc::clone(self.identities.entry(id).or_default());
+        identity
     }
 
     fn options(&self, id: u64, join: bool) -> NodeOptions {

@@ -124,15 +124,14 @@ impl Transport for MemoryTransport {
         let (network, from, to) = (self.network.clone(), self.from, to.node_id);
         Box::pin(async move {
             let handler = network.handler(from, to)?;
-            let dir = handler.stage_snapshot(&head)?;
-            let mut staged = Vec::new();
+            let mut staged = handler.stage_snapshot(&head)?;
             for file in files {
                 let name = file.path.file_name().ok_or_else(|| Error::invalid("a snapshot file has no name"))?;
-                let path = dir.join(name);
+                let path = staged.dir.join(name);
                 tokio::fs::copy(&file.path, &path).await.map_err(|error| {
                     Error::new(ErrorKind::Io, "a snapshot file cannot be copied").with_source(error)
                 })?;
-                staged.push(SnapshotFile { path, ..file });
+                staged.files.push(SnapshotFile { path, ..file });
             }
             let answer = handler.install_snapshot(head, staged);
             answered(network, from, to, timeout, answer).await

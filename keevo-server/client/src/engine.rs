@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use keevo_core::sessions::Sessions;
 use keevo_core::{
     Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, Record,
     Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
@@ -18,7 +20,6 @@ use crate::options::ClientOptions;
 use crate::pipe::{Answer, Ask};
 use crate::retry::Retry;
 use crate::routes::Routes;
-use crate::sessions::Sessions;
 use crate::shard_map::ShardMap;
 
 /// The [`Engine`] of a cluster or a single node, over gRPC. Cheap to clone; clones share connections, shard map and
@@ -174,37 +175,38 @@ pub(crate) fn unexpected(_answer: &Answer) -> Error {
     Error::corrupt("the node answered another request than the one it was asked")
 }
 
+// Boxed here, so that what calls an engine does not become as deep as the engine is.
 impl Engine for RemoteEngine {
     async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
         kind.validate()?;
-        self.ask_keyspace(name, Some(kind)).await
+        self.ask_keyspace(name, Some(kind)).boxed().await
     }
 
     async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.ask_keyspace(name, None).await
+        self.ask_keyspace(name, None).boxed().await
     }
 
     async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
-        self.remote_get(key, consistency).await
+        self.remote_get(key, consistency).boxed().await
     }
 
     async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
-        self.remote_multi_get(keys, consistency).await
+        self.remote_multi_get(keys, consistency).boxed().await
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
-        self.remote_scan(scan).await
+        self.remote_scan(scan).boxed().await
     }
 
     async fn write(&self, batch: Batch) -> Result<Written> {
-        self.remote_write(batch).await
+        self.remote_write(batch).boxed().await
     }
 
     async fn fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
-        self.remote_fan_out(fan_out).await
+        self.remote_fan_out(fan_out).boxed().await
     }
 
     async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
-        self.remote_watch(range, from).await
+        self.remote_watch(range, from).boxed().await
     }
 }

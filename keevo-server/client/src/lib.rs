@@ -19,7 +19,6 @@ mod read;
 mod retry;
 mod routes;
 mod scan;
-mod sessions;
 mod shard_map;
 mod watch;
 mod write;

@@ -12,13 +12,13 @@
 
 use std::sync::Arc;
 
+use keevo_core::sessions::Ticket;
 use keevo_core::{Batch, Error, ErrorKind, Result, Written};
 use keevo_proto::kv::v1 as pb;
 
 use crate::engine::{RemoteEngine, unexpected};
 use crate::pipe::{Answer, Ask, Fault};
 use crate::retry::{Retry, may_retry};
-use crate::sessions::Ticket;
 use crate::shard_map::Shard;
 
 impl RemoteEngine {
@@ -110,7 +110,7 @@ impl Write<'_> {
     /// A sequence of the shard's session, which is opened first if need be.
     async fn begin(&self, shard: &Shard) -> Result<Ticket> {
         let (inner, deadline) = (&self.engine.inner, self.retry.deadline());
-        let session = inner.sessions.of(shard.id, &inner.options);
+        let session = inner.sessions.of(shard.id, inner.options.random.as_ref());
         let open = || self.engine.open_session_on(shard.id, shard.start.clone(), session.client, deadline);
         session.opened.get_or_try_init(open).await?;
         tokio::time::timeout_at(deadline, Arc::clone(&session).begin()).await.map_err(|elapsed| {

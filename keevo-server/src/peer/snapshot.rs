@@ -90,14 +90,19 @@ pub(super) async fn receive(handler: &dyn PeerHandler, mut inbound: Streaming<pb
     let cluster = cluster_of(&head.cluster_id)?.ok_or_else(|| malformed("names no cluster"))?;
     let announced = head.files;
     let head = SnapshotHead { cluster, shard: ShardId(head.group), replica: head.replica, body: head.body };
-    let dir = handler.stage_snapshot(&head)?;
-    let mut files = Vec::with_capacity(announced.len());
+    let mut staged = handler.stage_snapshot(&head)?;
     for (number, file) in announced.into_iter().enumerate() {
-        let path = dir.join(format!("{number:06}.sst"));
+        let path = staged.dir.join(format!("{number:06}.sst"));
         receive_file(&path, number, &file, &mut inbound).await?;
-        files.push(SnapshotFile { path, lower: file.lower, upper: file.upper, bytes: file.bytes, crc32: file.crc32 });
+        staged.files.push(SnapshotFile {
+            path,
+            lower: file.lower,
+            upper: file.upper,
+            bytes: file.bytes,
+            crc32: file.crc32,
+        });
     }
-    handler.install_snapshot(head, files).await
+    handler.install_snapshot(head, staged).await
 }
 
 async fn receive_file(

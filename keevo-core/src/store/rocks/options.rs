@@ -121,7 +121,8 @@ impl Built {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_atomic_flush(!settings.wal);
-        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        // A torn end is what a crash leaves; damage before it would hide synced writes, and the store must not open.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_background_jobs(settings.max_background_jobs);
         options.set_max_open_files(settings.open_files_max);
         options.set_bytes_per_sync(BYTES_PER_SYNC);

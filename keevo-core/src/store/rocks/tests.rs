@@ -94,6 +94,35 @@ fn a_flipped_bit_in_a_table_is_corrupt_and_never_served() {
 }
 
 #[test]
+fn a_flipped_bit_in_the_write_ahead_log_never_hides_what_was_synced() {
+    let (dir, store) = new(true);
+    for number in 0..50 {
+        store.write(put(&format!("key{number:02}"), &"v".repeat(200)), Durability::Sync).unwrap();
+    }
+    store.hold_still();
+    let left = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let files = std::fs::read_dir(left.path()).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let wal = logs.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let intact = std::fs::read(&wal).unwrap();
+    let mut damaged = intact.clone();
+    damaged[intact.len() / 3] ^= 1;
+    std::fs::write(&wal, damaged).unwrap();
+    let reopen = || RocksStore::open(left.path(), RocksOptions::default());
+    assert_eq!(reopen().expect_err("synced writes lie behind the damage").kind(), ErrorKind::Corrupt);
+    // A torn end is what a crash leaves: the write that it was part of was never confirmed.
+    std::fs::write(&wal, &intact[..intact.len() - 50]).unwrap();
+    let store = reopen().unwrap();
+    assert!(store.get(Column::Data, b"key48").unwrap().is_some());
+    assert!(store.get(Column::Data, b"key49").unwrap().is_none());
+}
+
+#[test]
 fn a_checkpoint_is_a_store_of_its_own() {
     for wal in [false, true] {
         let (dir, store) = new(wal);

@@ -216,6 +216,51 @@ async fn a_lost_entry_is_a_hole_not_the_end() {
     assert_eq!(error.message(), "the log of group 1 lacks its entry 4");
 }
 
+/// The write-ahead log of a folder that is a copy of a live one: the longest, as no memtable was flushed yet.
+fn wal(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|ext| ext == "log"));
+    logs.max_by_key(|path| path.metadata().unwrap().len()).expect("there is a write-ahead log")
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_write_ahead_log_never_hides_what_was_synced() {
+    let root = TempDir::new().unwrap();
+    let (live, left) = (root.path().join("live"), root.path().join("left"));
+    let store = open(&live);
+    for index in 0..20 {
+        append(&store, 1, vec![entry(1, index, 300)]).await.unwrap();
+    }
+    copy(&live, &left);
+    let path = wal(&left);
+    let intact = std::fs::read(&path).unwrap();
+    for at in [intact.len() / 10, intact.len() / 3, intact.len() / 2] {
+        let mut damaged = intact.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = open_rocks_log_store(&left, &small()).expect_err("synced records lie behind the damage");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
+    }
+    std::fs::write(&path, &intact).unwrap();
+    assert_eq!(open(&left).read(1, 0..u64::MAX, usize::MAX).await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_torn_end_of_the_write_ahead_log_is_dropped() {
+    let root = TempDir::new().unwrap();
+    let (live, left) = (root.path().join("live"), root.path().join("left"));
+    let store = open(&live);
+    for index in 0..20 {
+        append(&store, 1, vec![entry(1, index, 300)]).await.unwrap();
+    }
+    copy(&live, &left);
+    let path = wal(&left);
+    let intact = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &intact[..intact.len() - 100]).unwrap();
+    let entries = open(&left).read(1, 0..u64::MAX, usize::MAX).await.unwrap();
+    assert_eq!(entries.len(), 19, "only the entry whose record is torn is gone");
+}
+
 #[tokio::test]
 async fn a_folder_is_opened_once() {
     let root = TempDir::new().unwrap();

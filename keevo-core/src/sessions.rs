@@ -1,4 +1,6 @@
-//! Sessions: what makes a retried write be applied once.
+//! An engine's own sessions, one on each shard: what makes a write that is sent again be applied once.
+//!
+//! Used by every engine that sends writes to shards elsewhere; what a shard keeps of a session is in `machine`.
 //!
 //! Invariant: `acked_below` never passes a request whose caller still waits; and the sequences in use span less than
 //! the window that servers keep, so that no answer is forgotten while it is waited for.
@@ -6,28 +8,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keevo_core::limits::SESSION_WINDOW;
-use keevo_core::{ClientId, Random, RequestId, ShardId};
 use tokio::sync::{Notify, OnceCell};
 
-use crate::options::ClientOptions;
+use crate::clock::Random;
+use crate::ids::{ClientId, RequestId, ShardId};
+use crate::limits::SESSION_WINDOW;
 
 /// One session a shard.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions {
+pub struct Sessions {
     by_shard: Mutex<BTreeMap<ShardId, Arc<Session>>>,
 }
 
 impl Sessions {
     /// The shard's session, a new one at first.
-    pub(crate) fn of(&self, shard: ShardId, options: &ClientOptions) -> Arc<Session> {
+    pub fn of(&self, shard: ShardId, random: &dyn Random) -> Arc<Session> {
         let mut sessions = lock(&self.by_shard);
-        let session = sessions.entry(shard).or_insert_with(|| Arc::new(Session::new(options.random.as_ref())));
+        let session = sessions.entry(shard).or_insert_with(|| Arc::new(Session::new(random)));
         Arc::clone(session)
     }
 
     /// Forgets a session that the server does not know, unless that was done already.
-    pub(crate) fn forget(&self, shard: ShardId, session: &Arc<Session>) {
+    pub fn forget(&self, shard: ShardId, session: &Arc<Session>) {
         let mut sessions = lock(&self.by_shard);
         if sessions.get(&shard).is_some_and(|current| Arc::ptr_eq(current, session)) {
             sessions.remove(&shard);
@@ -37,10 +39,11 @@ impl Sessions {
 
 /// A session on one shard.
 #[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) client: ClientId,
+pub struct Session {
+    /// The client id under which it is open.
+    pub client: ClientId,
     /// Set once the server has opened it.
-    pub(crate) opened: OnceCell<()>,
+    pub opened: OnceCell<()>,
     window: Mutex<Window>,
     freed: Notify,
 }
@@ -62,7 +65,7 @@ impl Session {
     }
 
     /// The next sequence; waits while the window is full.
-    pub(crate) async fn begin(self: Arc<Self>) -> Ticket {
+    pub async fn begin(self: Arc<Self>) -> Ticket {
         let sequence = self.next_sequence().await;
         Ticket { session: self, sequence }
     }
@@ -95,14 +98,15 @@ impl Window {
 
 /// A sequence in use: answered, as far as the session is concerned, when dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) session: Arc<Session>,
+pub struct Ticket {
+    /// The session that it belongs to.
+    pub session: Arc<Session>,
     sequence: u64,
 }
 
 impl Ticket {
     /// The request id to send now.
-    pub(crate) fn request(&self) -> RequestId {
+    pub fn request(&self) -> RequestId {
         let lowest = lock(&self.session.window).unanswered.first().copied();
         RequestId {
             client: self.session.client,
@@ -128,7 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use keevo_core::SeededRandom;
+    use crate::clock::SeededRandom;
 
     #[tokio::test]
     async fn acked_below_waits_for_the_slowest() {
@@ -164,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_forgotten_session_is_replaced_once() {
-        let (sessions, options) = (Sessions::default(), ClientOptions::default());
-        let old = sessions.of(ShardId(1), &options);
+        let (sessions, random) = (Sessions::default(), SeededRandom::new(1));
+        let old = sessions.of(ShardId(1), &random);
         sessions.forget(ShardId(1), &old);
-        let new = sessions.of(ShardId(1), &options);
+        let new = sessions.of(ShardId(1), &random);
         assert_ne!(old.client, new.client);
         sessions.forget(ShardId(1), &old);
-        assert_eq!(sessions.of(ShardId(1), &options).client, new.client);
+        assert_eq!(sessions.of(ShardId(1), &random).client, new.client);
     }
 }
