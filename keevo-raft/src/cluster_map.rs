@@ -1,17 +1,15 @@
 //! The shard map as a record of the meta keyspace: read where a meta replica is at hand, changed by
-//! compare-and-set through the meta group.
+//! compare-and-set through the meta group, by whoever holds the ticket of a membership change.
 
 use std::time::Duration;
 
-use keevo_core::{Batch, Check, Command, Error, ErrorKind, Key, Keyspace, Outcome, Result, ShardId};
+use keevo_core::{Batch, Check, Command, Error, ErrorKind, Key, Keyspace, Outcome, Result, Revision, ShardId};
 
 use crate::cluster_engine::ClusterEngine;
 use crate::node::NodeInner;
 use crate::shard_map::ShardMap;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a change is tried again when another one came first.
-const TRIES_MAX: usize = 16;
 
 /// Where the map lies.
 pub(crate) fn map_key() -> Key {
@@ -45,25 +43,14 @@ pub(crate) async fn write_first(node: &NodeInner, map: &ShardMap) -> Result<()> 
     }
 }
 
-/// Changes the map by `change`, again from the newest one if another change came first. The version grows.
-pub(crate) async fn update(engine: &ClusterEngine, change: impl Fn(&mut ShardMap) -> Result<()>) -> Result<ShardMap> {
-    for _ in 0..TRIES_MAX {
-        let record = engine
-            .get_unchecked(map_key())
-            .await?
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the cluster has no shard map yet"))?;
-        let mut map = ShardMap::decode(&record.value)?;
-        change(&mut map)?;
-        map.version += 1;
-        let batch = Batch::new().put(map_key(), map.encode()).require(map_key(), Check::RevisionIs(record.revision));
-        match engine.write_unchecked(batch).await {
-            Ok(_) => {
-                engine.node.inner.adopt(map.clone())?;
-                return Ok(map);
-            }
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::new(ErrorKind::Conflict, "the shard map kept changing underneath"))
+/// The map as the meta group has it now, and its revision.
+pub(crate) async fn read(engine: &ClusterEngine) -> Result<(ShardMap, Revision)> {
+    let record = engine.get_unchecked(map_key()).await?;
+    let record = record.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the cluster has no shard map yet"))?;
+    Ok((ShardMap::decode(&record.value)?, record.revision))
+}
+
+/// Adds to a batch that `map` takes the place of the one of `revision`.
+pub(crate) fn replace(batch: Batch, map: &ShardMap, revision: Revision) -> Batch {
+    batch.put(map_key(), map.encode()).require(map_key(), Check::RevisionIs(revision))
 }

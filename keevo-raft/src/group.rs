@@ -8,6 +8,7 @@
 //! * Appends reach the core in the order in which they arrived.
 
 mod inbound;
+mod membership;
 mod read_gate;
 
 use std::collections::BTreeMap;
@@ -169,6 +170,11 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// Why the replica has stopped, if it has.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        self.metrics().running_state.err().map(fatal)
+    }
+
     /// Whether the replica believes that it leads.
     pub fn is_leader(&self) -> bool {
         self.metrics().state == ServerState::Leader
@@ -310,19 +316,9 @@ impl Group {
         Ok(messages::encode_snapshot_answer(&answer))
     }
 
-    /// Hands the leadership to another replica. Returns when the request is queued.
-    pub async fn transfer_leader(&self, to_replica: u64) -> Result<()> {
+    /// Hands the leadership to another voter. Returns when the request is queued.
+    async fn transfer_leader(&self, to_replica: u64) -> Result<()> {
         self.raft.trigger().transfer_leader(to_replica).await.map_err(fatal)
-    }
-
-    /// Adds a replica that receives the log but does not vote, and waits until it has caught up.
-    pub(crate) async fn add_learner(&self, replica: u64, node: PeerNode) -> Result<()> {
-        self.raft.add_learner(replica, node, true).await.map(|_| ()).map_err(|error| self.write_error(error))
-    }
-
-    /// Makes exactly these replicas the voters, by joint consensus. The others leave the group.
-    pub(crate) async fn change_voters(&self, voters: std::collections::BTreeSet<u64>) -> Result<()> {
-        self.raft.change_membership(voters, false).await.map(|_| ()).map_err(|error| self.write_error(error))
     }
 
     /// Tells openraft how far the data is flushed, so that it purges the log behind it; not while a follower is being

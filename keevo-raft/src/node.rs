@@ -2,95 +2,37 @@
 //!
 //! All groups share one log store, one data store and one transport. The shard map in the meta group says which
 //! replicas a node holds; a loop makes it so, step by step and repeatably, so that a crash at any point
-//! is mended by the next round.
+//! is mended by the next round. A replica that fails is closed, reported and opened again; the others go on.
 
 mod bootstrap;
 mod changes;
+mod faults;
 mod flush;
+mod members;
+mod parts;
 mod reconcile;
+mod removed;
 mod rows;
 mod serve;
 mod status;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use keevo_core::{Clock, ClusterId, DataStore, Error, ErrorKind, Random, Result, ShardId, Store};
+use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cluster_engine::ClusterEngine;
 use crate::group::{Group, GroupContext};
-use crate::log_store::LogStore;
 use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
-use crate::timing::Timing;
-use crate::transport::Transport;
 
 pub use changes::{ChangesPage, ChangesRequest};
+pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub(crate) use status::decode as decode_status;
 pub use status::{NodeStatus, ReplicaStatus};
-
-/// Who a node is: kept beside its stores, so that a wiped or swapped folder is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The node's id.
-    pub node_id: u64,
-    /// Names the pair of stores; drawn once, when they are made.
-    pub pair: u128,
-    /// The cluster; `None` until the node takes part in one.
-    pub cluster: Option<ClusterId>,
-}
-
-/// Keeps a node's [`Identity`] durably.
-pub trait IdentityStore: std::fmt::Debug + Send + Sync + 'static {
-    /// The identity, if one was saved.
-    fn load(&self) -> Result<Option<Identity>>;
-    /// Saves the identity; durable when it returns.
-    fn save(&self, identity: &Identity) -> Result<()>;
-}
-
-/// How a node is set up.
-#[derive(Debug, Clone)]
-pub struct NodeOptions {
-    /// Its id, unique in the cluster.
-    pub node_id: u64,
-    /// Where its peers reach it: `host:port`.
-    pub address: String,
-    /// The nodes that found the cluster, this one included, by id. Also where a joining node asks for the map.
-    pub peers: BTreeMap<u64, String>,
-    /// How many data shards a new cluster gets.
-    pub shards: u32,
-    /// How many replicas each shard of a new cluster gets.
-    pub replication_factor: u32,
-    /// Waits to be added to an existing cluster; never founds one.
-    pub join: bool,
-    /// Heartbeats and elections.
-    pub timing: Timing,
-    /// How often the data store is flushed so that the log can be purged.
-    pub flush_every: Duration,
-    /// A folder for snapshots on their way.
-    pub staging: PathBuf,
-}
-
-/// What a node is made of.
-#[derive(Debug)]
-pub struct NodeParts {
-    /// The data store, shared by all shards.
-    pub store: DataStore,
-    /// The log store, shared by all groups.
-    pub log: Arc<dyn LogStore>,
-    /// The way to the peers.
-    pub transport: Arc<dyn Transport>,
-    /// The node's identity.
-    pub identity: Arc<dyn IdentityStore>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// The source of randomness.
-    pub random: Arc<dyn Random>,
-}
 
 /// A node of a cluster. Cheap to clone; clones are the same node.
 #[derive(Debug, Clone)]
@@ -104,7 +46,10 @@ pub(crate) struct NodeInner {
     pub(crate) parts: NodeParts,
     identity: RwLock<Identity>,
     pub(crate) map_tx: watch::Sender<Option<Arc<ShardMap>>>,
+    /// Held while a map is adopted: the row on disk and the map in memory never go back.
+    adopting: Mutex<()>,
     groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
+    faults: faults::Faults,
     pub(crate) addresses: Arc<AddressBook>,
     wake: tokio::sync::Notify,
     closed: watch::Sender<bool>,
@@ -112,7 +57,8 @@ pub(crate) struct NodeInner {
 }
 
 impl Node {
-    /// Starts the node: opens the replicas it holds and begins to follow the map.
+    /// Starts the node: opens the replicas it holds and begins to follow the map. A replica that does not open is
+    /// reported and tried again; it keeps none of the others down.
     pub async fn start(options: NodeOptions, parts: NodeParts) -> Result<Self> {
         let identity = bootstrap::load_identity(&options, &parts)?;
         if let Err(error) = std::fs::remove_dir_all(&options.staging)
@@ -125,7 +71,9 @@ impl Node {
         let inner = Arc::new(NodeInner {
             identity: RwLock::new(identity),
             map_tx: watch::Sender::new(None),
+            adopting: Mutex::new(()),
             groups: RwLock::new(BTreeMap::new()),
+            faults: faults::Faults::default(),
             addresses: Arc::new(AddressBook::default()),
             wake: tokio::sync::Notify::new(),
             closed: watch::Sender::new(false),
@@ -137,8 +85,8 @@ impl Node {
             inner.addresses.set(id, address);
         }
         if let Some(map) = rows::load_map(&inner.parts.store)? {
-            inner.adopt_in_memory(map);
-            inner.open_groups().await?;
+            inner.resume(map.clone())?;
+            inner.open_groups(&map).await;
         }
         let node = Self { inner };
         node.spawn(reconcile::run(Arc::clone(&node.inner)));
@@ -170,6 +118,12 @@ impl Node {
         self.inner.map_tx.borrow().clone()
     }
 
+    /// The shard map, if the node may serve by it. `Unavailable` before it takes part in a cluster, and once it was
+    /// removed from it.
+    pub fn serving_map(&self) -> Result<Arc<ShardMap>> {
+        self.inner.map_or_wait()
+    }
+
     /// Waits until every shard of the map has a leader that this node knows, or fails at the deadline.
     pub async fn ready(&self, deadline: Duration) -> Result<()> {
         let wait = async {
@@ -193,6 +147,15 @@ impl Node {
 
     /// Stops the node: its replicas end, its data is flushed.
     pub async fn shutdown(&self) -> Result<()> {
+        self.halt().await;
+        let store = self.inner.parts.store.clone();
+        tokio::task::spawn_blocking(move || store.flush())
+            .await
+            .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+    }
+
+    /// Ends the node's tasks and replicas; what is not durable yet stays so.
+    pub(crate) async fn halt(&self) {
         self.inner.closed.send_replace(true);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
@@ -207,10 +170,6 @@ impl Node {
         for group in groups.into_values() {
             group.shutdown().await;
         }
-        let store = self.inner.parts.store.clone();
-        tokio::task::spawn_blocking(move || store.flush())
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
     }
 }
 
@@ -245,11 +204,15 @@ impl NodeInner {
         self.map_tx.borrow().clone()
     }
 
-    /// The map, or why there is none yet.
+    /// The map, or why there is none to work by: the node does not take part yet, or no longer.
     pub(crate) fn map_or_wait(&self) -> Result<Arc<ShardMap>> {
-        self.map().ok_or_else(|| {
+        let map = self.map().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.options.node_id))
-        })
+        })?;
+        if removed::is_removed(&map, self.options.node_id) {
+            return Err(removed::error(&map, self.options.node_id));
+        }
+        Ok(map)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -276,10 +239,13 @@ impl NodeInner {
     }
 
     fn all_led(&self) -> bool {
-        let Some(map) = self.map() else { return false };
+        let Ok(map) = self.map_or_wait() else { return false };
         map.shards.iter().all(|shard| {
             let here = shard.replica_on(self.options.node_id).is_some();
             !here || self.group(shard.id).is_some_and(|group| group.leader_node().is_some())
         }) && crate::cluster_map::meta_is_written(self)
     }
 }
+
+#[cfg(all(test, feature = "rocksdb"))]
+mod tests;

@@ -287,6 +287,13 @@ pub(crate) fn decode_page(body: &Bytes) -> Result<ScanPage> {
     Ok(ScanPage { records, next: wire.next.map(PageToken), as_of })
 }
 
+/// Decodes a leader's read index.
+pub(crate) fn decode_read_index(body: &Bytes) -> Result<u64> {
+    let index = <[u8; 8]>::try_from(body.as_ref())
+        .map_err(|error| Error::corrupt("a read index is not 8 bytes").with_source(error))?;
+    Ok(u64::from_be_bytes(index))
+}
+
 /// Who a node is.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct HelloWire {
@@ -302,18 +309,16 @@ pub(crate) struct HelloWire {
 /// A change of a shard's membership, for its leader.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MembershipWire {
-    /// 1 = add a learner, 2 = set the voters, 3 = transfer the leadership.
+    /// 1 = add a learner, 3 = transfer the leadership, 4 = make a learner a voter, 5 = take a replica out.
     #[prost(uint32, tag = "1")]
     pub(crate) kind: u32,
-    /// The replica to add or to transfer to.
+    /// The replica that it is about.
     #[prost(uint64, tag = "2")]
     pub(crate) replica: u64,
     #[prost(uint64, tag = "3")]
     pub(crate) node_id: u64,
     #[prost(string, tag = "4")]
     pub(crate) address: String,
-    #[prost(uint64, repeated, tag = "5")]
-    pub(crate) voters: Vec<u64>,
 }
 
 /// What a node knows of its replicas.
@@ -321,6 +326,9 @@ pub(crate) struct MembershipWire {
 pub(crate) struct StatusWire {
     #[prost(message, repeated, tag = "1")]
     pub(crate) replicas: Vec<ReplicaStatusWire>,
+    /// The version of Keevo that the node runs.
+    #[prost(string, tag = "2")]
+    pub(crate) version: String,
 }
 
 /// What a node knows of one replica.
@@ -350,6 +358,9 @@ pub(crate) struct ReplicaStatusWire {
     pub(crate) records: u64,
     #[prost(uint64, tag = "12")]
     pub(crate) purged: u64,
+    /// Why the replica is down; empty when it runs.
+    #[prost(string, tag = "13")]
+    pub(crate) fault: String,
 }
 
 /// Splits a fan-out by the shard that owns each target.

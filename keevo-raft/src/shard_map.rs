@@ -1,16 +1,16 @@
 //! The shard map: which shard owns which range of the encoded key space, and where its replicas live.
 //!
 //! Invariant: the shards tile `[CLASS_META, CLASS_END)` without gap or overlap, in order; shard 0 owns the meta
-//! keyspace. A map is replaced as a whole and carries a version that only grows.
+//! keyspace. A map is replaced as a whole and carries a version that only grows. Ids of nodes and replicas are used
+//! once: what was removed stays on record.
+
+mod wire;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use keevo_core::{CLASS_END, CLASS_HASHED, CLASS_META, CLASS_META_END, ClusterId, Error, ErrorKind, Result, ShardId};
-use prost::Message;
 
-/// The format of the encoded map.
-const FORMAT: u32 = 1;
 /// The most shards that a static split makes: one per value of the partition hash, divided by 16.
 pub const SHARDS_MAX: u32 = 4_096;
 
@@ -64,6 +64,11 @@ impl ShardInfo {
         self.start.as_ref() <= encoded && encoded < self.end.as_ref()
     }
 
+    /// The replicas that count in the quorum.
+    pub fn voters(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|replica| replica.role == ReplicaRole::Voter)
+    }
+
     /// The replica on a node.
     pub fn replica_on(&self, node_id: u64) -> Option<&Replica> {
         self.replicas.iter().find(|replica| replica.node_id == node_id)
@@ -94,6 +99,8 @@ pub struct ShardMap {
     pub next_replica_id: u64,
     /// The nodes, by id.
     pub nodes: BTreeMap<u64, NodeInfo>,
+    /// The nodes that were removed, with the pair of stores they had: such an id is never given again.
+    pub removed: BTreeMap<u64, u128>,
     /// The shards, by start key; the first is the meta shard.
     pub shards: Vec<ShardInfo>,
 }
@@ -135,7 +142,7 @@ impl ShardMap {
             shards.push(ShardInfo { id: ShardId(number), start, end, epoch, replicas });
         }
         let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-        Ok(Self { cluster, version: 1, replication_factor, next_replica_id, nodes, shards })
+        Ok(Self { cluster, version: 1, replication_factor, next_replica_id, nodes, removed: BTreeMap::new(), shards })
     }
 
     /// The shard that owns an encoded key.
@@ -162,51 +169,6 @@ impl ShardMap {
     pub fn node_of_replica(&self, shard: ShardId, replica: u64) -> Option<&NodeInfo> {
         let replica = self.shard(shard)?.replicas.iter().find(|one| one.id == replica)?;
         self.nodes.get(&replica.node_id)
-    }
-
-    /// The map as bytes.
-    pub fn encode(&self) -> Bytes {
-        let nodes = self
-            .nodes
-            .values()
-            .map(|node| NodeWire { id: node.id, address: node.address.clone(), pair: pack(node.pair) })
-            .collect();
-        let shards = self.shards.iter().map(ShardWire::from).collect();
-        MapWire {
-            format: FORMAT,
-            cluster: pack(self.cluster.0),
-            version: self.version,
-            replication_factor: self.replication_factor,
-            next_replica_id: self.next_replica_id,
-            nodes,
-            shards,
-        }
-        .encode_to_vec()
-        .into()
-    }
-
-    /// Decodes and checks a map.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let wire = MapWire::decode(bytes)
-            .map_err(|error| Error::corrupt("the shard map does not decode").with_source(error))?;
-        if wire.format != FORMAT {
-            return Err(Error::new(ErrorKind::NewerFormat, format!("the shard map has format {}", wire.format)));
-        }
-        let mut nodes = BTreeMap::new();
-        for node in wire.nodes {
-            nodes.insert(node.id, NodeInfo { id: node.id, address: node.address, pair: unpack(&node.pair)? });
-        }
-        let shards = wire.shards.into_iter().map(ShardInfo::try_from).collect::<Result<Vec<_>>>()?;
-        let map = Self {
-            cluster: ClusterId(unpack(&wire.cluster)?),
-            version: wire.version,
-            replication_factor: wire.replication_factor,
-            next_replica_id: wire.next_replica_id,
-            nodes,
-            shards,
-        };
-        map.check()?;
-        Ok(map)
     }
 
     fn check(&self) -> Result<()> {
@@ -243,156 +205,5 @@ fn static_range(number: u64, count: u64) -> (Bytes, Bytes) {
     (cut(number - 1), cut(number))
 }
 
-fn pack(id: u128) -> Bytes {
-    Bytes::copy_from_slice(&id.to_be_bytes())
-}
-
-fn unpack(bytes: &[u8]) -> Result<u128> {
-    let array =
-        <[u8; 16]>::try_from(bytes).map_err(|error| Error::corrupt("an id is not 16 bytes").with_source(error))?;
-    Ok(u128::from_be_bytes(array))
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MapWire {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(bytes = "bytes", tag = "2")]
-    cluster: Bytes,
-    #[prost(uint64, tag = "3")]
-    version: u64,
-    #[prost(uint32, tag = "4")]
-    replication_factor: u32,
-    #[prost(uint64, tag = "5")]
-    next_replica_id: u64,
-    #[prost(message, repeated, tag = "6")]
-    nodes: Vec<NodeWire>,
-    #[prost(message, repeated, tag = "7")]
-    shards: Vec<ShardWire>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeWire {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(string, tag = "2")]
-    address: String,
-    #[prost(bytes = "bytes", tag = "3")]
-    pair: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShardWire {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(bytes = "bytes", tag = "2")]
-    start: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    end: Bytes,
-    #[prost(uint64, tag = "4")]
-    version: u64,
-    #[prost(uint64, tag = "5")]
-    conf_version: u64,
-    #[prost(message, repeated, tag = "6")]
-    replicas: Vec<ReplicaWire>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReplicaWire {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint64, tag = "2")]
-    node_id: u64,
-    #[prost(bool, tag = "3")]
-    learner: bool,
-}
-
-impl From<&ShardInfo> for ShardWire {
-    fn from(shard: &ShardInfo) -> Self {
-        Self {
-            id: shard.id.0,
-            start: shard.start.clone(),
-            end: shard.end.clone(),
-            version: shard.epoch.version,
-            conf_version: shard.epoch.conf_version,
-            replicas: shard
-                .replicas
-                .iter()
-                .map(|one| ReplicaWire { id: one.id, node_id: one.node_id, learner: one.role == ReplicaRole::Learner })
-                .collect(),
-        }
-    }
-}
-
-impl TryFrom<ShardWire> for ShardInfo {
-    type Error = Error;
-
-    fn try_from(wire: ShardWire) -> Result<Self> {
-        let replicas = wire
-            .replicas
-            .into_iter()
-            .map(|one| Replica {
-                id: one.id,
-                node_id: one.node_id,
-                role: if one.learner { ReplicaRole::Learner } else { ReplicaRole::Voter },
-            })
-            .collect();
-        Ok(Self {
-            id: ShardId(wire.id),
-            start: wire.start,
-            end: wire.end,
-            epoch: Epoch { version: wire.version, conf_version: wire.conf_version },
-            replicas,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use keevo_core::{Key, Keyspace, KeyspaceId, KeyspaceKind};
-
-    fn nodes(count: u64) -> Vec<NodeInfo> {
-        (1..=count).map(|id| NodeInfo { id, address: format!("127.0.0.1:{id}"), pair: id.into() }).collect()
-    }
-
-    #[test]
-    fn every_key_has_exactly_one_shard_and_partitions_are_whole() {
-        let map = ShardMap::bootstrap(ClusterId(7), nodes(3), 8, 3).expect("valid");
-        assert_eq!(ShardMap::decode(&map.encode()).expect("round trip"), map);
-        let keyspace = Keyspace { id: KeyspaceId(20), kind: KeyspaceKind::Hashed };
-        let mut seen = std::collections::BTreeSet::new();
-        for number in 0..2_000 {
-            let partition = format!("user{number}");
-            let first: Key = keyspace.key(partition.clone(), "");
-            let last = keyspace.key(partition, vec![0xff; 40]);
-            let shard = map.locate(&first.encode()).expect("owned").id;
-            assert_eq!(shard, map.locate(&last.encode()).expect("owned").id);
-            seen.insert(shard);
-        }
-        assert_eq!(seen.len(), 8, "2,000 partitions reach all shards");
-        assert_eq!(map.locate(&Keyspace::META.key("map", "").encode()).expect("owned").id, ShardId::META);
-        let ordered = Keyspace { id: KeyspaceId(21), kind: KeyspaceKind::Ordered { partition_bytes: 4 } };
-        assert_eq!(map.locate(&ordered.key("abcd", "x").encode()).expect("owned").id, ShardId(8));
-    }
-
-    #[test]
-    fn a_map_with_a_gap_is_refused() {
-        let mut map = ShardMap::bootstrap(ClusterId(7), nodes(3), 4, 3).expect("valid");
-        map.shards.remove(2);
-        assert_eq!(ShardMap::decode(&map.encode()).expect_err("a gap").kind(), ErrorKind::Corrupt);
-        assert_eq!(ShardMap::bootstrap(ClusterId(7), nodes(3), 0, 3).expect_err("no shards").kind(), ErrorKind::Config);
-    }
-
-    #[test]
-    fn first_replicas_spread_over_the_nodes() {
-        let map = ShardMap::bootstrap(ClusterId(7), nodes(3), 9, 3).expect("valid");
-        for node in 1..=3 {
-            let led = map.shards.iter().skip(1).filter(|shard| shard.replicas[0].node_id == node).count();
-            assert_eq!(led, 3);
-        }
-        let ids: std::collections::BTreeSet<u64> =
-            map.shards.iter().flat_map(|shard| shard.replicas.iter().map(|one| one.id)).collect();
-        assert_eq!(ids.len(), 30, "no replica id is used twice");
-    }
-}
+mod tests;

@@ -92,7 +92,7 @@ async fn a_killed_leader_loses_nothing_and_the_node_comes_back_equal() {
         })
         .collect();
     wait_for(&acked, 300).await;
-    cluster.stop_node(victim).await;
+    cluster.kill_node(victim).await;
     let before = acked.load(Ordering::Relaxed);
     wait_for(&acked, before + 300).await;
     cluster.start_node(victim, false).await;

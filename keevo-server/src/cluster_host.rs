@@ -32,9 +32,7 @@ impl ClusterHost {
     }
 
     fn map(&self) -> Result<Arc<ShardMap>> {
-        self.node.map().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.node.id()))
-        })
+        self.node.serving_map()
     }
 }
 
@@ -61,7 +59,6 @@ fn checksum(status: &ReplicaStatus) -> Option<admin::ShardChecksum> {
 }
 
 fn replica(node_id: u64, status: &ReplicaStatus) -> admin::ReplicaStatus {
-    let fault = if status.role == "stopped" { "the replica has stopped; see the node's log" } else { "" };
     admin::ReplicaStatus {
         replica_id: status.replica,
         node_id,
@@ -71,7 +68,7 @@ fn replica(node_id: u64, status: &ReplicaStatus) -> admin::ReplicaStatus {
         last_log_index: status.last_log,
         term: status.term,
         checksum: checksum(status),
-        fault: fault.to_owned(),
+        fault: status.fault.clone(),
     }
 }
 
@@ -177,7 +174,7 @@ impl Host for ClusterHost {
                     id: node.node_id,
                     address: node.address,
                     reachable: node.alive,
-                    version: String::new(),
+                    version: node.version,
                 })
                 .collect(),
         })

@@ -22,10 +22,13 @@ const ALWAYS: [&str; 2] = ["keevo.admin.v1.Admin", "keevo.raft.v1.Raft"];
 
 /// Why the node should not get traffic yet; `None` when it should.
 pub(crate) fn not_ready(node: &Node) -> Option<String> {
-    if node.map().is_none() {
-        return Some("the node is not part of a cluster yet".to_owned());
+    if let Err(error) = node.serving_map() {
+        return Some(error.message().to_owned());
     }
-    let waiting = node.replicas().into_iter().find(|one| one.leader_node == 0 || one.role == "stopped")?;
+    let waiting = node.replicas().into_iter().find(|one| one.leader_node == 0 || !one.fault.is_empty())?;
+    if !waiting.fault.is_empty() {
+        return Some(format!("the replica of shard {} is down: {}", waiting.shard, waiting.fault));
+    }
     Some(format!("shard {} has no leader that this node knows", waiting.shard))
 }
 

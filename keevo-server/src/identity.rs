@@ -129,6 +129,9 @@ impl Folders {
             ));
         }
         let (data_path, log_path) = (dir.join("data"), dir.join("log"));
+        if let Some((data, log)) = resume(known, &data_path, &log_path)? {
+            return Ok(Self { data, log, identity });
+        }
         if let Some((data, log)) = DataDir::open_pair(&data_path, &log_path)? {
             return match known {
                 Some(known) if known.pair == data.identity().pair => Ok(Self { data, log, identity }),
@@ -145,12 +148,29 @@ impl Folders {
             ));
         }
         let pair = known.map_or_else(|| random.next_u128(), |known| known.pair);
-        let folder = |role| data_dir::Identity { cluster: ClusterId(0), pair, role, node: NodeId(node_id) };
-        identity.save(&Identity { node_id, pair, cluster: None })?;
-        let log = DataDir::create(&log_path, folder(Role::Log))?;
-        let data = DataDir::create(&data_path, folder(Role::Data))?;
+        let made = Identity { node_id, pair, cluster: None };
+        identity.save(&made)?;
+        // In this order: `resume` knows that a log without data is a start that was cut off.
+        let log = DataDir::create(&log_path, folder(&made, Role::Log))?;
+        let data = DataDir::create(&data_path, folder(&made, Role::Data))?;
         Ok(Self { data, log, identity })
     }
+}
+
+fn folder(identity: &Identity, role: Role) -> data_dir::Identity {
+    data_dir::Identity { cluster: ClusterId(0), pair: identity.pair, role, node: NodeId(identity.node_id) }
+}
+
+/// Finishes a first start that was cut off between making the log folder and the data folder. Only for a node that
+/// never took part in a cluster: it has voted for nobody and acknowledged nothing, so an empty store is the truth.
+fn resume(known: Option<Identity>, data: &Path, log: &Path) -> Result<Option<(DataDir, DataDir)>> {
+    let Some(known) = known.filter(|known| known.cluster.is_none()) else { return Ok(None) };
+    if DataDir::open(data, Role::Data)?.is_some() {
+        return Ok(None);
+    }
+    let Some(log) = DataDir::open(log, Role::Log)? else { return Ok(None) };
+    log.require(&folder(&known, Role::Log))?;
+    Ok(Some((DataDir::create(data, folder(&known, Role::Data))?, log)))
 }
 
 #[cfg(test)]
@@ -200,5 +220,28 @@ mod tests {
         drop(folders);
         std::fs::remove_dir_all(dir.path().join("log")).expect("removed");
         assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("half").kind(), ErrorKind::WrongCluster);
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_off_is_finished_but_a_member_without_data_is_refused() {
+        let random = SeededRandom::new(1);
+        let cut_off = |cluster| {
+            let dir = tempfile::tempdir().expect("a folder");
+            let identity = Identity { node_id: 1, pair: 9, cluster };
+            IdentityFile::in_dir(dir.path()).save(&identity).expect("saved");
+            drop(DataDir::create(dir.path().join("log"), folder(&identity, Role::Log)).expect("the log folder"));
+            dir
+        };
+        let dir = cut_off(None);
+        let folders = Folders::open(dir.path(), 1, &random).expect("the start is finished");
+        assert_eq!((folders.data.identity().pair, folders.log.identity().pair), (9, 9));
+        drop(folders);
+        drop(Folders::open(dir.path(), 1, &random).expect("opened again"));
+        let dir = cut_off(Some(ClusterId(5)));
+        assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("lost data").kind(), ErrorKind::WrongCluster);
+        let dir = cut_off(None);
+        let stranger = Identity { node_id: 1, pair: 10, cluster: None };
+        IdentityFile::in_dir(dir.path()).save(&stranger).expect("saved");
+        assert_eq!(Folders::open(dir.path(), 1, &random).expect_err("another pair").kind(), ErrorKind::WrongCluster);
     }
 }

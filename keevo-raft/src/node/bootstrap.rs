@@ -3,10 +3,10 @@
 //! The node with the lowest id of those listed founds it, and only when every listed node answers and none
 //! belongs to a cluster: so a founder whose folder was wiped does not found a second one. It writes the new
 //! cluster's id and first map durably at home, then hands both to its peers, which do the same; a crash in
-//! between is mended by handing them over again. Then each shard's first replica starts its group.
+//! between is mended by the next start or by handing them over again. Then each shard's first replica starts its group.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -91,40 +91,83 @@ impl NodeInner {
         let map =
             ShardMap::bootstrap(cluster, nodes.into_values().collect(), options.shards, options.replication_factor)?;
         tracing::info!(%cluster, nodes = map.nodes.len(), shards = map.shards.len(), "founding a cluster");
-        self.adopt(map)
+        self.adopt(map).await
     }
 
-    /// Hands the first map to the listed nodes that have none yet.
+    /// Hands the first map to the listed nodes that have none yet. One that is down keeps none of the others
+    /// waiting; the first error comes back when all were tried.
     pub(super) async fn hand_out_first_map(&self, map: &ShardMap) -> Result<()> {
-        for info in map.nodes.values().filter(|info| info.id != self.options.node_id) {
-            let peer = Peer { node_id: info.id, address: info.address.clone() };
-            let hello = self.hello(&peer).await?;
-            if hello.cluster.is_some() || hello.pair != info.pair {
-                continue;
-            }
-            let request = PeerRequest {
-                call: PeerCall::Bootstrap,
-                cluster: None,
-                shard: ShardId::META,
-                replica: 0,
-                body: map.encode(),
-            };
-            self.parts.transport.call(&peer, request, HELLO_TIMEOUT).await?;
+        let others = map.nodes.values().filter(|info| info.id != self.options.node_id);
+        let handed = futures::future::join_all(others.map(|info| self.hand_first_map_to(info, map))).await;
+        handed.into_iter().collect()
+    }
+
+    async fn hand_first_map_to(&self, info: &NodeInfo, map: &ShardMap) -> Result<()> {
+        let peer = Peer { node_id: info.id, address: info.address.clone() };
+        let hello = self.hello(&peer).await?;
+        if hello.cluster.is_some() || hello.pair != info.pair {
+            return Ok(());
         }
+        let request = PeerRequest {
+            call: PeerCall::Bootstrap,
+            cluster: None,
+            shard: ShardId::META,
+            replica: 0,
+            body: map.encode(),
+        };
+        self.parts.transport.call(&peer, request, HELLO_TIMEOUT).await.map(drop)
+    }
+
+    /// Goes on with the map that was saved, at the start. A crash between saving the first map and the identity is
+    /// mended here: the map says which cluster it is.
+    pub(super) fn resume(&self, map: ShardMap) -> Result<()> {
+        self.check_ours(&map)?;
+        self.join_cluster(&map)?;
+        self.adopt_in_memory(map);
         Ok(())
     }
 
-    /// Takes part in the cluster of the map, and follows it from now on. Durable when it returns.
-    pub(crate) fn adopt(&self, map: ShardMap) -> Result<()> {
+    /// Takes part in the cluster of the map, and follows it from now on. Durable when it returns. A map that is not
+    /// newer than the known one changes nothing.
+    pub(crate) async fn adopt(self: &Arc<Self>, map: ShardMap) -> Result<()> {
+        if self.knows(&map) {
+            return Ok(());
+        }
+        let node = Arc::clone(self);
+        // Once begun it runs to its end, whatever becomes of the caller: the check and the row belong together.
+        tokio::task::spawn_blocking(move || node.adopt_now(map))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Io, "a map could not be saved").with_source(error))?
+    }
+
+    /// One at a time: between the check and the row nobody else may save an older or a newer map.
+    fn adopt_now(&self, map: ShardMap) -> Result<()> {
+        let _one = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_ours(&map)?;
+        if self.knows(&map) {
+            return Ok(());
+        }
+        rows::save_map(&self.parts.store, &map)?;
+        self.join_cluster(&map)?;
+        self.adopt_in_memory(map);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn knows(&self, map: &ShardMap) -> bool {
+        self.map().is_some_and(|known| known.cluster == map.cluster && known.version >= map.version)
+    }
+
+    /// Whether the map is one of this node's cluster and knows the node by its stores.
+    fn check_ours(&self, map: &ShardMap) -> Result<()> {
         let identity = self.identity();
-        match identity.cluster {
-            Some(cluster) if cluster != map.cluster => {
-                return Err(Error::new(
-                    ErrorKind::WrongCluster,
-                    format!("this node belongs to cluster {cluster}, not to {}", map.cluster),
-                ));
-            }
-            _ => {}
+        if let Some(cluster) = identity.cluster
+            && cluster != map.cluster
+        {
+            return Err(Error::new(
+                ErrorKind::WrongCluster,
+                format!("this node belongs to cluster {cluster}, not to {}", map.cluster),
+            ));
         }
         if let Some(info) = map.nodes.get(&identity.node_id)
             && info.pair != identity.pair
@@ -138,16 +181,15 @@ impl NodeInner {
                 ),
             ));
         }
-        if self.map().is_some_and(|known| known.version >= map.version) {
+        Ok(())
+    }
+
+    fn join_cluster(&self, map: &ShardMap) -> Result<()> {
+        let identity = self.identity();
+        if identity.cluster.is_some() {
             return Ok(());
         }
-        rows::save_map(&self.parts.store, &map)?;
-        if identity.cluster.is_none() {
-            self.set_identity(Identity { cluster: Some(map.cluster), ..identity })?;
-        }
-        self.adopt_in_memory(map);
-        self.wake.notify_one();
-        Ok(())
+        self.set_identity(Identity { cluster: Some(map.cluster), ..identity })
     }
 }
 

@@ -19,14 +19,17 @@ pub(super) async fn run(node: Arc<NodeInner>) {
     }
 }
 
-/// One flush of all shards at one point, and the word to every group that its log may go.
+/// One flush of all shards at one point, and the word to every group that its log may go. A group that has stopped
+/// is closed, to be opened again; the others' logs go on to shrink.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let store = node.parts.store.clone();
     tokio::task::spawn_blocking(move || store.flush())
         .await
         .map_err(|error| Error::new(ErrorKind::Io, "the flush did not run").with_source(error))??;
     for group in node.groups() {
-        group.mark_flushed().await?;
+        if let Err(error) = group.mark_flushed().await {
+            node.close(&group, &error).await;
+        }
     }
     Ok(())
 }

@@ -1,27 +1,31 @@
 //! The loop that makes a node hold what the map says.
+//!
+//! Invariant: what goes wrong with one replica, one peer or one shard is noted, and the round goes on with the rest.
+
+mod follow;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use keevo_core::{Result, ShardId};
+use keevo_core::{Error, ErrorKind, Result};
+use tokio::time::Instant;
 
 use super::{NodeInner, rows};
 use crate::cluster_map;
 use crate::group::Group;
-use crate::shard_map::{ReplicaRole, ShardInfo, ShardMap};
-use crate::transport::{Peer, PeerCall, PeerRequest};
+use crate::shard_map::{ShardInfo, ShardMap};
 use crate::types::PeerNode;
 
 const ROUND: Duration = Duration::from_millis(250);
-const MAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs rounds until the node stops.
 pub(super) async fn run(node: Arc<NodeInner>) {
     let mut last_error = String::new();
+    let mut number = 0_u64;
+    let mut told = false;
     while !node.is_closed() {
-        match round(&node).await {
+        match round(&node, number).await {
             Ok(()) => last_error.clear(),
             Err(error) => {
                 let text = error.to_string();
@@ -31,108 +35,126 @@ pub(super) async fn run(node: Arc<NodeInner>) {
                 }
             }
         }
+        if let Some(error) = node.removal().filter(|_| !told) {
+            tracing::error!(%error, "this node is no part of the cluster any more; its replicas are dropped");
+            told = true;
+        }
+        number += 1;
         // A round that is woken early is only a round more.
         drop(tokio::time::timeout(ROUND, node.wake.notified()).await);
     }
 }
 
-async fn round(node: &Arc<NodeInner>) -> Result<()> {
+/// One round; the first error comes back when everything was tried.
+async fn round(node: &Arc<NodeInner>, number: u64) -> Result<()> {
     if node.map().is_none() {
         node.try_found().await?;
     }
-    refresh_map(node).await?;
-    let Some(map) = node.map() else { return Ok(()) };
-    node.open_groups().await?;
-    node.drop_groups(&map).await?;
-    if map.version == 1 && map.nodes.keys().next() == Some(&node.options.node_id) {
-        node.hand_out_first_map(&map).await?;
-    }
-    node.start_groups(&map).await?;
-    cluster_map::write_first(node, &map).await
-}
-
-/// Looks for a newer map: in the meta replica here, else at a node that has one.
-async fn refresh_map(node: &Arc<NodeInner>) -> Result<()> {
-    if let Some(map) = cluster_map::read_local(node)? {
-        return node.adopt(map);
-    }
-    let known = node.map();
-    let asked: Vec<Peer> = match &known {
-        Some(map) => meta_peers(map),
-        None => {
-            node.options.peers.iter().map(|(&node_id, address)| Peer { node_id, address: address.clone() }).collect()
+    let mut first_error = follow::newest_map(node, number).await;
+    let mut note = |result: Result<()>| {
+        if first_error.is_ok() {
+            first_error = result;
         }
     };
-    for peer in asked.into_iter().filter(|peer| peer.node_id != node.options.node_id) {
-        let request = PeerRequest {
-            call: PeerCall::Map,
-            cluster: node.identity().cluster,
-            shard: ShardId::META,
-            replica: 0,
-            body: Bytes::new(),
-        };
-        let Ok(body) = node.parts.transport.call(&peer, request, MAP_TIMEOUT).await else { continue };
-        if body.is_empty() {
-            continue;
+    if let Some(map) = node.map() {
+        node.close_stopped().await;
+        node.open_groups(&map).await;
+        note(node.drop_groups(&map).await);
+        if map.version == 1 && map.nodes.keys().next() == Some(&node.options.node_id) {
+            note(node.hand_out_first_map(&map).await);
         }
-        let map = ShardMap::decode(&body)?;
-        // Before it takes part in a cluster, a node follows only a map that names it.
-        if node.identity().cluster.is_some() || map.nodes.contains_key(&node.options.node_id) {
-            return node.adopt(map);
-        }
+        note(node.start_groups(&map).await);
+        note(cluster_map::write_first(node, &map).await);
     }
-    Ok(())
-}
-
-fn meta_peers(map: &ShardMap) -> Vec<Peer> {
-    let replicas = map.shard(ShardId::META).map(|shard| shard.replicas.as_slice()).unwrap_or_default();
-    replicas
-        .iter()
-        .filter_map(|replica| map.nodes.get(&replica.node_id))
-        .map(|info| Peer { node_id: info.id, address: info.address.clone() })
-        .collect()
+    first_error
 }
 
 impl NodeInner {
-    /// Opens the replicas that the map places here and that are not open yet.
-    pub(super) async fn open_groups(&self) -> Result<()> {
-        let Some(map) = self.map() else { return Ok(()) };
+    /// Closes the replicas whose core has stopped, so that they are opened again from what the disk holds.
+    async fn close_stopped(&self) {
+        for group in self.groups() {
+            if let Some(error) = group.fault() {
+                self.close(&group, &error).await;
+            }
+        }
+    }
+
+    /// Closes a replica that has failed; it is opened again after a pause. It keeps its place until all of it has
+    /// ended, so that nothing is opened over it.
+    pub(super) async fn close(&self, group: &Arc<Group>, error: &Error) {
+        group.shutdown().await;
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups.get(&group.shard()).is_some_and(|open| Arc::ptr_eq(open, group)) {
+            self.faults.failed(group.shard(), group.replica(), error, Instant::now());
+            groups.remove(&group.shard());
+        }
+    }
+
+    /// Opens the replicas that the map places here and that are not open yet. Each for itself: one that does not
+    /// open is noted and tried again later.
+    pub(super) async fn open_groups(&self, map: &ShardMap) {
         for shard in &map.shards {
-            let Some(replica) = shard.replica_on(self.options.node_id) else { continue };
-            if self.group(shard.id).is_some_and(|group| group.replica() == replica.id) {
+            let Some(replica) = shard.replica_on(self.options.node_id).map(|replica| replica.id) else { continue };
+            let open = self.group(shard.id).is_some_and(|group| group.replica() == replica);
+            if open || !self.faults.may_open(shard.id, replica, Instant::now()) {
                 continue;
             }
-            if let Some(old) = self.take_group(shard.id) {
-                old.shutdown().await;
+            match self.open_group(map, shard, replica).await {
+                Ok(()) => self.faults.opened(shard.id, Instant::now()),
+                Err(error) => self.faults.failed(shard.id, replica, &error, Instant::now()),
             }
-            let kept = rows::load_replica(&self.parts.store, shard.id)?;
-            let restarted = kept == Some(replica.id);
-            if !restarted {
-                if kept.is_some() {
-                    self.destroy(shard).await?;
-                }
-                rows::save_replica(&self.parts.store, shard.id, replica.id)?;
-            }
-            let store = self.parts.store.clone();
-            let group = Group::open(self.context(map.cluster), store, shard, replica.id, restarted).await?;
-            tracing::info!(shard = %shard.id, replica = replica.id, restarted, "a replica is open");
-            self.insert_group(group);
         }
+    }
+
+    async fn open_group(&self, map: &ShardMap, shard: &ShardInfo, replica: u64) -> Result<()> {
+        let kept = rows::load_replica(&self.parts.store, shard.id)?;
+        if let Some(kept) = kept.filter(|&kept| kept > replica) {
+            // Ids only grow, so this map is an old one: what it does not know of must not be destroyed for it.
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the data of shard {} belongs to replica {kept}, but the map names the older replica {replica}: \
+                     waiting for a newer map",
+                    shard.id
+                ),
+            ));
+        }
+        if let Some(old) = self.take_group(shard.id) {
+            old.shutdown().await;
+        }
+        let restarted = kept == Some(replica);
+        if !restarted {
+            // Whatever a replica before it left here, be it half destroyed, must not become this one's.
+            self.parts.log.destroy(shard.id.0).await?;
+            rows::begin(&self.parts.store, shard, replica)?;
+        }
+        let store = self.parts.store.clone();
+        let group = Group::open(self.context(map.cluster), store, shard, replica, restarted).await?;
+        tracing::info!(shard = %shard.id, replica, restarted, "a replica is open");
+        self.insert_group(group);
         Ok(())
     }
 
-    /// Ends the replicas that the map no longer places here, and removes their data.
+    /// Ends the replicas that the map no longer places here, and removes their data. The rows say which there are:
+    /// a removal that was cut off is found again.
     async fn drop_groups(&self, map: &ShardMap) -> Result<()> {
-        for group in self.groups() {
-            let Some(shard) = map.shard(group.shard()) else { continue };
-            if shard.replica_on(self.options.node_id).is_none() {
-                drop(self.take_group(shard.id));
+        let here = |shard: &ShardInfo| shard.replica_on(self.options.node_id).is_some();
+        self.faults.keep(|id| map.shard(id).is_some_and(here));
+        let mut outcome = Ok(());
+        for (id, replica) in rows::replicas(&self.parts.store)? {
+            let Some(shard) = map.shard(id) else { continue };
+            if here(shard) {
+                continue;
+            }
+            if let Some(group) = self.take_group(id) {
                 group.shutdown().await;
-                self.destroy(shard).await?;
-                tracing::info!(shard = %shard.id, replica = group.replica(), "a replica was removed");
+            }
+            match self.destroy(shard).await {
+                Ok(()) => tracing::info!(shard = %id, replica, "a replica was removed"),
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        Ok(())
+        outcome
     }
 
     async fn destroy(&self, shard: &ShardInfo) -> Result<()> {
@@ -142,20 +164,21 @@ impl NodeInner {
 
     /// Starts the groups of a new cluster: each by its first replica alone.
     async fn start_groups(&self, map: &ShardMap) -> Result<()> {
+        let mut outcome = Ok(());
         for shard in map.shards.iter().filter(|shard| shard.epoch.conf_version == 1) {
-            let Some(first) = shard.replicas.first() else { continue };
-            if first.node_id != self.options.node_id {
-                continue;
-            }
-            let Some(group) = self.group(shard.id) else { continue };
-            let mut members = BTreeMap::new();
-            for replica in shard.replicas.iter().filter(|replica| replica.role == ReplicaRole::Voter) {
-                if let Some(info) = map.nodes.get(&replica.node_id) {
-                    members.insert(replica.id, PeerNode { node_id: info.id, address: info.address.clone() });
-                }
-            }
-            group.initialize(members).await?;
+            let here = shard.replicas.first().is_some_and(|first| first.node_id == self.options.node_id);
+            let Some(group) = self.group(shard.id).filter(|_| here) else { continue };
+            outcome = outcome.and(group.initialize(members(map, shard)).await);
         }
-        Ok(())
+        outcome
     }
+}
+
+/// The voters of a shard as its group knows them.
+fn members(map: &ShardMap, shard: &ShardInfo) -> BTreeMap<u64, PeerNode> {
+    let node = |replica: &crate::shard_map::Replica| {
+        let info = map.nodes.get(&replica.node_id)?;
+        Some((replica.id, PeerNode { node_id: info.id, address: info.address.clone() }))
+    };
+    shard.voters().filter_map(node).collect()
 }

@@ -9,11 +9,10 @@ use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
 use crate::group::Group;
-use crate::peer_messages::{self, HelloWire, MembershipWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
+use crate::peer_messages::{self, HelloWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
 use crate::state_machine::StagedFiles;
 use crate::transport::{PeerCall, PeerHandler, PeerRequest, SnapshotHead};
-use crate::types::PeerNode;
 
 /// The longest that a peer may let this node work on one request.
 const DEADLINE_MAX: Duration = Duration::from_mins(1);
@@ -93,10 +92,10 @@ impl NodeInner {
             PeerCall::ReadIndex => self.read_index(&request).await,
             PeerCall::Propose => self.propose(&request).await,
             PeerCall::Read => self.read(&request).await,
-            PeerCall::Map => Ok(self.map().map(|map| map.encode()).unwrap_or_default()),
+            PeerCall::Map => Ok(self.map_after(&request.body)),
             PeerCall::Hello => Ok(self.own_hello()),
             PeerCall::Bootstrap => {
-                self.adopt(ShardMap::decode(&request.body)?)?;
+                self.adopt(ShardMap::decode(&request.body)?).await?;
                 Ok(Bytes::new())
             }
             PeerCall::Membership => self.membership(&request).await,
@@ -138,20 +137,5 @@ impl NodeInner {
             }
             _ => group.read(&peer_messages::read_of(wire)?, limit).await.map(ReadAnswer::encode),
         }
-    }
-
-    async fn membership(&self, request: &PeerRequest) -> Result<Bytes> {
-        let wire: MembershipWire = parse("a membership change", &request.body)?;
-        let group = self.group_for(request)?;
-        match wire.kind {
-            1 => {
-                let node = PeerNode { node_id: wire.node_id, address: wire.address };
-                group.add_learner(wire.replica, node).await?;
-            }
-            2 => group.change_voters(wire.voters.into_iter().collect()).await?,
-            3 => group.transfer_leader(wire.replica).await?,
-            kind => return Err(Error::invalid(format!("there is no membership change of kind {kind}"))),
-        }
-        Ok(Bytes::new())
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use keevo_core::{Result, ShardId};
 use openraft::ServerState;
 
+use super::faults::Down;
 use super::{Node, NodeInner};
 use crate::group::Group;
 use crate::peer_messages::{ReplicaStatusWire, StatusWire, pack, parse};
@@ -31,6 +32,8 @@ pub struct ReplicaStatus {
     pub leader_node: u64,
     /// The last checksum: the revision it was taken at, the hash, the records it covers.
     pub checksum: Option<(u64, u64, u64)>,
+    /// Why the replica is down; empty when it runs.
+    pub fault: String,
 }
 
 /// The state of one node.
@@ -42,21 +45,57 @@ pub struct NodeStatus {
     pub address: String,
     /// Whether it answered.
     pub alive: bool,
+    /// The version of Keevo that it runs; empty if it did not answer.
+    pub version: String,
     /// Its replicas, by shard.
     pub replicas: Vec<ReplicaStatus>,
 }
 
+/// The version of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 impl Node {
-    /// The replicas of this node.
+    /// The replicas of this node, by shard; those that are down too.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
-        self.inner.groups().iter().map(|group| replica_status(group)).collect()
+        self.inner.replicas()
+    }
+
+    pub(crate) fn own_status(&self) -> (String, Vec<ReplicaStatus>) {
+        (VERSION.to_owned(), self.inner.replicas())
     }
 }
 
 impl NodeInner {
+    fn replicas(&self) -> Vec<ReplicaStatus> {
+        let mut all: Vec<_> = self.groups().iter().map(|group| replica_status(group)).collect();
+        for down in self.faults.down() {
+            if all.iter().all(|one| one.shard != down.shard) {
+                all.push(down_status(down));
+            }
+        }
+        all.sort_by_key(|one| one.shard);
+        all
+    }
+
     pub(super) fn status_wire(&self) -> Bytes {
-        let replicas = self.groups().iter().map(|group| wire_of(&replica_status(group))).collect();
-        pack(&StatusWire { replicas })
+        let replicas = self.replicas().iter().map(wire_of).collect();
+        pack(&StatusWire { replicas, version: VERSION.to_owned() })
+    }
+}
+
+fn down_status(down: Down) -> ReplicaStatus {
+    ReplicaStatus {
+        shard: down.shard,
+        replica: down.replica,
+        role: "stopped".to_owned(),
+        term: 0,
+        last_log: 0,
+        committed: 0,
+        applied: 0,
+        purged: 0,
+        leader_node: 0,
+        checksum: None,
+        fault: down.error,
     }
 }
 
@@ -81,6 +120,7 @@ fn replica_status(group: &Group) -> ReplicaStatus {
         purged: index(metrics.purged),
         leader_node: group.leader_node().map_or(0, |node| node.node_id),
         checksum: checksum(group),
+        fault: group.fault().map(|error| error.to_string()).unwrap_or_default(),
     }
 }
 
@@ -109,13 +149,14 @@ fn wire_of(status: &ReplicaStatus) -> ReplicaStatusWire {
         checksum,
         records,
         purged: status.purged,
+        fault: status.fault.clone(),
     }
 }
 
-/// Decodes a peer's status.
-pub(crate) fn decode(body: &Bytes) -> Result<Vec<ReplicaStatus>> {
+/// Decodes a peer's status: its version and its replicas.
+pub(crate) fn decode(body: &Bytes) -> Result<(String, Vec<ReplicaStatus>)> {
     let wire: StatusWire = parse("a status", body)?;
-    Ok(wire
+    let replicas = wire
         .replicas
         .into_iter()
         .map(|one| ReplicaStatus {
@@ -129,6 +170,8 @@ pub(crate) fn decode(body: &Bytes) -> Result<Vec<ReplicaStatus>> {
             purged: one.purged,
             leader_node: one.leader_node,
             checksum: (one.checksum_revision > 0).then_some((one.checksum_revision, one.checksum, one.records)),
+            fault: one.fault,
         })
-        .collect())
+        .collect();
+    Ok((wire.version, replicas))
 }

@@ -9,7 +9,7 @@ use keevo_core::{Result, RocksOptions, RocksStore, SeededRandom, ShardId, System
 
 use super::identity::MemoryIdentity;
 use crate::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
-use crate::node::{Node, NodeOptions, NodeParts};
+use crate::node::{IdentityStore, Node, NodeOptions, NodeParts};
 use crate::timing::Timing;
 use crate::transport::PeerHandler;
 use crate::transport::memory::MemoryNetwork;
@@ -38,6 +38,8 @@ pub struct TestCluster {
     /// How the nodes keep time.
     pub timing: Timing,
     identities: BTreeMap<u64, Arc<MemoryIdentity>>,
+    /// How often each node was killed: it goes on in a copy of its folder.
+    kills: BTreeMap<u64, u32>,
     running: BTreeMap<u64, Running>,
 }
 
@@ -49,20 +51,52 @@ impl TestCluster {
 
     /// The same with other timing.
     pub async fn start_with(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
-        let mut cluster = Self {
+        let mut cluster = Self::prepare(dir, nodes, shards, timing);
+        for id in 1..=nodes {
+            cluster.start_node(id, false).await;
+        }
+        cluster.ready().await;
+        cluster
+    }
+
+    /// A cluster whose nodes are yet to be started.
+    pub fn prepare(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
+        Self {
             dir: dir.to_owned(),
             network: MemoryNetwork::new(),
             founders: nodes,
             shards,
             timing,
             identities: BTreeMap::new(),
+            kills: BTreeMap::new(),
             running: BTreeMap::new(),
-        };
-        for id in 1..=nodes {
-            cluster.start_node(id, false).await;
         }
-        cluster.ready().await;
-        cluster
+    }
+
+    /// Where a node keeps its stores.
+    fn home(&self, id: u64) -> PathBuf {
+        let name = match self.kills.get(&id) {
+            Some(kills) => format!("{id}.{kills}"),
+            None => id.to_string(),
+        };
+        self.dir.join(name)
+    }
+
+    /// Opens the stores of a node that does not run: what a node that is killed later will find, or what one left.
+    pub async fn open_stores(&self, id: u64) -> (RocksStore, Arc<dyn LogStore>) {
+        assert!(!self.running.contains_key(&id), "node {id} runs");
+        let home = self.home(id);
+        std::fs::create_dir_all(&home).expect("a folder for the node");
+        let settings = RocksOptions { wal: false, ..RocksOptions::default() };
+        let store = patiently(|| RocksStore::open(home.join("data"), settings.clone())).await;
+        let log = patiently(|| open_rocks_log_store(home.join("log"), &RocksLogOptions::default())).await;
+        (store, log)
+    }
+
+    /// A node's identity, as kept beside its stores.
+    pub fn identity(&mut self, id: u64) -> Arc<dyn IdentityStore> {
+        let identity: Arc<MemoryIdentity> = Arc::clone(self.identities.entry(id).or_default());
+        identity
     }
 
     fn options(&self, id: u64, join: bool) -> NodeOptions {
@@ -75,18 +109,14 @@ impl TestCluster {
             join,
             timing: self.timing,
             flush_every: Duration::from_millis(700),
-            staging: self.dir.join(format!("{id}/staging")),
+            staging: self.home(id).join("staging"),
         }
     }
 
     /// Starts a node, new or again; `join` = it waits to be added.
     pub async fn start_node(&mut self, id: u64, join: bool) {
-        let home = self.dir.join(id.to_string());
-        std::fs::create_dir_all(&home).expect("a folder for the node");
-        let settings = RocksOptions { wal: false, ..RocksOptions::default() };
-        let store = patiently(|| RocksStore::open(home.join("data"), settings.clone())).await;
-        let log = patiently(|| open_rocks_log_store(home.join("log"), &RocksLogOptions::default())).await;
-        let identity = Arc::clone(self.identities.entry(id).or_default());
+        let (store, log) = self.open_stores(id).await;
+        let identity = self.identity(id);
         let parts = NodeParts {
             store: store.into(),
             log: Arc::clone(&log),
@@ -102,8 +132,7 @@ impl TestCluster {
         self.running.insert(id, Running { node, log, _handler: handler });
     }
 
-    /// Takes a node off the network at once and stops it without a flush of its memtables being awaited by anyone:
-    /// what its log did not make durable is lost to it.
+    /// Takes a node off the network and stops it in order: its data is flushed.
     pub async fn stop_node(&mut self, id: u64) {
         self.network.disconnect(id);
         if let Some(running) = self.running.remove(&id) {
@@ -111,11 +140,25 @@ impl TestCluster {
         }
     }
 
+    /// Kills a node: it goes on, when it is started again, with what was on its disk at this moment. Data that was
+    /// not flushed is lost to it; the log has what it made durable.
+    pub async fn kill_node(&mut self, id: u64) {
+        self.network.disconnect(id);
+        let running = self.running.remove(&id).expect("the node runs");
+        running.node.halt().await;
+        let from = self.home(id);
+        *self.kills.entry(id).or_default() += 1;
+        // The stores would flush when they are closed, so the next start finds a copy made before that.
+        for store in ["data", "log"] {
+            copy_store(&from.join(store), &self.home(id).join(store)).await;
+        }
+    }
+
     /// Removes a stopped node's folder and identity, as if its disks were lost.
     pub fn wipe_node(&mut self, id: u64) {
         assert!(!self.running.contains_key(&id), "node {id} still runs");
         self.identities.remove(&id);
-        std::fs::remove_dir_all(self.dir.join(id.to_string())).expect("the folder goes");
+        std::fs::remove_dir_all(self.home(id)).expect("the folder goes");
     }
 
     /// A node.
@@ -200,4 +243,30 @@ async fn patiently<T>(open: impl Fn() -> Result<T>) -> T {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Copies a store's folder as it is; again if its files changed meanwhile, since a last flush may still be running.
+async fn copy_store(from: &Path, to: &Path) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let before = sizes(from);
+        if to.exists() {
+            std::fs::remove_dir_all(to).expect("an incomplete copy goes");
+        }
+        std::fs::create_dir_all(to).expect("a folder for the copy");
+        let copied = before.keys().all(|name| std::fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && sizes(from) == before {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{} keeps changing", from.display());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The files of a folder and their sizes.
+fn sizes(dir: &Path) -> BTreeMap<std::ffi::OsString, u64> {
+    let entries = std::fs::read_dir(dir).expect("the store's folder").map(|entry| entry.expect("an entry"));
+    let files = entries
+        .filter_map(|entry| entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| (entry, found)));
+    files.map(|(entry, found)| (entry.file_name(), found.len())).collect()
 }
