@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use keevo_core::{Engine, Random, Result, SeededRandom};
+use keevo_core::{AnyEngine, Engine, Random, Result, SeededRandom};
 
 use crate::{
     AppId, ChannelId, Chat, ChatOptions, Delivery, HistoryRequest, Message, NewChannel, NewMember, Subscription,
@@ -71,6 +71,11 @@ pub async fn suite<E: Engine>(engine: E) {
 
 /// Runs one case of [`CASES`].
 pub async fn run<E: Engine>(engine: E, case: &str) {
+    run_on(AnyEngine::new(engine), case).await;
+}
+
+/// Compiled once, for whichever engine.
+async fn run_on(engine: AnyEngine, case: &str) {
     let bench = Bench::new(engine);
     let done = async {
         match case {

@@ -18,7 +18,7 @@ mod removal;
 
 use std::sync::Arc;
 
-use keevo_core::{Engine, ManualClock, Random, SeededRandom};
+use keevo_core::{AnyEngine, Engine, ManualClock, Random, SeededRandom};
 
 use crate::activity::NewActivity;
 use crate::feed_id::FeedId;
@@ -48,6 +48,11 @@ pub async fn suite<E: Engine>(engine: E) {
 
 /// Runs every scenario.
 pub async fn suite_with<E: Engine>(engine: E, effort: Effort) {
+    everything(AnyEngine::new(engine), effort).await;
+}
+
+/// Compiled once, for whichever engine.
+async fn everything(engine: AnyEngine, effort: Effort) {
     basics::run(&engine).await;
     removal::run(&engine).await;
     lists::run(&engine).await;

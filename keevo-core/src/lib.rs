@@ -7,6 +7,7 @@
 //! in `machine` alone, for every engine that keeps data on disk; [`MemoryEngine`] is an independent model of
 //! the same contract, which the conformance suite compares with.
 
+mod any_engine;
 mod batch;
 mod clock;
 #[cfg(feature = "rocksdb")]
@@ -35,6 +36,7 @@ pub mod testing;
 mod watch;
 mod wire;
 
+pub use any_engine::AnyEngine;
 pub use batch::{Batch, Check, Op, Precondition, Written, validate_ttl, validate_value};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock};
 pub use command::{Command, Entry, Hlc, Outcome};

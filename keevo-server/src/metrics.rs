@@ -63,7 +63,11 @@ impl Metrics {
                 ("keevo_raft_purged_index", "Index of the last entry purged from the log.", one.purged),
                 ("keevo_raft_term", "Raft term of the replica.", one.term),
                 ("keevo_raft_is_leader", "1 where the replica leads its shard.", u64::from(one.role == "leader")),
-                ("keevo_raft_is_down", "1 where the replica has stopped and is being restarted.", u64::from(!one.fault.is_empty())),
+                (
+                    "keevo_raft_is_down",
+                    "1 where the replica has stopped and is being restarted.",
+                    u64::from(!one.fault.is_empty()),
+                ),
             ] {
                 metrics::describe_gauge!(name, help);
                 metrics::gauge!(name, &labels).set(to_f64(value));
