@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use keevo_chat::{Chat, ChatOptions, NewChannel, NewMember};
-use keevo_core::{Clock, Engine, Error, ErrorKind, Result, SystemClock};
+use keevo_core::{AnyEngine, Clock, Engine, Error, ErrorKind, Result, SystemClock};
 use keevo_feeds::{FeedId, Feeds, FeedsOptions, NewActivity, NewFollow};
 
 use crate::bars::Bars;
@@ -33,11 +33,11 @@ const OUTBOX_ROUNDS: u32 = 240;
 
 /// Loads data sets into an engine.
 #[derive(Debug, Clone)]
-pub struct Loader<E> {
+pub struct Loader {
     /// The feeds.
-    pub feeds: Feeds<E>,
+    pub feeds: Feeds<AnyEngine>,
     /// The chat.
-    pub chat: Chat<E>,
+    pub chat: Chat<AnyEngine>,
     bars: Bars,
     clock: Arc<dyn Clock>,
 }
@@ -64,9 +64,13 @@ pub struct Loaded {
     pub chat_time: Duration,
 }
 
-impl<E: Engine> Loader<E> {
+impl Loader {
     /// A loader into `engine`.
-    pub async fn open(engine: E, bars: Bars) -> Result<Self> {
+    pub async fn open(engine: impl Engine, bars: Bars) -> Result<Self> {
+        Self::open_any(AnyEngine::new(engine), bars).await
+    }
+
+    async fn open_any(engine: AnyEngine, bars: Bars) -> Result<Self> {
         // The nodes' own workers drive this app's outbox as well. What is left in it belongs to calls that are over when
         // the loader comes to it, so it need not wait for their makers.
         let options = FeedsOptions { pickup_after_ms: 0, ..FeedsOptions::default() };

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
 use keevo_chat::{Chat, HistoryRequest, Message, Place};
-use keevo_core::{Engine, Result};
+use keevo_core::{AnyEngine, Result};
 
 use crate::bars::Bars;
 use crate::load::{Loader, persist, total};
@@ -68,12 +68,7 @@ pub struct Verified {
 }
 
 /// Reads everything back and compares. Errors are those of reading; differences go into `mismatches`.
-pub async fn verify<E: Engine>(
-    loader: &Loader<E>,
-    plan: &Plan<'_>,
-    bars: &Bars,
-    mismatches: &Mismatches,
-) -> Result<Verified> {
+pub async fn verify(loader: &Loader, plan: &Plan<'_>, bars: &Bars, mismatches: &Mismatches) -> Result<Verified> {
     let timeline_entries = feeds::timelines(&loader.feeds, plan, bars, mismatches).await?;
     let activities = feeds::own_feeds(&loader.feeds, plan, bars, mismatches).await?;
     let follows = feeds::follows(&loader.feeds, plan, bars, mismatches).await?;
@@ -93,11 +88,7 @@ async fn sum(reads: impl Iterator<Item = impl Future<Output = Result<usize>>>) -
     total(futures::stream::iter(reads).buffer_unordered(READS)).await
 }
 
-async fn verify_channel<E: Engine>(
-    chat: &Chat<E>,
-    channel: &ChannelPlan<'_>,
-    mismatches: &Mismatches,
-) -> Result<usize> {
+async fn verify_channel(chat: &Chat<AnyEngine>, channel: &ChannelPlan<'_>, mismatches: &Mismatches) -> Result<usize> {
     let id = &channel.id;
     let own = read_all(chat, channel, None).await?;
     compare(id.as_str(), &own, &channel.own, mismatches)?;
@@ -123,7 +114,7 @@ async fn verify_channel<E: Engine>(
 }
 
 /// Everything of a channel, or of a thread, oldest first.
-async fn read_all<E: Engine>(chat: &Chat<E>, channel: &ChannelPlan<'_>, parent: Option<&str>) -> Result<Vec<Message>> {
+async fn read_all(chat: &Chat<AnyEngine>, channel: &ChannelPlan<'_>, parent: Option<&str>) -> Result<Vec<Message>> {
     let mut request = HistoryRequest::oldest(PAGE);
     let mut messages = Vec::new();
     loop {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use keevo_chat::{ChannelId, ChatEvent, HistoryRequest, NewChannel, NewMessage, ResumeFrom};
-use keevo_core::{Engine, Error, ErrorKind, Result};
+use keevo_core::{Error, ErrorKind, Result};
 use keevo_demo::{Loaded, Loader, Plan, feed_name};
 use keevo_feeds::{FeedId, PageRequest};
 use keevo_proto::admin::v1 as pb;
@@ -42,7 +42,7 @@ pub(super) fn rates(screen: Screen, loaded: &Loaded) -> Result<()> {
 }
 
 /// A page of the longest timeline.
-pub(super) async fn timeline<E: Engine>(screen: Screen, loader: &Loader<E>, plan: &Plan<'_>) -> Result<()> {
+pub(super) async fn timeline(screen: Screen, loader: &Loader, plan: &Plan<'_>) -> Result<()> {
     let Some(package) = plan.longest_timeline() else { return Ok(()) };
     let feed = FeedId::new("timeline", &feed_name(&package.name))?;
     screen.title(&format!("{feed}: what {} depends on, newest first", package.name))?;
@@ -55,7 +55,7 @@ pub(super) async fn timeline<E: Engine>(screen: Screen, loader: &Loader<E>, plan
 }
 
 /// The newest messages of the channel with the most.
-pub(super) async fn history<E: Engine>(screen: Screen, loader: &Loader<E>, plan: &Plan<'_>) -> Result<()> {
+pub(super) async fn history(screen: Screen, loader: &Loader, plan: &Plan<'_>) -> Result<()> {
     let channels = plan.channels()?;
     let Some(channel) = channels.iter().max_by_key(|channel| channel.own.len()) else { return Ok(()) };
     screen.title(&format!("{}: the newest messages", channel.id))?;
@@ -68,7 +68,7 @@ pub(super) async fn history<E: Engine>(screen: Screen, loader: &Loader<E>, plan:
 }
 
 /// Subscribes to a channel of its own, sends to it, and shows what arrives.
-pub(super) async fn live_message<E: Engine>(screen: Screen, loader: &Loader<E>) -> Result<()> {
+pub(super) async fn live_message(screen: Screen, loader: &Loader) -> Result<()> {
     let channel = ChannelId::new("demo", "live")?;
     screen.title(&format!("{channel}: a live message"))?;
     let new = NewChannel { created_by: "demo".to_owned(), ..NewChannel::default() };

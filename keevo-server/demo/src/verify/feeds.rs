@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keevo_core::{Engine, Result};
+use keevo_core::{AnyEngine, Result};
 use keevo_feeds::{Activity, ActivityId, FeedId, Feeds, ListRequest, PageRequest};
 
 use super::{Mismatches, PAGE, sum};
@@ -13,8 +13,8 @@ use crate::packages::{Package, follower_counts};
 use crate::plan::{LINE, Plan, VERB, foreign_id, time_of, timeline_feed, user_feed};
 
 /// Reads every timeline; how many entries they have together.
-pub(super) async fn timelines<E: Engine>(
-    feeds: &Feeds<E>,
+pub(super) async fn timelines(
+    feeds: &Feeds<AnyEngine>,
     plan: &Plan<'_>,
     bars: &Bars,
     mismatches: &Mismatches,
@@ -34,8 +34,8 @@ pub(super) async fn timelines<E: Engine>(
 }
 
 /// Reads the own feed of every package that has changes; how many activities they have together.
-pub(super) async fn own_feeds<E: Engine>(
-    feeds: &Feeds<E>,
+pub(super) async fn own_feeds(
+    feeds: &Feeds<AnyEngine>,
     plan: &Plan<'_>,
     bars: &Bars,
     mismatches: &Mismatches,
@@ -55,8 +55,8 @@ pub(super) async fn own_feeds<E: Engine>(
 }
 
 /// Reads what every package follows, and how many follow each; how many follows there are.
-pub(super) async fn follows<E: Engine>(
-    feeds: &Feeds<E>,
+pub(super) async fn follows(
+    feeds: &Feeds<AnyEngine>,
     plan: &Plan<'_>,
     bars: &Bars,
     mismatches: &Mismatches,
@@ -86,7 +86,7 @@ pub(super) async fn follows<E: Engine>(
 }
 
 /// Reads the list of what a package follows, and compares it with what it depends on.
-async fn compare_follows<E: Engine>(feeds: &Feeds<E>, package: &Package, mismatches: &Mismatches) -> Result<usize> {
+async fn compare_follows(feeds: &Feeds<AnyEngine>, package: &Package, mismatches: &Mismatches) -> Result<usize> {
     let feed = timeline_feed(&package.name)?;
     let mut stored: Vec<FeedId> = Vec::new();
     let mut request = ListRequest { limit: PAGE, ..ListRequest::default() };
@@ -111,8 +111,8 @@ async fn compare_follows<E: Engine>(feeds: &Feeds<E>, package: &Package, mismatc
 }
 
 /// Reads a feed to its end and compares it with what it must show, in that order; how many entries it has.
-async fn compare<E: Engine>(
-    feeds: &Feeds<E>,
+async fn compare(
+    feeds: &Feeds<AnyEngine>,
     feed: &FeedId,
     expected: &[(ActivityId, &Change)],
     followed: bool,
