@@ -7,7 +7,7 @@ use keevo_core::{ClusterId, DataStore, ErrorKind};
 
 use super::{all_shards_work, eventually};
 use crate::ShardMap;
-use crate::node::{Identity, IdentityStore, rows};
+use crate::node::{Identity, rows};
 use crate::shard_map::NodeInfo;
 use crate::testing::cluster::TestCluster;
 use crate::timing::Timing;
