@@ -21,7 +21,7 @@ use keevo_core::{
 };
 
 use crate::node::Node;
-pub(crate) use route::Attempt;
+pub(crate) use route::{Attempt, Effect};
 use sessions::Sessions;
 
 /// How long a call may take unless told otherwise.

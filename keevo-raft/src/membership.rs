@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use keevo_core::{Error, ErrorKind, Result, ShardId, Store};
 
-use crate::cluster_engine::ClusterEngine;
+use crate::cluster_engine::{Attempt, ClusterEngine, Effect};
 use crate::cluster_map;
 use crate::node::{NodeStatus, decode_status};
 use crate::peer_messages::{self, MembershipWire};
@@ -63,7 +63,7 @@ impl<S: Store> ClusterEngine<S> {
 
     /// Waits until every replica that can be reached has taken the checksum of its shard at the revision.
     pub async fn wait_checksums(&self, asked: &[(ShardId, u64)]) -> Result<()> {
-        self.until_deadline(true, |_attempt| async move {
+        self.until_deadline(Effect::Reads, |_attempt| async move {
             let (_, nodes) = self.cluster_status().await?;
             let behind = nodes.iter().flat_map(|node| &node.replicas).find(|status| {
                 let revision = asked.iter().find(|(shard, _)| *shard == status.shard).map(|(_, revision)| *revision);
@@ -163,7 +163,7 @@ impl<S: Store> ClusterEngine<S> {
         let goal = applied(&nodes, false).unwrap_or(0);
         let patient = self.clone().with_deadline(CATCH_UP_TIMEOUT);
         patient
-            .until_deadline(true, |_attempt| async {
+            .until_deadline(Effect::Reads, |_attempt| async {
                 let (_, nodes) = patient.cluster_status().await?;
                 if applied(&nodes, true).is_some_and(|applied| applied >= goal) {
                     return Ok(());
@@ -234,7 +234,7 @@ impl<S: Store> ClusterEngine<S> {
             .get(&node_id)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node_id}")))?;
         let order = MembershipWire { kind: 3, replica, ..MembershipWire::default() };
-        self.until_deadline(true, |attempt| {
+        self.until_deadline(Effect::Reads, |attempt| {
             let order = order.clone();
             async move {
                 let status = self.node_status(info).await;
@@ -276,15 +276,10 @@ impl<S: Store> ClusterEngine<S> {
 
     async fn change(&self, shard: ShardId, order: &MembershipWire) -> Result<()> {
         let patient = self.clone().with_deadline(CATCH_UP_TIMEOUT);
-        patient.until_deadline(true, |attempt| patient.change_once(shard, order, attempt)).await
+        patient.until_deadline(Effect::Writes, |attempt| patient.change_once(shard, order, attempt)).await
     }
 
-    async fn change_once(
-        &self,
-        shard: ShardId,
-        order: &MembershipWire,
-        attempt: crate::cluster_engine::Attempt,
-    ) -> Result<()> {
+    async fn change_once(&self, shard: ShardId, order: &MembershipWire, attempt: Attempt) -> Result<()> {
         let body = peer_messages::pack(order);
         self.ask_leader(shard, PeerCall::Membership, body, attempt).await.map(drop)
     }

@@ -10,7 +10,7 @@ use keevo_core::{
 };
 
 use super::ClusterEngine;
-use super::route::{Attempt, Place};
+use super::route::{Attempt, Effect, Place};
 use crate::peer_messages::{self, ReadRequest};
 use crate::shard_map::ShardMap;
 use crate::transport::PeerCall;
@@ -40,8 +40,9 @@ impl<S: Store> ClusterEngine<S> {
             .into_iter()
             .map(|(shard, (positions, keys))| async move {
                 let request = ReadRequest::Keys(keys);
-                let answer =
-                    self.until_deadline(true, |attempt| self.read_once(shard, &request, consistency, attempt)).await?;
+                let answer = self
+                    .until_deadline(Effect::Reads, |attempt| self.read_once(shard, &request, consistency, attempt))
+                    .await?;
                 let Answer::Records(records) = answer else {
                     return Err(Error::corrupt("keys were answered by a page"));
                 };
@@ -69,8 +70,9 @@ impl<S: Store> ClusterEngine<S> {
         let count = shards.len();
         for (position, shard) in shards.into_iter().enumerate() {
             let request = ReadRequest::Scan(Scan { limit: left, ..scan.clone() });
-            let answer =
-                self.until_deadline(true, |attempt| self.read_once(shard, &request, scan.consistency, attempt)).await?;
+            let answer = self
+                .until_deadline(Effect::Reads, |attempt| self.read_once(shard, &request, scan.consistency, attempt))
+                .await?;
             let Answer::Page(page) = answer else {
                 return Err(Error::corrupt("a scan was answered by keys"));
             };
@@ -149,7 +151,9 @@ impl<S: Store> ClusterEngine<S> {
         let key = cursor_probe(shard, self.node.inner.map_or_wait()?.as_ref())?;
         let request = ReadRequest::Scan(key);
         let answer = self
-            .until_deadline(true, |attempt| self.read_once(shard, &request, Consistency::Linearizable, attempt))
+            .until_deadline(Effect::Reads, |attempt| {
+                self.read_once(shard, &request, Consistency::Linearizable, attempt)
+            })
             .await?;
         match answer {
             Answer::Page(page) => Ok(page.as_of),

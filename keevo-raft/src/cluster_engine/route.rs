@@ -44,6 +44,15 @@ pub(super) enum Place<S: Store> {
     There(Peer),
 }
 
+/// What a call does where it is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing that a second time would change. An attempt without an answer is as good as none.
+    Reads,
+    /// It changes something. An attempt without an answer may have done so.
+    Writes,
+}
+
 /// What stays the same over the tries of one call.
 pub(crate) struct Attempt {
     /// How much time is left.
@@ -126,32 +135,31 @@ impl<S: Store> ClusterEngine<S> {
         }
     }
 
-    /// Calls `attempt` until it gives something else than "not here, not now", or the deadline passes. An
-    /// `OutcomeUnknown` is tried again only if `repeatable` says that doing so is harmless.
-    pub(crate) async fn until_deadline<T, F>(&self, repeatable: bool, attempt: impl Fn(Attempt) -> F) -> Result<T>
+    /// Calls `attempt` until it gives something else than "not here, not now", or the deadline passes. What is sent
+    /// may be sent again: requests carry their ids.
+    pub(crate) async fn until_deadline<T, F>(&self, effect: Effect, attempt: impl Fn(Attempt) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let end = Instant::now() + self.deadline;
         let mut pause = PAUSE_MIN;
         let mut number = 0;
+        let mut doubt = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let error = match attempt(Attempt { left, number }).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let again = match error.kind() {
-                ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable | ErrorKind::NoQuorum => true,
-                ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded => repeatable,
-                _ => false,
-            };
-            if !again || self.node.inner.is_closed() {
-                return Err(error);
+            if !may_pass(error.kind()) || self.node.inner.is_closed() {
+                return Err(with_doubt(doubt, error));
             }
             let left = end.saturating_duration_since(Instant::now());
             if left <= pause {
-                return Err(given_up(error));
+                return Err(with_doubt(doubt, given_up(effect, error)));
+            }
+            if effect == Effect::Writes && error.kind() == ErrorKind::OutcomeUnknown {
+                doubt = Some(error);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -160,12 +168,64 @@ impl<S: Store> ClusterEngine<S> {
     }
 }
 
-/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is.
-fn given_up(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable => {
+/// Whether another attempt may fare better.
+fn may_pass(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotLeader
+            | ErrorKind::ShardMoved
+            | ErrorKind::Unavailable
+            | ErrorKind::NoQuorum
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::DeadlineExceeded
+    )
+}
+
+/// What a caller is told when the tries ran out: who leads is no news to it, that nobody does is. A read without an
+/// answer has changed nothing.
+fn given_up(effect: Effect, error: Error) -> Error {
+    match (error.kind(), effect) {
+        (ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable, _) => {
             Error::new(ErrorKind::NoQuorum, format!("no leader was found in time: {}", error.message()))
         }
+        (ErrorKind::OutcomeUnknown, Effect::Reads) => {
+            Error::new(ErrorKind::DeadlineExceeded, error.message().to_owned()).with_source(error)
+        }
         _ => error,
+    }
+}
+
+/// The last error of a call. Once an attempt may have been applied, no later one can promise that nothing was.
+fn with_doubt(doubt: Option<Error>, error: Error) -> Error {
+    match doubt {
+        Some(doubt) if error.kind() != ErrorKind::OutcomeUnknown => Error::new(
+            ErrorKind::OutcomeUnknown,
+            format!("an attempt was not answered ({}), and then: {}", doubt.message(), error.message()),
+        )
+        .with_source(error),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_gave_up_in_doubt_promises_nothing() {
+        let lost = || Error::new(ErrorKind::OutcomeUnknown, "node 2 did not answer");
+        let refused = || given_up(Effect::Writes, Error::new(ErrorKind::Unavailable, "node 3 cannot be reached"));
+        assert_eq!(with_doubt(None, refused()).kind(), ErrorKind::NoQuorum);
+        let told = with_doubt(Some(lost()), refused());
+        assert_eq!(told.kind(), ErrorKind::OutcomeUnknown);
+        assert!(told.message().contains("node 2 did not answer") && told.message().contains("node 3"), "{told}");
+        assert_eq!(with_doubt(Some(lost()), lost()).message(), lost().message());
+    }
+
+    #[test]
+    fn a_read_without_an_answer_is_late_and_no_more() {
+        let lost = || Error::new(ErrorKind::OutcomeUnknown, "node 2 did not answer");
+        assert_eq!(given_up(Effect::Reads, lost()).kind(), ErrorKind::DeadlineExceeded);
+        assert_eq!(given_up(Effect::Writes, lost()).kind(), ErrorKind::OutcomeUnknown);
     }
 }

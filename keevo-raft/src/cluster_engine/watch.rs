@@ -6,7 +6,7 @@ use keevo_core::{
 };
 
 use super::ClusterEngine;
-use super::route::Place;
+use super::route::{Effect, Place};
 use crate::node::{ChangesPage, ChangesRequest};
 use crate::transport::PeerCall;
 
@@ -88,7 +88,7 @@ impl<S: Store> ClusterEngine<S> {
     }
 
     async fn changes_page(&self, shard: ShardId, range: &WatchRange, after: Cursor) -> Result<ChangesPage> {
-        self.until_deadline(true, |attempt| async move {
+        self.until_deadline(Effect::Reads, |attempt| async move {
             let Place::There(peer) = self.leader_of(shard, attempt.number)? else {
                 return Err(Error::new(ErrorKind::ShardMoved, format!("shard {shard} has come to this node")));
             };

@@ -6,7 +6,7 @@ use futures::stream::FuturesUnordered;
 use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Store, Written};
 
 use super::ClusterEngine;
-use super::route::{Attempt, Place};
+use super::route::{Attempt, Effect, Place};
 use crate::peer_messages::{self, ProposeWire};
 use crate::transport::PeerCall;
 
@@ -19,7 +19,7 @@ impl<S: Store> ClusterEngine<S> {
         let first = batch.partition_key().ok_or_else(|| Error::invalid("the batch is empty"))?;
         let shard = self.shard_of(first)?;
         if batch.request.is_some() {
-            return written(self.propose_with(shard, Command::Write(batch), true).await?);
+            return written(self.propose(shard, Command::Write(batch)).await?);
         }
         let mut tries = 0;
         loop {
@@ -48,7 +48,7 @@ impl<S: Store> ClusterEngine<S> {
     async fn propose_once_then_repeat(&self, shard: ShardId, command: Command) -> Result<(Outcome, bool)> {
         let sends = std::sync::atomic::AtomicU32::new(0);
         let outcome = self
-            .until_deadline(true, |attempt| {
+            .until_deadline(Effect::Writes, |attempt| {
                 sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 self.send_command(shard, command.clone(), attempt)
             })
@@ -58,11 +58,11 @@ impl<S: Store> ClusterEngine<S> {
 
     /// Proposes a command that may be repeated.
     pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Outcome> {
-        self.propose_with(shard, command, true).await
-    }
-
-    async fn propose_with(&self, shard: ShardId, command: Command, repeatable: bool) -> Result<Outcome> {
-        self.until_deadline(repeatable, |attempt| self.send_command(shard, command.clone(), attempt)).await
+        let effect = match command {
+            Command::OpenSession(_) | Command::Checksum => Effect::Reads,
+            Command::Write(_) | Command::FanOut(_) => Effect::Writes,
+        };
+        self.until_deadline(effect, |attempt| self.send_command(shard, command.clone(), attempt)).await
     }
 
     async fn send_command(&self, shard: ShardId, command: Command, attempt: Attempt) -> Result<Outcome> {
