@@ -176,6 +176,11 @@ impl<S: Store> Node<S> {
         self.inner.map_tx.borrow().clone()
     }
 
+    /// The shard map, or `Unavailable` with what the node waits for to get one.
+    pub fn require_map(&self) -> Result<Arc<ShardMap>> {
+        self.inner.map_or_wait()
+    }
+
     /// Waits until every shard of the map has a leader that this node knows, or fails at the deadline.
     pub async fn ready(&self, deadline: Duration) -> Result<()> {
         let wait = async {
@@ -254,7 +259,13 @@ impl<S: Store> NodeInner<S> {
     /// The map, or why there is none yet.
     pub(crate) fn map_or_wait(&self) -> Result<Arc<ShardMap>> {
         self.map().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.options.node_id))
+            let (node_id, founders) = (self.options.node_id, self.options.peers.len());
+            let waits = match (self.options.join, founders) {
+                (true, _) => "waits for `keevo-cli cluster join` to take it in".to_owned(),
+                (false, 0 | 1) => "founds its cluster just now".to_owned(),
+                (false, _) => format!("waits until all {founders} nodes of its `peers` have started"),
+            };
+            Error::new(ErrorKind::Unavailable, format!("node {node_id} is in no cluster yet: it {waits}"))
         })
     }
 

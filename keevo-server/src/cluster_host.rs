@@ -1,5 +1,8 @@
 //! [`Host`] over a node of a cluster.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -28,10 +31,8 @@ impl ClusterHost {
         Self { node, engine, store }
     }
 
-    fn map(&self) -> Result<std::sync::Arc<ShardMap>> {
-        self.node.map().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.node.id()))
-        })
+    fn map(&self) -> Result<Arc<ShardMap>> {
+        self.node.require_map()
     }
 }
 
@@ -105,6 +106,11 @@ impl Host for ClusterHost {
 
     fn engine(&self) -> &Self::Engine {
         &self.engine
+    }
+
+    fn within(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
+        let engine = self.engine.clone().with_deadline(limit);
+        Arc::new(Self { node: self.node.clone(), engine, store: self.store.clone() })
     }
 
     async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
@@ -223,7 +229,11 @@ impl Host for ClusterHost {
     }
 
     async fn join(&self, request: admin::JoinRequest) -> Result<admin::JoinResponse> {
-        let node_id = self.engine.join_at(&request.address).await?;
+        let node_id = self.engine.join_at(&request.address).await.map_err(|error| match error.kind() {
+            // The address is no setting of this node but an argument of the call.
+            ErrorKind::Config => Error::invalid(error.message()),
+            _ => error,
+        })?;
         let cluster_id = self.node.cluster().map(|id| id_bytes(id.0)).unwrap_or_default();
         Ok(admin::JoinResponse { node_id, cluster_id })
     }

@@ -5,6 +5,8 @@
 //! because a linked library has no use for it.
 
 use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -30,6 +32,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// The engine.
     fn engine(&self) -> &Self::Engine;
+
+    /// The same node for a request that has `limit` left. A host that looks for leaders gives up in time to say what
+    /// it lacked, before the service can only say that there was no answer; the others need not know the limit.
+    fn within(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
+        let _ = limit;
+        Arc::clone(self)
+    }
 
     /// The keyspace with this id, or `UnknownKeyspace`. Services cache the answer: a keyspace never changes.
     fn keyspace_by_id(&self, id: KeyspaceId) -> impl Future<Output = Result<Keyspace>> + Send;

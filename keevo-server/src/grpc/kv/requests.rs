@@ -3,18 +3,23 @@
 //! Invariant: a write whose deadline passes is `OutcomeUnknown`, everything else `DeadlineExceeded`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
 use keevo_core::{
-    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, Result, Scan,
-    ScanRange, ShardId,
+    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, PageToken, Result,
+    Scan, ScanRange, ShardId,
 };
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
+use tokio::time::Instant;
 
 use super::KvService;
 use crate::host::{Host, SessionScope};
+
+/// How long before the deadline of a request the engine gives up, at most: it knows what it waited for.
+const REASON_TIME: Duration = Duration::from_millis(100);
 
 impl<H: Host> KvService<H> {
     /// Answers one request of a pipe.
@@ -34,19 +39,22 @@ impl<H: Host> KvService<H> {
         answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
     }
 
-    pub(super) async fn check(&self, keyspace: Keyspace) -> Result<()> {
-        self.keyspaces.check(self.host.as_ref(), keyspace).await
+    pub(super) async fn check(&self, host: &Arc<H>, keyspace: Keyspace) -> Result<()> {
+        self.keyspaces.check(host.as_ref(), keyspace).await
     }
 
     pub(super) async fn answer_keyspace(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
         let kind: Option<KeyspaceKind> = request.create.map(TryInto::try_into).transpose()?;
-        let keyspace = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            match kind {
-                Some(kind) => self.host.engine().keyspace(&request.name, kind).await,
-                None => self.host.engine().find_keyspace(&request.name).await,
-            }
-        })
-        .await?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
+        let keyspace = left
+            .within(ErrorKind::DeadlineExceeded, async {
+                match kind {
+                    Some(kind) => host.engine().keyspace(&request.name, kind).await,
+                    None => host.engine().find_keyspace(&request.name).await,
+                }
+            })
+            .await?;
         self.keyspaces.learn(keyspace);
         Ok(pb::KeyspaceResponse { keyspace: Some(keyspace.into()) })
     }
@@ -54,11 +62,14 @@ impl<H: Host> KvService<H> {
     pub(super) async fn answer_get(&self, request: pb::GetRequest) -> Result<pb::GetResponse> {
         let key: Key = required(request.key, "get.key")?.try_into()?;
         let consistency = consistency(request.consistency)?;
-        let record = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(key.keyspace).await?;
-            self.host.engine().get(key, consistency).await
-        })
-        .await?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
+        let record = left
+            .within(ErrorKind::DeadlineExceeded, async {
+                self.check(&host, key.keyspace).await?;
+                host.engine().get(key, consistency).await
+            })
+            .await?;
         Ok(pb::GetResponse { record: record.map(Into::into) })
     }
 
@@ -71,16 +82,19 @@ impl<H: Host> KvService<H> {
         }
         let keys = request.keys.into_iter().map(TryInto::try_into).collect::<Result<Vec<Key>>>()?;
         let consistency = consistency(request.consistency)?;
-        let records = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            let mut checked = None;
-            for key in &keys {
-                if checked.replace(key.keyspace) != Some(key.keyspace) {
-                    self.check(key.keyspace).await?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
+        let records = left
+            .within(ErrorKind::DeadlineExceeded, async {
+                let mut checked = None;
+                for key in &keys {
+                    if checked.replace(key.keyspace) != Some(key.keyspace) {
+                        self.check(&host, key.keyspace).await?;
+                    }
                 }
-            }
-            self.host.engine().multi_get(keys, consistency).await
-        })
-        .await?;
+                host.engine().multi_get(keys, consistency).await
+            })
+            .await?;
         let bytes: usize = records.iter().flatten().map(|record| record.value.len()).sum();
         if bytes > MULTI_GET_BYTES_MAX {
             return Err(Error::new(
@@ -93,34 +107,43 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_scan(&self, request: pb::ScanRequest) -> Result<pb::ScanResponse> {
-        let deadline_ms = request.deadline_ms;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
         let scan = Scan::try_from(request)?;
+        scan.validate()?;
+        refuse_foreign_token(&scan)?;
         let (ScanRange::Partition { keyspace, .. } | ScanRange::Ordered { keyspace, .. }) = scan.range;
-        let page = within(deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(keyspace).await?;
-            self.host.engine().scan(scan).await
-        })
-        .await?;
+        let page = left
+            .within(ErrorKind::DeadlineExceeded, async {
+                self.check(&host, keyspace).await?;
+                host.engine().scan(scan).await
+            })
+            .await?;
         Ok(page.into())
     }
 
     pub(super) async fn answer_write(&self, request: pb::WriteRequest) -> Result<pb::WriteResponse> {
         let batch: Batch = required(request.batch, "write.batch")?.try_into()?;
         batch.validate()?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
         if let Some(key) = batch.partition_key() {
-            within(request.deadline_ms, ErrorKind::DeadlineExceeded, self.check(key.keyspace)).await?;
+            left.within(ErrorKind::DeadlineExceeded, self.check(&host, key.keyspace)).await?;
         }
-        let write = self.host.engine().write(batch);
-        Ok(within(request.deadline_ms, ErrorKind::OutcomeUnknown, write).await?.into())
+        Ok(left.within(ErrorKind::OutcomeUnknown, host.engine().write(batch)).await?.into())
     }
 
     pub(super) async fn answer_fan_out(&self, request: pb::FanOutRequest) -> Result<pb::FanOutResponse> {
         let fan_out: FanOut = required(request.fan_out, "fan_out.fan_out")?.try_into()?;
-        let done = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
-            self.check(fan_out.keyspace).await?;
-            self.host.engine().fan_out(fan_out).await
-        })
-        .await?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
+        let done = left
+            .within(ErrorKind::DeadlineExceeded, async {
+                self.check(&host, fan_out.keyspace).await?;
+                host.engine().fan_out(fan_out).await
+            })
+            .await
+            .map_err(late_fan_out)?;
         Ok(done.into())
     }
 
@@ -134,9 +157,30 @@ impl<H: Host> KvService<H> {
                 SessionScope::Key(key)
             }
         };
-        let open = self.host.open_session(scope, client);
-        let shard = within(request.deadline_ms, ErrorKind::DeadlineExceeded, open).await?;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
+        let shard = left.within(ErrorKind::DeadlineExceeded, host.open_session(scope, client)).await?;
         Ok(pb::OpenSessionResponse { shard: shard.0 })
+    }
+}
+
+/// A page token lies in the range of its scan; one that does not comes from another, and would skip records unsaid.
+fn refuse_foreign_token(scan: &Scan) -> Result<()> {
+    let Some(PageToken(last)) = &scan.after else { return Ok(()) };
+    let (lower, upper) = Scan { after: None, ..scan.clone() }.encoded_bounds();
+    if *last >= lower && (upper.is_empty() || *last < upper) {
+        return Ok(());
+    }
+    Err(Error::invalid("the page token belongs to another scan"))
+}
+
+/// A fan-out may be repeated, so that one without an answer is late and no more.
+fn late_fan_out(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::OutcomeUnknown => {
+            Error::new(ErrorKind::DeadlineExceeded, error.message().to_owned()).with_source(error)
+        }
+        _ => error,
     }
 }
 
@@ -148,11 +192,32 @@ fn consistency(wire: Option<pb::Consistency>) -> Result<Consistency> {
     wire.map_or(Ok(Consistency::default()), TryInto::try_into)
 }
 
-/// `future`, or an error of the kind `late` once the deadline of the request has passed.
-async fn within<T>(deadline_ms: u32, late: ErrorKind, future: impl Future<Output = Result<T>>) -> Result<T> {
-    let limit_ms = if deadline_ms == 0 { DEADLINE_MS_DEFAULT } else { deadline_ms.min(DEADLINE_MS_MAX) };
-    match tokio::time::timeout(Duration::from_millis(limit_ms.into()), future).await {
-        Ok(result) => result,
-        Err(elapsed) => Err(Error::new(late, format!("no answer within {limit_ms} ms")).with_source(elapsed)),
+/// The time that a request has left.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    limit_ms: u32,
+    end: Instant,
+}
+
+impl Left {
+    fn new(deadline_ms: u32) -> Self {
+        let limit_ms = if deadline_ms == 0 { DEADLINE_MS_DEFAULT } else { deadline_ms.min(DEADLINE_MS_MAX) };
+        Self { limit_ms, end: Instant::now() + Duration::from_millis(limit_ms.into()) }
+    }
+
+    /// The node as it serves this request. It gets a little less time, so that its own reason comes first.
+    fn host<H: Host>(self, host: &Arc<H>) -> Arc<H> {
+        let limit = Duration::from_millis(self.limit_ms.into());
+        host.within(limit.saturating_sub(REASON_TIME.min(limit / 10)))
+    }
+
+    /// `future`, or an error of the kind `late` once the deadline of the request has passed.
+    async fn within<T>(self, late: ErrorKind, future: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout_at(self.end, future).await {
+            Ok(result) => result,
+            Err(elapsed) => {
+                Err(Error::new(late, format!("no answer within {} ms", self.limit_ms)).with_source(elapsed))
+            }
+        }
     }
 }
