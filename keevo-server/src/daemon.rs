@@ -23,6 +23,7 @@ use crate::grpc::admin::AdminService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
+use crate::grpc::refusals::Refusals;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
@@ -168,11 +169,11 @@ async fn serve_grpc(
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .add_service(KvService::server(Arc::clone(&host), shutdown.clone()))
-        .add_service(AdminService::server(host))
+        .add_service(Refusals::of(KvService::server(Arc::clone(&host), shutdown.clone())))
+        .add_service(Refusals::of(AdminService::server(host)))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
-        .add_service(FeedsService::server(node.engine(), shutdown.clone()))
-        .add_service(ChatService::server(node.engine(), shutdown.clone()))
+        .add_service(Refusals::of(FeedsService::server(node.engine(), shutdown.clone())))
+        .add_service(Refusals::of(ChatService::server(node.engine(), shutdown.clone())))
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned());

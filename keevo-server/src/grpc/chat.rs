@@ -24,6 +24,8 @@ pub const APP: AppId = AppId(1);
 /// How often the outbox worker looks for work.
 const WORKER_EVERY: Duration = Duration::from_secs(1);
 const LIMIT_DEFAULT: usize = 25;
+/// The most members that one request adds.
+const MEMBERS_MAX: usize = 100;
 
 /// The chat service of one node.
 pub struct ChatService<E> {
@@ -60,6 +62,15 @@ fn answer<T>(result: Result<T>) -> Result<T, Status> {
 fn channel_id(text: &str) -> Result<ChannelId, Status> {
     let (kind, id) = text.split_once(':').unwrap_or(("messaging", text));
     answer(ChannelId::new(kind, id))
+}
+
+/// Refuses a request that adds more members than one may.
+fn few(members: usize) -> Result<(), Status> {
+    if members > MEMBERS_MAX {
+        let message = format!("the request names {members} members, more than {MEMBERS_MAX}");
+        return Err(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)));
+    }
+    Ok(())
 }
 
 fn some(text: String) -> Option<String> {
@@ -124,6 +135,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<pb::CreateChannelResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.id)?;
+        few(request.members.len())?;
         let mut members = vec![NewMember::new(request.created_by.clone()).with_role("owner")];
         members.extend(request.members.into_iter().filter(|user| *user != request.created_by).map(NewMember::new));
         let new = NewChannel { created_by: request.created_by, custom: some(request.custom), members };
@@ -136,6 +148,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         request: Request<pb::AddMembersRequest>,
     ) -> Result<Response<pb::AddMembersResponse>, Status> {
         let request = request.into_inner();
+        few(request.users.len())?;
         let members = request.users.into_iter().map(NewMember::new).collect();
         answer(self.chat.add_members(&channel_id(&request.channel)?, members).await)?;
         Ok(Response::new(pb::AddMembersResponse {}))
