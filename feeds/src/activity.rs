@@ -69,7 +69,7 @@ impl NewActivity {
     pub(crate) fn check(&self, bytes_max: usize) -> Result<Bytes> {
         for (name, text) in [("actor", &self.actor), ("verb", &self.verb), ("object", &self.object)] {
             if text.is_empty() {
-                return Err(Error::invalid(format!("an activity needs a {name}")));
+                return Err(Error::invalid(format!("the activity has no {name}")));
             }
         }
         if self.verb.len() > VERB_BYTES_MAX {

@@ -208,14 +208,7 @@ impl Batch {
         let mut bytes = 0;
         for key in self.ops.iter().map(Op::key).chain(self.preconditions.iter().map(|one| &one.key)) {
             if !key.same_partition(first) {
-                return Err(Error::new(
-                    ErrorKind::CrossPartition,
-                    format!(
-                        "the batch names partitions {} and {}",
-                        first.partition.escape_ascii(),
-                        key.partition.escape_ascii()
-                    ),
-                ));
+                return Err(across(first, key));
             }
             validate_sort(&key.sort)?;
             bytes += key.partition.len() + key.sort.len();
@@ -232,6 +225,15 @@ impl Batch {
         }
         validate_request(self.request.as_ref())
     }
+}
+
+fn across(first: &Key, other: &Key) -> Error {
+    let message = if first.keyspace == other.keyspace {
+        format!("the batch names partitions {} and {}", first.partition.escape_ascii(), other.partition.escape_ascii())
+    } else {
+        format!("the batch names keyspaces {} and {}", first.keyspace.id, other.keyspace.id)
+    };
+    Error::new(ErrorKind::CrossPartition, message)
 }
 
 fn validate_op(op: &Op) -> Result<()> {

@@ -138,7 +138,11 @@ impl DataDir {
             return differs("role", &found.role, &expected.role);
         }
         if found.pair != expected.pair {
-            return differs("pair", &format_args!("{:032x}", found.pair), &format_args!("{:032x}", expected.pair));
+            return differs(
+                "the pair of stores",
+                &format_args!("{:032x}", found.pair),
+                &format_args!("{:032x}", expected.pair),
+            );
         }
         Ok(())
     }
@@ -173,7 +177,7 @@ fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Unavailable,
             format!(
-                "{} is open already; one process, and one engine in it, may have a data folder open",
+                "{} is open already; only one process, one engine in it, may have it open: stop it or take another folder",
                 path.display()
             ),
         )),

@@ -113,7 +113,7 @@ pub const TABLE: &[ErrorRow] = &[
         2,
         "Use a partition of 1 to 512 bytes and a sort key of at most 2,048 bytes.",
     ),
-    row(ErrorKind::BatchTooLarge, "BATCH_TOO_LARGE", 3, 413, 2, "Split the write into several smaller ones."),
+    row(ErrorKind::BatchTooLarge, "BATCH_TOO_LARGE", 3, 413, 2, "Split the request into several smaller ones."),
     row(
         ErrorKind::CrossPartition,
         "CROSS_PARTITION",
@@ -138,7 +138,7 @@ pub const TABLE: &[ErrorRow] = &[
         9,
         409,
         1,
-        "Point the node at its own data folder, or wipe the folder and join as a new node.",
+        "Point the node at its own data folder, or at an empty one to join anew; point a client at the cluster it means.",
     ),
     row(
         ErrorKind::NewerFormat,

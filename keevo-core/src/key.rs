@@ -11,6 +11,8 @@
 //! it. The hash spreads partitions, so that sequential ids make no hot shard. Escaping writes `00` as
 //! `00 ff` and ends with `00 00`, so that no partition is a prefix of another and order is kept.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -55,6 +57,15 @@ impl KeyspaceKind {
                 ))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for KeyspaceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hashed => f.write_str("hashed"),
+            Self::Ordered { partition_bytes } => write!(f, "ordered with partitions of {partition_bytes} bytes"),
         }
     }
 }

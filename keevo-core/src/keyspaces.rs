@@ -119,7 +119,7 @@ pub fn validate_name(name: &str) -> Result<()> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX || !name.bytes().all(allowed) {
         return Err(Error::invalid(format!(
-            "a keyspace name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes of a-z 0-9 . _ -, which {} does not",
+            "a keyspace name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes of a-z 0-9 . _ -, unlike '{}'",
             name.escape_debug()
         )));
     }
@@ -142,7 +142,7 @@ fn same_kind(name: &str, found: Keyspace, kind: KeyspaceKind) -> Result<Keyspace
     if found.kind == kind {
         return Ok(found);
     }
-    Err(Error::new(ErrorKind::Conflict, format!("keyspace {name} exists as {:?}, not as {kind:?}", found.kind)))
+    Err(Error::new(ErrorKind::Conflict, format!("keyspace {name} exists as {}, not as {kind}", found.kind)))
 }
 
 fn key(sort: impl AsRef<[u8]>) -> Key {

@@ -273,7 +273,7 @@ impl LocalEngine {
         if kind == keyspace.kind {
             return Ok(());
         }
-        Err(Error::invalid(format!("keyspace {} is {kind:?}, not {:?}", keyspace.id, keyspace.kind)))
+        Err(Error::invalid(format!("keyspace {} is {kind}, not {}", keyspace.id, keyspace.kind)))
     }
 
     fn remember(&self, keyspace: Keyspace) -> Keyspace {

@@ -228,7 +228,11 @@ impl Host for ClusterHost {
     }
 
     async fn join(&self, request: admin::JoinRequest) -> Result<admin::JoinResponse> {
-        let node_id = self.engine.join_at(&request.address).await?;
+        let node_id = self.engine.join_at(&request.address).await.map_err(|error| match error.kind() {
+            // The address is no setting of this node but an argument of the call.
+            ErrorKind::Config => Error::invalid(error.message()),
+            _ => error,
+        })?;
         let cluster_id = self.node.cluster().map(|id| id_bytes(id.0)).unwrap_or_default();
         Ok(admin::JoinResponse { node_id, cluster_id })
     }

@@ -92,11 +92,11 @@ impl Config {
                 "json" => LogFormat::Json,
                 _ => return Err(layers.refuse("log_format", "text or json")),
             },
-            flush_every: Duration::from_millis(layers.parse("flush_every_ms", "milliseconds")?),
+            flush_every: Duration::from_millis(layers.parse("flush_every_ms", "a number of milliseconds")?),
             timing: Timing {
-                heartbeat_ms: layers.parse("heartbeat_ms", "milliseconds")?,
-                election_ms_min: layers.parse("election_ms_min", "milliseconds")?,
-                election_ms_max: layers.parse("election_ms_max", "milliseconds")?,
+                heartbeat_ms: layers.parse("heartbeat_ms", "a number of milliseconds")?,
+                election_ms_min: layers.parse("election_ms_min", "a number of milliseconds")?,
+                election_ms_max: layers.parse("election_ms_max", "a number of milliseconds")?,
                 log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
                 ..Timing::default()
             },
@@ -234,11 +234,11 @@ mod tests {
         };
         assert_eq!(
             error(layered("shardz = 4", &[], &[])),
-            "keevod.toml has an unknown key 'shardz'; did you mean 'shards'?"
+            "keevod.toml has an unknown key 'shardz'; the nearest is 'shards'"
         );
         assert_eq!(
             error(layered("", &[("KEEVO_HTPP", "x")], &[])),
-            "the environment has an unknown variable KEEVO_HTPP; did you mean KEEVO_HTTP?"
+            "the environment has an unknown variable KEEVO_HTPP; the nearest is KEEVO_HTTP"
         );
         assert_eq!(
             error(layered("", &[], &[("grpc", "nowhere")])),

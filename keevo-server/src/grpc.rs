@@ -4,3 +4,4 @@ pub mod admin;
 pub mod chat;
 pub mod feeds;
 pub mod kv;
+pub mod refusals;

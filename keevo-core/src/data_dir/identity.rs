@@ -93,10 +93,8 @@ pub(super) fn parse(text: &str, damaged: &impl Fn(&str) -> Error) -> Result<Iden
     let format: u32 =
         field("format")?.parse().map_err(|source| damaged("has no number as format").with_source(source))?;
     if format > FORMAT {
-        return Err(Error::new(
-            ErrorKind::NewerFormat,
-            format!("the data folder has format {format}; this version reads up to {FORMAT}"),
-        ));
+        let told = damaged(&format!("has format {format}; this version reads up to {FORMAT}"));
+        return Err(Error::new(ErrorKind::NewerFormat, told.message()));
     }
     let hex = |name: &str, digits: &str| {
         u128::from_str_radix(digits, 16).map_err(|source| damaged(&format!("has a bad {name}")).with_source(source))

@@ -21,7 +21,7 @@ impl Keyspaces {
             if found.kind != kind {
                 return Err(Error::new(
                     ErrorKind::Conflict,
-                    format!("keyspace {name} exists as {:?}, not as {kind:?}", found.kind),
+                    format!("keyspace {name} exists as {}, not as {kind}", found.kind),
                 ));
             }
             return Ok(*found);
@@ -49,7 +49,7 @@ impl Keyspaces {
         }
         match self.kinds.get(&keyspace.id) {
             Some(kind) if *kind == keyspace.kind => Ok(()),
-            Some(kind) => Err(Error::invalid(format!("keyspace {} is {kind:?}, not {:?}", keyspace.id, keyspace.kind))),
+            Some(kind) => Err(Error::invalid(format!("keyspace {} is {kind}, not {}", keyspace.id, keyspace.kind))),
             None => {
                 Err(Error::new(ErrorKind::UnknownKeyspace, format!("there is no keyspace with id {}", keyspace.id)))
             }
@@ -61,7 +61,7 @@ fn validate_name(name: &str) -> Result<()> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX || !name.bytes().all(allowed) {
         return Err(Error::invalid(format!(
-            "a keyspace name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes of a-z 0-9 . _ -, which {} does not",
+            "a keyspace name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes of a-z 0-9 . _ -, unlike '{}'",
             name.escape_debug()
         )));
     }

@@ -14,7 +14,11 @@ pub const KIND_METADATA: &str = "keevo-error-kind";
 /// The metadata key of the address of the shard's leader.
 pub const LEADER_METADATA: &str = "keevo-leader";
 
-/// The status that says what `error` says; causes stay behind.
+/// The most bytes of a status's message: it travels as a header, where each byte may take three, and peers bound
+/// their headers at 16 KiB.
+const MESSAGE_TEXT_BYTES_MAX: usize = 2_048;
+
+/// The status that says what `error` says; causes stay behind, and so does what is too long for a header.
 pub fn status_from_error(error: &Error) -> Status {
     let row = error.kind().row();
     let mut metadata = MetadataMap::new();
@@ -22,7 +26,15 @@ pub fn status_from_error(error: &Error) -> Status {
     if let Some(leader) = error.leader().and_then(|leader| MetadataValue::<Ascii>::try_from(leader).ok()) {
         metadata.insert(LEADER_METADATA, leader);
     }
-    Status::with_metadata(Code::from_i32(row.grpc_code), error.message(), metadata)
+    Status::with_metadata(Code::from_i32(row.grpc_code), shortened(error.message()), metadata)
+}
+
+fn shortened(message: &str) -> String {
+    if message.len() <= MESSAGE_TEXT_BYTES_MAX {
+        return message.to_owned();
+    }
+    let kept = message.split_at(message.floor_char_boundary(MESSAGE_TEXT_BYTES_MAX)).0;
+    format!("{kept}…")
 }
 
 /// The error that a status says.

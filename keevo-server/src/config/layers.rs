@@ -63,12 +63,15 @@ impl Layers {
     /// Adds what a TOML file says.
     pub fn add_toml(&mut self, text: &str, path: &Path) -> Result<()> {
         let path = path.display().to_string();
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| config_error(format!("{path} is no TOML: {error}")))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            config_error(format!("{path} is no TOML in line {line}: {}", error.message()))
+        })?;
         for (key, value) in table {
             let Some(setting) = Setting::find(&key) else {
                 return Err(config_error(format!(
-                    "{path} has an unknown key '{key}'; did you mean '{}'?",
+                    "{path} has an unknown key '{key}'; the nearest is '{}'",
                     nearest(&key)
                 )));
             };
@@ -77,7 +80,10 @@ impl Layers {
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
                 other => {
-                    return Err(config_error(format!("{path}: '{key}' is a {}, not a single value", other.type_str())));
+                    return Err(config_error(format!(
+                        "{path}: '{key}' is one value, not of type {}",
+                        other.type_str()
+                    )));
                 }
             };
             self.values.insert(setting.name, Value { text, origin: Origin::File(path.clone()) });
@@ -104,7 +110,7 @@ impl Layers {
             let Some(setting) = Setting::find(&name) else {
                 let meant = nearest(&name).to_uppercase();
                 return Err(config_error(format!(
-                    "the environment has an unknown variable {variable}; did you mean KEEVO_{meant}?"
+                    "the environment has an unknown variable {variable}; the nearest is KEEVO_{meant}"
                 )));
             };
             self.values.insert(setting.name, Value { text, origin: Origin::Environment(variable) });

@@ -12,7 +12,8 @@ pub(super) fn translate(what: &str, source: rocksdb::Error) -> Error {
 fn classify(message: &str, kind: &rocksdb::ErrorKind) -> (ErrorKind, String) {
     let is_lock = message.contains("lock hold by current process") || message.contains("While lock file");
     if is_lock {
-        let rule = "the folder is open already; one process, and one engine in it, may have a data folder open";
+        let rule = "the folder is open already; only one process, one engine in it, may have it open: \
+                    stop it or take another folder";
         return (ErrorKind::Unavailable, rule.to_owned());
     }
     if message.contains("No space left on device") || message.contains("quota exceeded") {

@@ -42,6 +42,17 @@ fn a_status_survives_the_headers_of_http() {
 }
 
 #[test]
+fn a_message_that_no_header_holds_is_cut() {
+    let status = status_from_error(&Error::invalid("é".repeat(100_000)));
+    let http = status.into_http::<()>();
+    let bytes: usize = http.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    assert!(bytes < 8 << 10, "{bytes} bytes of headers");
+    let status = Status::from_header_map(http.headers()).expect("a status");
+    assert!(status.message().starts_with("éé") && status.message().ends_with("é…"), "cut between characters");
+    assert_eq!(error_from_status(&status).kind(), ErrorKind::Invalid);
+}
+
+#[test]
 fn an_unknown_kind_is_taken_by_its_code() {
     let mut status = Status::new(Code::Aborted, "from the future");
     status.metadata_mut().insert(KIND_METADATA, MetadataValue::from_static("QUANTUM_FLUX"));

@@ -45,7 +45,7 @@ impl Keyspaces {
         }
         Err(Error::new(
             ErrorKind::UnknownKeyspace,
-            format!("keyspace {} is {kind:?}, not {:?}", keyspace.id, keyspace.kind),
+            format!("keyspace {} is {kind}, not {}", keyspace.id, keyspace.kind),
         ))
     }
 }

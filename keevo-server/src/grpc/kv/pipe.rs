@@ -6,15 +6,17 @@
 //!
 //! Invariant: the weight of the requests in flight is bounded, from the moment they are read until their answer is
 //! handed to the transport; beyond it the server stops reading, and flow control reaches the client. A request that
-//! was read is answered, unless the client has gone.
+//! was read is answered, unless the client has gone. A message that cannot be read ends the stream with an error,
+//! after those answers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use keevo_proto::Message;
+use keevo_core::Error;
 use keevo_proto::kv::v1 as pb;
+use keevo_proto::{Message, status_from_error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
@@ -23,6 +25,8 @@ use crate::host::Host;
 
 /// The weight that may be in flight on one stream; a get or a write weighs 1.
 const WEIGHT_MAX: usize = 1_024;
+/// The same as one request for it.
+const WEIGHT_ALL: u32 = 1_024;
 /// What a scan weighs: its answer may be 4 MiB.
 const SCAN_WEIGHT: u32 = 16;
 /// The most a `multi_get` weighs: its answer may be 32 MiB.
@@ -32,8 +36,8 @@ const ANSWERS_MAX: usize = 256;
 /// A message is closed when it has this many bytes.
 const MESSAGE_BYTES: usize = 1 << 20;
 
-/// An answer, and the weight that it gives back when it leaves.
-type Answered = (pb::PipeResponse, OwnedSemaphorePermit);
+/// An answer, and the weight that it gives back when it leaves; or why the stream ends.
+type Answered = Result<(pb::PipeResponse, OwnedSemaphorePermit), Status>;
 
 /// Serves `inbound` and gives the stream of answers.
 pub(super) fn open<H: Host>(
@@ -43,7 +47,7 @@ pub(super) fn open<H: Host>(
     let (answer_tx, answer_rx) = mpsc::channel(WEIGHT_MAX);
     tokio::spawn(read(service, inbound, answer_tx));
     stream::unfold(Outbox { answer_rx, ready: VecDeque::new(), taken: Vec::new() }, |mut outbox| async {
-        outbox.next().await.map(|message| (Ok(message), outbox))
+        outbox.next().await.map(|message| (message, outbox))
     })
     .boxed()
 }
@@ -60,14 +64,25 @@ async fn read<H: Host>(
             () = answer_tx.closed() => return,
             message = inbound.message() => message,
         };
-        let Ok(Some(message)) = message else { return };
+        let message = match message {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(status) => {
+                // All the room is free once every answer has left.
+                drop(room.acquire_many_owned(WEIGHT_ALL).await);
+                let error = Error::invalid(format!("the stream cannot be read on: {}", status.message()));
+                // A client that has gone needs no answer.
+                drop(answer_tx.send(Err(status_from_error(&error))).await);
+                return;
+            }
+        };
         for one in message.requests {
             let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight(one.request.as_ref())).await else { return };
             let (service, answer_tx) = (service.clone(), answer_tx.clone());
             tokio::spawn(async move {
                 let response = Some(service.answer_any(one.request).await);
                 // A client that has gone needs no answer.
-                drop(answer_tx.send((pb::PipeResponse { id: one.id, response }, permit)).await);
+                drop(answer_tx.send(Ok((pb::PipeResponse { id: one.id, response }, permit))).await);
             });
         }
     }
@@ -91,7 +106,7 @@ struct Outbox {
 
 impl Outbox {
     /// The next message: every answer that is ready, up to the bounds of a message.
-    async fn next(&mut self) -> Option<pb::PipeResponses> {
+    async fn next(&mut self) -> Option<Result<pb::PipeResponses, Status>> {
         if self.ready.is_empty() {
             if self.answer_rx.recv_many(&mut self.taken, ANSWERS_MAX).await == 0 {
                 return None;
@@ -100,7 +115,11 @@ impl Outbox {
         }
         let mut responses = Vec::with_capacity(self.ready.len());
         let mut bytes = 0;
-        while let Some((response, permit)) = self.ready.pop_front() {
+        while let Some(answered) = self.ready.pop_front() {
+            let (response, permit) = match answered {
+                Ok(answered) => answered,
+                Err(status) => return Some(Err(status)),
+            };
             bytes += response.encoded_len();
             responses.push(response);
             drop(permit);
@@ -108,6 +127,6 @@ impl Outbox {
                 break;
             }
         }
-        Some(pb::PipeResponses { responses })
+        Some(Ok(pb::PipeResponses { responses }))
     }
 }

@@ -5,15 +5,17 @@
 //! Invariant: a write whose deadline passes is `OutcomeUnknown`, everything else `DeadlineExceeded`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
 use keevo_core::{
-    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, Result, Scan,
-    ScanRange, ShardId,
+    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, PageToken, Result,
+    Scan, ScanRange, ShardId,
 };
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
+use tokio::time::Instant;
 
 use super::KvService;
 use crate::host::{Host, SessionScope};
@@ -47,8 +49,8 @@ impl<H: Host> KvService<H> {
         answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
     }
 
-    pub(super) async fn check(&self, keyspace: Keyspace) -> Result<()> {
-        self.keyspaces.check(self.host.as_ref(), keyspace).await
+    pub(super) async fn check(&self, host: &Arc<H>, keyspace: Keyspace) -> Result<()> {
+        self.keyspaces.check(host.as_ref(), keyspace).await
     }
 
     pub(super) async fn answer_keyspace(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
@@ -109,8 +111,11 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_scan(&self, request: pb::ScanRequest) -> Result<pb::ScanResponse> {
-        let deadline_ms = request.deadline_ms;
+        let left = Left::new(request.deadline_ms);
+        let host = left.host(&self.host);
         let scan = Scan::try_from(request)?;
+        scan.validate()?;
+        refuse_foreign_token(&scan)?;
         let (ScanRange::Partition { keyspace, .. } | ScanRange::Ordered { keyspace, .. }) = scan.range;
         let service = self.bounded(deadline_ms);
         let page = within(deadline_ms, ErrorKind::DeadlineExceeded, async {

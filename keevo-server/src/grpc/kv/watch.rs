@@ -25,10 +25,10 @@ impl<H: Host> KvService<H> {
     pub(super) async fn open_watch(&self, request: pb::WatchRequest) -> Result<Messages> {
         let (range, from) = <(WatchRange, WatchFrom)>::try_from(request)?;
         let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = range;
-        self.check(keyspace).await?;
+        self.check(&self.host, keyspace).await?;
         let mut start = self.host.watch_start(&range).await?;
         if let WatchFrom::After(cursors) = from {
-            merge(&mut start, cursors);
+            merge(&mut start, cursors)?;
         }
         let watch = self.host.engine().watch(range, WatchFrom::After(start.clone())).await?;
         let header = pb::Watching { start: start.into_iter().map(Into::into).collect() };
@@ -45,10 +45,21 @@ impl<H: Host> KvService<H> {
     }
 }
 
-/// Puts the client's cursors in the place of the present ends of their shards.
-fn merge(start: &mut Vec<Cursor>, cursors: Vec<Cursor>) {
+/// Puts the client's cursors in the place of the present ends of their shards. One that lies ahead of its shard was
+/// never given out: a watch from there would wait in silence.
+fn merge(start: &mut Vec<Cursor>, cursors: Vec<Cursor>) -> Result<()> {
+    for cursor in &cursors {
+        let end = start.iter().find(|end| end.shard == cursor.shard && end.cluster == cursor.cluster);
+        if end.is_some_and(|end| cursor.revision > end.revision) {
+            return Err(Error::new(
+                ErrorKind::CursorCompacted,
+                format!("shard {} has no change at revision {}", cursor.shard, cursor.revision),
+            ));
+        }
+    }
     start.retain(|end| cursors.iter().all(|cursor| cursor.shard != end.shard));
     start.extend(cursors);
+    Ok(())
 }
 
 struct Events {
