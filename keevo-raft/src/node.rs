@@ -207,7 +207,13 @@ impl NodeInner {
     /// The map, or why there is none to work by: the node does not take part yet, or no longer.
     pub(crate) fn map_or_wait(&self) -> Result<Arc<ShardMap>> {
         let map = self.map().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("node {} is not part of a cluster yet", self.options.node_id))
+            let (node_id, founders) = (self.options.node_id, self.options.peers.len());
+            let waits = match (self.options.join, founders) {
+                (true, _) => "waits for `keevo-cli cluster join` to take it in".to_owned(),
+                (false, 0 | 1) => "founds its cluster just now".to_owned(),
+                (false, _) => format!("waits until all {founders} nodes of its `peers` have started"),
+            };
+            Error::new(ErrorKind::Unavailable, format!("node {node_id} is in no cluster yet: it {waits}"))
         })?;
         if removed::is_removed(&map, self.options.node_id) {
             return Err(removed::error(&map, self.options.node_id));

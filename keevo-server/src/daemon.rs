@@ -24,6 +24,7 @@ use crate::grpc::admin::AdminService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::feeds::{FeedsService, FeedsWorker};
 use crate::grpc::kv::KvService;
+use crate::grpc::refusals::Refusals;
 use crate::health::Health;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
@@ -213,11 +214,11 @@ async fn serve_grpc(
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .add_service(Counted::new(kv_service, calls))
-        .add_service(Counted::new(AdminService::server(host), calls))
+        .add_service(Counted::new(Refusals::of(kv_service), calls))
+        .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
-        .add_service(Counted::new(feeds_service, calls))
-        .add_service(Counted::new(chat_service, calls))
+        .add_service(Counted::new(Refusals::of(feeds_service), calls))
+        .add_service(Counted::new(Refusals::of(chat_service), calls))
         .add_service(health_service)
         .add_service(reflection)
         // Without it small answers wait for the acknowledgement of those before, 40 ms at a time.

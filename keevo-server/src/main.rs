@@ -1,6 +1,5 @@
 //! keevod: the Keevo daemon.
 
-use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -111,19 +110,6 @@ fn layers(matches: &ArgMatches) -> Result<Layers> {
         }
     }
     Ok(layers)
-}
-
-/// The variables of the environment that are for Keevo. Those of others may be anything.
-fn variables() -> Result<Vec<(String, String)>> {
-    let keevo = |name: &OsStr| name.as_encoded_bytes().starts_with(b"KEEVO_");
-    let text = |name: OsString, value: OsString| match (name.to_str(), value.to_str()) {
-        (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::new(
-            ErrorKind::Config,
-            format!("the environment's variable {} is not UTF-8 text", name.to_string_lossy()),
-        )),
-    };
-    std::env::vars_os().filter(|(name, _)| keevo(name)).map(|(name, value)| text(name, value)).collect()
 }
 
 async fn run(matches: &ArgMatches) -> Result<()> {

@@ -231,44 +231,6 @@ fn given_up(error: Error, no_quorum: Option<Error>) -> Error {
         ErrorKind::NotLeader | ErrorKind::ShardMoved | ErrorKind::Unavailable => {
             Error::new(ErrorKind::NoQuorum, format!("no leader was found in time: {}", error.message()))
         }
-        (ErrorKind::OutcomeUnknown, Effect::Reads) => {
-            Error::new(ErrorKind::DeadlineExceeded, error.message().to_owned()).with_source(error)
-        }
         _ => error,
-    }
-}
-
-/// The last error of a call. Once an attempt may have been applied, no later one can promise that nothing was.
-fn with_doubt(doubt: Option<Error>, error: Error) -> Error {
-    match doubt {
-        Some(doubt) if error.kind() != ErrorKind::OutcomeUnknown => Error::new(
-            ErrorKind::OutcomeUnknown,
-            format!("an attempt was not answered ({}), and then: {}", doubt.message(), error.message()),
-        )
-        .with_source(error),
-        _ => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_that_gave_up_in_doubt_promises_nothing() {
-        let lost = || Error::new(ErrorKind::OutcomeUnknown, "node 2 did not answer");
-        let refused = || given_up(Effect::Writes, Error::new(ErrorKind::Unavailable, "node 3 cannot be reached"));
-        assert_eq!(with_doubt(None, refused()).kind(), ErrorKind::NoQuorum);
-        let told = with_doubt(Some(lost()), refused());
-        assert_eq!(told.kind(), ErrorKind::OutcomeUnknown);
-        assert!(told.message().contains("node 2 did not answer") && told.message().contains("node 3"), "{told}");
-        assert_eq!(with_doubt(Some(lost()), lost()).message(), lost().message());
-    }
-
-    #[test]
-    fn a_read_without_an_answer_is_late_and_no_more() {
-        let lost = || Error::new(ErrorKind::OutcomeUnknown, "node 2 did not answer");
-        assert_eq!(given_up(Effect::Reads, lost()).kind(), ErrorKind::DeadlineExceeded);
-        assert_eq!(given_up(Effect::Writes, lost()).kind(), ErrorKind::OutcomeUnknown);
     }
 }

@@ -74,15 +74,6 @@ fn channel_id(text: &str) -> Result<ChannelId, Status> {
     answer(ChannelId::new(kind, id))
 }
 
-/// Refuses a request that adds more members than one may.
-fn few(members: usize) -> Result<(), Status> {
-    if members > MEMBERS_MAX {
-        let message = format!("the request names {members} members, more than {MEMBERS_MAX}");
-        return Err(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)));
-    }
-    Ok(())
-}
-
 fn some(text: String) -> Option<String> {
     if text.is_empty() { None } else { Some(text) }
 }
@@ -150,7 +141,6 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<pb::CreateChannelResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.id)?;
-        few(request.members.len())?;
         let mut members = vec![NewMember::new(request.created_by.clone()).with_role("owner")];
         members.extend(request.members.into_iter().filter(|user| *user != request.created_by).map(NewMember::new));
         let new = NewChannel { created_by: request.created_by, custom: some(request.custom), members };

@@ -26,8 +26,6 @@ pub const APP: AppId = AppId(1);
 /// How often the fan-out worker looks for work that nobody woke it for.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 const LIMIT_DEFAULT: usize = 25;
-/// The most activities that one request publishes or asks for by id.
-const ACTIVITIES_MAX: usize = 100;
 
 /// The feeds service of one node.
 pub struct FeedsService<E> {
@@ -130,15 +128,6 @@ fn answer<T>(result: Result<T>) -> Result<T, Status> {
 
 fn limit(asked: u32) -> usize {
     if asked == 0 { LIMIT_DEFAULT } else { usize::try_from(asked).unwrap_or(usize::MAX) }
-}
-
-/// Refuses a request that names more activities than one may.
-fn few(count: usize) -> Result<(), Status> {
-    if count > ACTIVITIES_MAX {
-        let message = format!("the request names {count} activities, more than {ACTIVITIES_MAX}");
-        return Err(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)));
-    }
-    Ok(())
 }
 
 fn new_activity(activity: pb::Activity) -> Result<NewActivity, Status> {
@@ -248,7 +237,6 @@ impl<E: Engine> FeedsApi for FeedsService<E> {
         request: Request<pb::AddActivitiesRequest>,
     ) -> Result<Response<pb::AddActivitiesResponse>, Status> {
         let request = request.into_inner();
-        few(request.activities.len())?;
         let feed = parsed::<FeedId>(&request.feed)?;
         check_count(request.activities.len())?;
         let new = request.activities.into_iter().map(new_activity).collect::<Result<_, _>>()?;

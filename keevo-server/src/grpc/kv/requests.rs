@@ -5,7 +5,6 @@
 //! Invariant: a write whose deadline passes is `OutcomeUnknown`, everything else `DeadlineExceeded`.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
@@ -15,7 +14,6 @@ use keevo_core::{
 };
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
-use tokio::time::Instant;
 
 use super::KvService;
 use crate::host::{Host, SessionScope};
@@ -49,8 +47,8 @@ impl<H: Host> KvService<H> {
         answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
     }
 
-    pub(super) async fn check(&self, host: &Arc<H>, keyspace: Keyspace) -> Result<()> {
-        self.keyspaces.check(host.as_ref(), keyspace).await
+    pub(super) async fn check(&self, keyspace: Keyspace) -> Result<()> {
+        self.keyspaces.check(self.host.as_ref(), keyspace).await
     }
 
     pub(super) async fn answer_keyspace(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
@@ -111,8 +109,7 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_scan(&self, request: pb::ScanRequest) -> Result<pb::ScanResponse> {
-        let left = Left::new(request.deadline_ms);
-        let host = left.host(&self.host);
+        let deadline_ms = request.deadline_ms;
         let scan = Scan::try_from(request)?;
         scan.validate()?;
         refuse_foreign_token(&scan)?;
@@ -144,7 +141,8 @@ impl<H: Host> KvService<H> {
             service.check(fan_out.keyspace).await?;
             service.host.engine().fan_out(fan_out).await
         })
-        .await?;
+        .await
+        .map_err(late_fan_out)?;
         Ok(done.into())
     }
 
@@ -162,6 +160,26 @@ impl<H: Host> KvService<H> {
         let open = service.host.open_session(scope, client);
         let shard = within(request.deadline_ms, ErrorKind::DeadlineExceeded, open).await?;
         Ok(pb::OpenSessionResponse { shard: shard.0 })
+    }
+}
+
+/// A page token lies in the range of its scan; one that does not comes from another, and would skip records unsaid.
+fn refuse_foreign_token(scan: &Scan) -> Result<()> {
+    let Some(PageToken(last)) = &scan.after else { return Ok(()) };
+    let (lower, upper) = Scan { after: None, ..scan.clone() }.encoded_bounds();
+    if *last >= lower && (upper.is_empty() || *last < upper) {
+        return Ok(());
+    }
+    Err(Error::invalid("the page token belongs to another scan"))
+}
+
+/// A fan-out may be repeated, so that one without an answer is late and no more.
+fn late_fan_out(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::OutcomeUnknown => {
+            Error::new(ErrorKind::DeadlineExceeded, error.message().to_owned()).with_source(error)
+        }
+        _ => error,
     }
 }
 

@@ -25,7 +25,7 @@ impl<H: Host> KvService<H> {
     pub(super) async fn open_watch(&self, request: pb::WatchRequest) -> Result<Messages> {
         let (range, from) = <(WatchRange, WatchFrom)>::try_from(request)?;
         let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = range;
-        self.check(&self.host, keyspace).await?;
+        self.check(keyspace).await?;
         let mut start = self.host.watch_start(&range).await?;
         if let WatchFrom::After(cursors) = from {
             merge(&mut start, cursors)?;
