@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keevo_core::{AnyEngine, Engine, Random, Result, SeededRandom};
 
 use crate::{
@@ -75,37 +76,40 @@ pub async fn run<E: Engine>(engine: E, case: &str) {
 }
 
 /// Compiled once, for whichever engine.
-async fn run_on(engine: AnyEngine, case: &str) {
-    let bench = Bench::new(engine);
-    let done = async {
-        match case {
-            "idempotent_send" => messages::idempotent_send(bench).await,
-            "concurrent_senders" => messages::concurrent_senders(bench).await,
-            "bulk_send" => messages::bulk_send(bench).await,
-            "history" => messages::history(bench).await,
-            "edits_and_deletes" => messages::edits_and_deletes(bench).await,
-            "threads" => messages::threads(bench).await,
-            "reactions" => messages::reactions(bench).await,
-            "unread" => unread::concurrent(bench).await,
-            "unread_rules" => unread::rules(bench).await,
-            "members" => members::members(bench).await,
-            "rights" => members::rights(bench).await,
-            "outbox" => members::outbox(bench).await,
-            "subscribe_from_the_beginning" => live::from_the_beginning(bench).await,
-            "subscribe_after_history" => live::after_history(bench).await,
-            "every_event" => live::every_event(bench).await,
-            "two_subscribers" => live::two_subscribers(bench).await,
-            "reload" => live::reload(bench).await,
-            "worker_races" => races::worker_races(bench).await,
-            "read_races" => races::read_races(bench).await,
-            "head_of_line" => races::head_of_line(bench).await,
-            "creation" => races::creation(bench).await,
-            "removed_listener" => listeners::removed(bench).await,
-            "resumed_listener" => listeners::resumed(bench).await,
-            _ => panic!("there is no case '{case}'"),
-        }
-    };
-    within(CASE_SECONDS_MAX, case, Box::pin(done)).await;
+fn run_on(engine: AnyEngine, case: &str) -> impl Future<Output = ()> + Send {
+    async move {
+        let bench = Bench::new(engine);
+        let done = async {
+            match case {
+                "idempotent_send" => messages::idempotent_send(bench).await,
+                "concurrent_senders" => messages::concurrent_senders(bench).await,
+                "bulk_send" => messages::bulk_send(bench).await,
+                "history" => messages::history(bench).await,
+                "edits_and_deletes" => messages::edits_and_deletes(bench).await,
+                "threads" => messages::threads(bench).await,
+                "reactions" => messages::reactions(bench).await,
+                "unread" => unread::concurrent(bench).await,
+                "unread_rules" => unread::rules(bench).await,
+                "members" => members::members(bench).await,
+                "rights" => members::rights(bench).await,
+                "outbox" => members::outbox(bench).await,
+                "subscribe_from_the_beginning" => live::from_the_beginning(bench).await,
+                "subscribe_after_history" => live::after_history(bench).await,
+                "every_event" => live::every_event(bench).await,
+                "two_subscribers" => live::two_subscribers(bench).await,
+                "reload" => live::reload(bench).await,
+                "worker_races" => races::worker_races(bench).await,
+                "read_races" => races::read_races(bench).await,
+                "head_of_line" => races::head_of_line(bench).await,
+                "creation" => races::creation(bench).await,
+                "removed_listener" => listeners::removed(bench).await,
+                "resumed_listener" => listeners::resumed(bench).await,
+                _ => panic!("there is no case '{case}'"),
+            }
+        };
+        within(CASE_SECONDS_MAX, case, Box::pin(done)).await;
+    }
+    .boxed()
 }
 
 /// An engine and an app of its own.

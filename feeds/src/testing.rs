@@ -18,6 +18,7 @@ mod removal;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use keevo_core::{AnyEngine, Engine, ManualClock, Random, SeededRandom};
 
 use crate::activity::NewActivity;
@@ -52,24 +53,27 @@ pub async fn suite_with<E: Engine>(engine: E, effort: Effort) {
 }
 
 /// Compiled once, for whichever engine.
-async fn everything(engine: AnyEngine, effort: Effort) {
-    basics::run(&engine).await;
-    removal::run(&engine).await;
-    lists::run(&engine).await;
-    many::run(&engine).await;
-    outbox::run(&engine).await;
-    interrupted::run(&engine).await;
-    let sparse = empty_pages::EmptyPages::new(engine.clone());
-    basics::run(&sparse).await;
-    removal::run(&sparse).await;
-    lists::run(&sparse).await;
-    if effort == Effort::Thorough {
-        many::run(&sparse).await;
+fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + Send {
+    async move {
+        basics::run(&engine).await;
+        removal::run(&engine).await;
+        lists::run(&engine).await;
+        many::run(&engine).await;
+        outbox::run(&engine).await;
+        interrupted::run(&engine).await;
+        let sparse = empty_pages::EmptyPages::new(engine.clone());
+        basics::run(&sparse).await;
+        removal::run(&sparse).await;
+        lists::run(&sparse).await;
+        if effort == Effort::Thorough {
+            many::run(&sparse).await;
+        }
+        model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
+        races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
+        duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
+        crash::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
     }
-    model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
-    races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
-    duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
-    crash::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
+    .boxed()
 }
 
 /// One scenario's app: its feeds, engine and clock.

@@ -109,59 +109,81 @@ impl MetaStore for Meta<'_> {
     }
 }
 
-// Boxed here, so that what calls an engine does not become as deep as the engine is.
+// Boxed, by plain functions: what calls an engine does not become as deep as the engine is, nor compile it again.
 impl Engine for ClusterEngine {
-    async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
-        keyspaces::ensure_keyspace(&Meta(self), name, kind).boxed().await
+    fn keyspace(&self, name: &str, kind: KeyspaceKind) -> impl Future<Output = Result<Keyspace>> + Send {
+        async move { keyspaces::ensure_keyspace(&Meta(self), name, kind).await }.boxed()
     }
 
-    async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
-        keyspaces::find_keyspace(&Meta(self), name).boxed().await
+    fn find_keyspace(&self, name: &str) -> impl Future<Output = Result<Keyspace>> + Send {
+        async move { keyspaces::find_keyspace(&Meta(self), name).await }.boxed()
     }
 
-    async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
-        key.validate()?;
-        self.check_keyspace(key.keyspace).boxed().await?;
-        self.get_keys(vec![key], consistency).boxed().await.map(|mut records| records.pop().flatten())
-    }
-
-    async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
-        if keys.len() > keevo_core::limits::MULTI_GET_KEYS_MAX {
-            return Err(Error::new(
-                ErrorKind::BatchTooLarge,
-                format!("{} keys, more than {}", keys.len(), keevo_core::limits::MULTI_GET_KEYS_MAX),
-            ));
-        }
-        for key in &keys {
+    fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {
+        async move {
             key.validate()?;
-            self.check_keyspace(key.keyspace).boxed().await?;
+            self.check_keyspace(key.keyspace).await?;
+            self.get_keys(vec![key], consistency).await.map(|mut records| records.pop().flatten())
         }
-        self.get_keys(keys, consistency).boxed().await
+        .boxed()
     }
 
-    async fn scan(&self, scan: Scan) -> Result<ScanPage> {
-        scan.validate()?;
-        self.check_keyspace(reads::scan_keyspace(&scan)).boxed().await?;
-        self.scan_page(scan).boxed().await
-    }
-
-    async fn write(&self, batch: Batch) -> Result<Written> {
-        batch.validate()?;
-        if let Some(key) = batch.partition_key() {
-            self.check_keyspace(key.keyspace).boxed().await?;
+    fn multi_get(
+        &self,
+        keys: Vec<Key>,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Vec<Option<Record>>>> + Send {
+        async move {
+            if keys.len() > keevo_core::limits::MULTI_GET_KEYS_MAX {
+                return Err(Error::new(
+                    ErrorKind::BatchTooLarge,
+                    format!("{} keys, more than {}", keys.len(), keevo_core::limits::MULTI_GET_KEYS_MAX),
+                ));
+            }
+            for key in &keys {
+                key.validate()?;
+                self.check_keyspace(key.keyspace).await?;
+            }
+            self.get_keys(keys, consistency).await
         }
-        self.write_batch(batch).boxed().await
+        .boxed()
     }
 
-    async fn fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
-        fan_out.validate()?;
-        self.check_keyspace(fan_out.keyspace).boxed().await?;
-        self.fan_out_all(fan_out).boxed().await
+    fn scan(&self, scan: Scan) -> impl Future<Output = Result<ScanPage>> + Send {
+        async move {
+            scan.validate()?;
+            self.check_keyspace(reads::scan_keyspace(&scan)).await?;
+            self.scan_page(scan).await
+        }
+        .boxed()
     }
 
-    async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
-        let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = &range;
-        self.check_keyspace(*keyspace).boxed().await?;
-        self.watch_range(range, from).boxed().await
+    fn write(&self, batch: Batch) -> impl Future<Output = Result<Written>> + Send {
+        async move {
+            batch.validate()?;
+            if let Some(key) = batch.partition_key() {
+                self.check_keyspace(key.keyspace).await?;
+            }
+            self.write_batch(batch).await
+        }
+        .boxed()
+    }
+
+    fn fan_out(&self, fan_out: FanOut) -> impl Future<Output = Result<FannedOut>> + Send {
+        async move {
+            fan_out.validate()?;
+            self.check_keyspace(fan_out.keyspace).await?;
+            self.fan_out_all(fan_out).await
+        }
+        .boxed()
+    }
+
+    fn watch(&self, range: WatchRange, from: WatchFrom) -> impl Future<Output = Result<Watch>> + Send {
+        async move {
+            let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = &range;
+            self.check_keyspace(*keyspace).await?;
+            self.watch_range(range, from).await
+        }
+        .boxed()
     }
 }

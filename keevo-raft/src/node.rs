@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -59,39 +60,42 @@ pub(crate) struct NodeInner {
 impl Node {
     /// Starts the node: opens the replicas it holds and begins to follow the map. A replica that does not open is
     /// reported and tried again; it keeps none of the others down.
-    pub async fn start(options: NodeOptions, parts: NodeParts) -> Result<Self> {
-        let identity = bootstrap::load_identity(&options, &parts)?;
-        if let Err(error) = std::fs::remove_dir_all(&options.staging)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(Error::new(ErrorKind::Io, "old snapshot files cannot be removed").with_source(error));
+    pub fn start(options: NodeOptions, parts: NodeParts) -> impl Future<Output = Result<Self>> + Send {
+        async move {
+            let identity = bootstrap::load_identity(&options, &parts)?;
+            if let Err(error) = std::fs::remove_dir_all(&options.staging)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(Error::new(ErrorKind::Io, "old snapshot files cannot be removed").with_source(error));
+            }
+            std::fs::create_dir_all(&options.staging)
+                .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
+            let inner = Arc::new(NodeInner {
+                identity: RwLock::new(identity),
+                map_tx: watch::Sender::new(None),
+                adopting: Mutex::new(()),
+                groups: RwLock::new(BTreeMap::new()),
+                faults: faults::Faults::default(),
+                addresses: Arc::new(AddressBook::default()),
+                wake: tokio::sync::Notify::new(),
+                closed: watch::Sender::new(false),
+                tasks: Mutex::new(Vec::new()),
+                options,
+                parts,
+            });
+            for (&id, address) in &inner.options.peers {
+                inner.addresses.set(id, address);
+            }
+            if let Some(map) = rows::load_map(&inner.parts.store)? {
+                inner.resume(map.clone())?;
+                inner.open_groups(&map).await;
+            }
+            let node = Self { inner };
+            node.spawn(reconcile::run(Arc::clone(&node.inner)));
+            node.spawn(flush::run(Arc::clone(&node.inner)));
+            Ok(node)
         }
-        std::fs::create_dir_all(&options.staging)
-            .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
-        let inner = Arc::new(NodeInner {
-            identity: RwLock::new(identity),
-            map_tx: watch::Sender::new(None),
-            adopting: Mutex::new(()),
-            groups: RwLock::new(BTreeMap::new()),
-            faults: faults::Faults::default(),
-            addresses: Arc::new(AddressBook::default()),
-            wake: tokio::sync::Notify::new(),
-            closed: watch::Sender::new(false),
-            tasks: Mutex::new(Vec::new()),
-            options,
-            parts,
-        });
-        for (&id, address) in &inner.options.peers {
-            inner.addresses.set(id, address);
-        }
-        if let Some(map) = rows::load_map(&inner.parts.store)? {
-            inner.resume(map.clone())?;
-            inner.open_groups(&map).await;
-        }
-        let node = Self { inner };
-        node.spawn(reconcile::run(Arc::clone(&node.inner)));
-        node.spawn(flush::run(Arc::clone(&node.inner)));
-        Ok(node)
+        .boxed()
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -146,12 +150,15 @@ impl Node {
     }
 
     /// Stops the node: its replicas end, its data is flushed.
-    pub async fn shutdown(&self) -> Result<()> {
-        self.halt().await;
-        let store = self.inner.parts.store.clone();
-        tokio::task::spawn_blocking(move || store.flush())
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+    pub fn shutdown(&self) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            self.halt().await;
+            let store = self.inner.parts.store.clone();
+            tokio::task::spawn_blocking(move || store.flush())
+                .await
+                .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+        }
+        .boxed()
     }
 
     /// Ends the node's tasks and replicas; what is not durable yet stays so.

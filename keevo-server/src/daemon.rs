@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keevo_core::{Error, ErrorKind, Result, RocksOptions, RocksStore, SeededRandom, SystemClock};
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
 use keevo_raft::log_store::{RocksLogOptions, open_rocks_log_store};
@@ -64,45 +65,48 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener> {
 
 impl Daemon {
     /// Starts a daemon.
-    pub async fn start(config: Config) -> Result<Self> {
-        if !config.grpc.ip().is_loopback() || !config.http.ip().is_loopback() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "this version has neither TLS nor authentication: it listens on loopback addresses only",
-            ));
+    pub fn start(config: Config) -> impl Future<Output = Result<Self>> + Send {
+        async move {
+            if !config.grpc.ip().is_loopback() || !config.http.ip().is_loopback() {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "this version has neither TLS nor authentication: it listens on loopback addresses only",
+                ));
+            }
+            let grpc_listener = bind("gRPC", config.grpc).await?;
+            let http_listener = bind("HTTP", config.http).await?;
+            let local = |listener: &TcpListener| {
+                listener.local_addr().map_err(|error| {
+                    Error::new(ErrorKind::Io, "the listening address cannot be read").with_source(error)
+                })
+            };
+            let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
+            let random = Arc::new(SeededRandom::from_os());
+            let folders = Folders::open(&config.data_dir, config.node_id, random.as_ref())?;
+            let (data_db, log_db) = folders.stores()?;
+            let store = RocksStore::open(data_db, store_options(&config))?;
+            let log = open_rocks_log_store(log_db, &RocksLogOptions::default())?;
+            let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
+            let parts = NodeParts {
+                store: store.clone().into(),
+                log: Arc::clone(&log),
+                transport: Arc::new(GrpcTransport::new(local_peer.clone())),
+                identity: Arc::new(folders.identity.clone()),
+                clock: Arc::new(SystemClock::new()),
+                random,
+            };
+            let node = Node::start(node_options(&config), parts).await?;
+            let shutdown = CancellationToken::new();
+            let calls = Arc::new(Calls::default());
+            let grpc_server = serve_grpc(grpc_listener, &node, &store, local_peer, &calls, shutdown.clone()).await?;
+            let feeds = grpc_server.feeds;
+            let metrics = Metrics { node: node.clone(), log, store, calls, feeds: Arc::new(feeds.meter()) };
+            let servers = vec![grpc_server.task, serve_http(http_listener, metrics, shutdown.clone())];
+            let health = grpc_server.health;
+            tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
+            Ok(Self { node, grpc, http, shutdown, servers, health, feeds, _folders: folders })
         }
-        let grpc_listener = bind("gRPC", config.grpc).await?;
-        let http_listener = bind("HTTP", config.http).await?;
-        let local = |listener: &TcpListener| {
-            listener
-                .local_addr()
-                .map_err(|error| Error::new(ErrorKind::Io, "the listening address cannot be read").with_source(error))
-        };
-        let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
-        let random = Arc::new(SeededRandom::from_os());
-        let folders = Folders::open(&config.data_dir, config.node_id, random.as_ref())?;
-        let (data_db, log_db) = folders.stores()?;
-        let store = RocksStore::open(data_db, store_options(&config))?;
-        let log = open_rocks_log_store(log_db, &RocksLogOptions::default())?;
-        let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
-        let parts = NodeParts {
-            store: store.clone().into(),
-            log: Arc::clone(&log),
-            transport: Arc::new(GrpcTransport::new(local_peer.clone())),
-            identity: Arc::new(folders.identity.clone()),
-            clock: Arc::new(SystemClock::new()),
-            random,
-        };
-        let node = Node::start(node_options(&config), parts).await?;
-        let shutdown = CancellationToken::new();
-        let calls = Arc::new(Calls::default());
-        let grpc_server = serve_grpc(grpc_listener, &node, &store, local_peer, &calls, shutdown.clone()).await?;
-        let feeds = grpc_server.feeds;
-        let metrics = Metrics { node: node.clone(), log, store, calls, feeds: Arc::new(feeds.meter()) };
-        let servers = vec![grpc_server.task, serve_http(http_listener, metrics, shutdown.clone())];
-        let health = grpc_server.health;
-        tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
-        Ok(Self { node, grpc, http, shutdown, servers, health, feeds, _folders: folders })
+        .boxed()
     }
 
     /// The node inside.
@@ -137,25 +141,28 @@ impl Daemon {
 
     /// Stops the daemon: what is under way is answered, everything is flushed. The first error is told, but keeps
     /// nothing from being stopped.
-    pub async fn stop(mut self) -> Result<()> {
-        self.health.stop().await;
-        self.shutdown.cancel();
-        tokio::time::sleep(FAREWELL).await;
-        self.health.close().await;
-        let mut stopped = Ok(());
-        for server in self.servers {
-            let abort = server.abort_handle();
-            match tokio::time::timeout(DRAIN, server).await {
-                Ok(Ok(ended)) => stopped = stopped.and(ended),
-                Ok(Err(error)) => tracing::warn!(%error, "a server ended badly"),
-                Err(_elapsed) => {
-                    tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN.as_secs());
-                    abort.abort();
+    pub fn stop(mut self) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            self.health.stop().await;
+            self.shutdown.cancel();
+            tokio::time::sleep(FAREWELL).await;
+            self.health.close().await;
+            let mut stopped = Ok(());
+            for server in self.servers {
+                let abort = server.abort_handle();
+                match tokio::time::timeout(DRAIN, server).await {
+                    Ok(Ok(ended)) => stopped = stopped.and(ended),
+                    Ok(Err(error)) => tracing::warn!(%error, "a server ended badly"),
+                    Err(_elapsed) => {
+                        tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN.as_secs());
+                        abort.abort();
+                    }
                 }
             }
+            self.feeds.stop(WORKER_STOP).await;
+            stopped.and(self.node.shutdown().await)
         }
-        self.feeds.stop(WORKER_STOP).await;
-        stopped.and(self.node.shutdown().await)
+        .boxed()
     }
 }
 

@@ -17,6 +17,7 @@ mod writers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_demo::verify::Verified;
@@ -44,21 +45,24 @@ pub struct DemoOptions {
 /// Runs the demo: to its end with `check`, else until Ctrl-C or SIGTERM.
 ///
 /// `Corrupt` when a figure differs from what the input demands or an acknowledged write is lost.
-pub async fn demo(options: DemoOptions) -> Result<()> {
-    let stop = stop_signal();
-    tokio::pin!(stop);
-    let mut cluster = tokio::select! {
-        biased;
-        stopped = &mut stop => return stopped,
-        done = Box::pin(run(&options)) => done?,
-    };
-    if !options.check {
-        show::hints(Screen, &cluster)?;
-        stop.await?;
-        Screen.say("\nstopping")?;
+pub fn demo(options: DemoOptions) -> impl Future<Output = Result<()>> + Send {
+    async move {
+        let stop = stop_signal();
+        tokio::pin!(stop);
+        let mut cluster = tokio::select! {
+            biased;
+            stopped = &mut stop => return stopped,
+            done = Box::pin(run(&options)) => done?,
+        };
+        if !options.check {
+            show::hints(Screen, &cluster)?;
+            stop.await?;
+            Screen.say("\nstopping")?;
+        }
+        cluster.stop().await;
+        Ok(())
     }
-    cluster.stop().await;
-    Ok(())
+    .boxed()
 }
 
 async fn run(options: &DemoOptions) -> Result<Cluster> {

@@ -177,38 +177,45 @@ pub(crate) fn unexpected(_answer: &Answer) -> Error {
     Error::corrupt("the node answered another request than the one it was asked")
 }
 
-// Boxed here, so that what calls an engine does not become as deep as the engine is.
+// Boxed, by plain functions: what calls an engine does not become as deep as the engine is, nor compile it again.
 impl Engine for RemoteEngine {
-    async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
-        kind.validate()?;
-        self.ask_keyspace(name, Some(kind)).boxed().await
+    fn keyspace(&self, name: &str, kind: KeyspaceKind) -> impl Future<Output = Result<Keyspace>> + Send {
+        async move {
+            kind.validate()?;
+            self.ask_keyspace(name, Some(kind)).await
+        }
+        .boxed()
     }
 
-    async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.ask_keyspace(name, None).boxed().await
+    fn find_keyspace(&self, name: &str) -> impl Future<Output = Result<Keyspace>> + Send {
+        async move { self.ask_keyspace(name, None).await }.boxed()
     }
 
-    async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
-        self.remote_get(key, consistency).boxed().await
+    fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {
+        async move { self.remote_get(key, consistency).await }.boxed()
     }
 
-    async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
-        self.remote_multi_get(keys, consistency).boxed().await
+    fn multi_get(
+        &self,
+        keys: Vec<Key>,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Vec<Option<Record>>>> + Send {
+        async move { self.remote_multi_get(keys, consistency).await }.boxed()
     }
 
-    async fn scan(&self, scan: Scan) -> Result<ScanPage> {
-        self.remote_scan(scan).boxed().await
+    fn scan(&self, scan: Scan) -> impl Future<Output = Result<ScanPage>> + Send {
+        async move { self.remote_scan(scan).await }.boxed()
     }
 
-    async fn write(&self, batch: Batch) -> Result<Written> {
-        self.remote_write(batch).boxed().await
+    fn write(&self, batch: Batch) -> impl Future<Output = Result<Written>> + Send {
+        async move { self.remote_write(batch).await }.boxed()
     }
 
-    async fn fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
-        self.remote_fan_out(fan_out).boxed().await
+    fn fan_out(&self, fan_out: FanOut) -> impl Future<Output = Result<FannedOut>> + Send {
+        async move { self.remote_fan_out(fan_out).await }.boxed()
     }
 
-    async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
-        self.remote_watch(range, from).boxed().await
+    fn watch(&self, range: WatchRange, from: WatchFrom) -> impl Future<Output = Result<Watch>> + Send {
+        async move { self.remote_watch(range, from).await }.boxed()
     }
 }
