@@ -111,12 +111,12 @@ impl MetaStore for Meta<'_> {
 
 // Boxed, by plain functions: what calls an engine does not become as deep as the engine is, nor compile it again.
 impl Engine for ClusterEngine {
-    fn keyspace(&self, name: &str, kind: KeyspaceKind) -> impl Future<Output = Result<Keyspace>> + Send {
-        async move { keyspaces::ensure_keyspace(&Meta(self), name, kind).await }.boxed()
+    async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
+        keyspaces::ensure_keyspace(&Meta(self), name, kind).await
     }
 
-    fn find_keyspace(&self, name: &str) -> impl Future<Output = Result<Keyspace>> + Send {
-        async move { keyspaces::find_keyspace(&Meta(self), name).await }.boxed()
+    async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
+        keyspaces::find_keyspace(&Meta(self), name).await
     }
 
     fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {

@@ -45,7 +45,7 @@ pub struct DemoOptions {
 /// Runs the demo: to its end with `check`, else until Ctrl-C or SIGTERM.
 ///
 /// `Corrupt` when a figure differs from what the input demands or an acknowledged write is lost.
-pub fn demo(options: DemoOptions) -> impl Future<Output = Result<()>> + Send {
+pub fn demo(options: DemoOptions) -> impl Future<Output = Result<()>> {
     async move {
         let stop = stop_signal();
         tokio::pin!(stop);
@@ -62,7 +62,7 @@ pub fn demo(options: DemoOptions) -> impl Future<Output = Result<()>> + Send {
         cluster.stop().await;
         Ok(())
     }
-    .boxed()
+    .boxed_local()
 }
 
 async fn run(options: &DemoOptions) -> Result<Cluster> {

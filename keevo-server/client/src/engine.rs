@@ -179,16 +179,13 @@ pub(crate) fn unexpected(_answer: &Answer) -> Error {
 
 // Boxed, by plain functions: what calls an engine does not become as deep as the engine is, nor compile it again.
 impl Engine for RemoteEngine {
-    fn keyspace(&self, name: &str, kind: KeyspaceKind) -> impl Future<Output = Result<Keyspace>> + Send {
-        async move {
-            kind.validate()?;
-            self.ask_keyspace(name, Some(kind)).await
-        }
-        .boxed()
+    async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
+        kind.validate()?;
+        self.ask_keyspace(name, Some(kind)).await
     }
 
-    fn find_keyspace(&self, name: &str) -> impl Future<Output = Result<Keyspace>> + Send {
-        async move { self.ask_keyspace(name, None).await }.boxed()
+    async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.ask_keyspace(name, None).await
     }
 
     fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {
