@@ -1,5 +1,6 @@
 //! The program as it is started from a shell: exit codes, what goes where, and calls to a node.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
@@ -43,6 +44,41 @@ fn an_unreachable_endpoint_is_named_and_the_advice_starts_a_node() {
         assert!(said.contains("Start one with `keevod dev`"), "{args:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
     }
+}
+
+/// What bad input is told before, or instead of, a call to a node. `UPDATE_EXPECT=1` writes it anew.
+#[test]
+fn bad_input_is_told_as_the_golden_file_says() {
+    let address = nobody();
+    let mut golden = String::new();
+    for (endpoints, args) in [
+        (address.as_str(), &["kv", "get", "alice/name"][..]),
+        (&address, &["kv", "put", "alice/name", "Alice"]),
+        (&address, &["cluster", "status"]),
+        (&address, &["feed", "get", "user:alice"]),
+        (&address, &["chat", "history", "general"]),
+        ("", &["info"]),
+        ("localhost", &["info"]),
+        ("127.0.0.1:99999", &["info"]),
+        (&address, &["kv", "gte", "alice/name"]),
+        (&address, &["kv", "get", "alice"]),
+        (&address, &["kv", "get", "alice/name", "--timeout", "soon"]),
+        (&address, &["kv", "scan", "alice", "--limit", "many"]),
+        (&address, &["cluster", "remove", "one"]),
+    ] {
+        let output = keevo_cli(endpoints, args);
+        let exit = output.status.code().expect("an exit code");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        let said = text(&output.stderr).replace(&address, "ADDRESS");
+        let name = said.split(": ").nth(1).unwrap_or_default();
+        let kind = ErrorKind::from_name(name).unwrap_or_else(|| panic!("{args:?} names no kind: {said}"));
+        assert_eq!(exit, i32::from(kind.row().exit_code), "{args:?}: {said}");
+        let shown: Vec<String> =
+            said.trim_end().lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
+        writeln!(golden, "{name:<12} exit {exit}  keevo-cli {}\n{}", args.join(" "), shown.join("\n"))
+            .expect("a string");
+    }
+    expect_test::expect_file!["testdata/bad-input.txt"].assert_eq(&golden);
 }
 
 #[test]
