@@ -57,7 +57,7 @@ fn what_makes_no_sense_is_refused_before_any_node_is_called() {
         &["kv", "scan", "a", "--limit", "0"],
         &["kv", "watch", "--prefix", "x"],
         &["cluster", "transfer", "1"],
-        &["feed", "get", "user:a", "--limit", "101"],
+        &["feed", "get", "user:a", "--limit", "1001"],
         &["feed", "remove", "user:a"],
         &["feed", "remove", "user:a", "--foreign-id", "x"],
         &["chat", "send", "c", "text", "--user", "u", "--custom", "[1]"],
