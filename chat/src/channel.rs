@@ -68,10 +68,11 @@ impl<E: Engine> Chat<E> {
         validate_custom(new.custom.as_deref(), &self.options)?;
         let members = distinct(new.members)?;
         if members.len() > FIRST_MEMBERS_MAX {
-            return Err(Error::invalid(format!(
+            let message = format!(
                 "a channel is created with at most {FIRST_MEMBERS_MAX} members, not {}: add the others to it",
                 members.len()
-            )));
+            );
+            return Err(Error::new(ErrorKind::BatchTooLarge, message));
         }
         let keys = self.keys(id).await?;
         let row = ChannelRow {

@@ -213,5 +213,5 @@ pub(super) async fn creation<E: Engine>(bench: Bench<E>) {
     let idle = bench.chat.run_outbox_once().await.expect("the worker runs");
     assert_eq!((idle.jobs, idle.channels), (0, 0), "all of its jobs are done and gone");
     let larger: ChannelId = "made:larger".parse().expect("a name");
-    assert_eq!(kind_of(bench.chat.create_channel(&larger, crowd(1_001)).await), ErrorKind::Invalid);
+    assert_eq!(kind_of(bench.chat.create_channel(&larger, crowd(1_001)).await), ErrorKind::BatchTooLarge);
 }

@@ -176,6 +176,10 @@ impl ClusterEngine {
             let left = end.saturating_duration_since(Instant::now());
             let error = match attempt(Attempt { left: left.min(longest), number }).await {
                 Ok(value) => return Ok(value),
+                // A read without an answer has changed nothing: it is late and no more.
+                Err(error) if effect == Effect::None && error.kind() == ErrorKind::OutcomeUnknown => {
+                    Error::new(ErrorKind::DeadlineExceeded, error.message().to_owned()).with_source(error)
+                }
                 Err(error) => error,
             };
             let unknown = matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded);

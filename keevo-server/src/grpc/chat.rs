@@ -155,7 +155,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         let request = request.into_inner();
         if request.users.len() > USERS_MAX {
             let message = format!("one call adds at most {USERS_MAX} users, not {}", request.users.len());
-            return Err(status_from_error(&Error::invalid(message)));
+            return Err(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)));
         }
         let members = request.users.into_iter().map(NewMember::new).collect();
         answer(self.chat.add_members(&channel_id(&request.channel)?, members).await)?;

@@ -42,8 +42,8 @@ async fn channels(golden: &mut Golden, chat: &mut Client) {
     golden.call("the same again", chat.create_channel(create("general"))).await;
     for (case, id) in [
         ("no bytes", String::new()),
-        ("255 bytes", "i".repeat(255)),
-        ("256 bytes", "i".repeat(256)),
+        ("128 bytes", "i".repeat(128)),
+        ("129 bytes", "i".repeat(129)),
         ("a line break", "a\nb".to_owned()),
         ("a type with a space", "my type:a".to_owned()),
         ("a type of 65 bytes", format!("{}:a", "t".repeat(65))),
@@ -72,7 +72,7 @@ async fn messages(golden: &mut Golden, chat: &mut Client) {
     golden.call("a message without a text", chat.send_message(send("m2", "alice", ""))).await;
     golden.call("a message from nobody", chat.send_message(send("m2", "", "hello"))).await;
     golden.call("a message from one who is no member", chat.send_message(send("m2", "eve", "hello"))).await;
-    golden.call("a message id of 256 bytes", chat.send_message(send(&"m".repeat(256), "alice", "hello"))).await;
+    golden.call("a message id of 129 bytes", chat.send_message(send(&"m".repeat(129), "alice", "hello"))).await;
     let nowhere = pb::SendMessageRequest { channel: "nowhere".to_owned(), ..send("m2", "alice", "hello") };
     golden.call("a message to a channel that does not exist", chat.send_message(nowhere)).await;
     let reply = |parent: &str| pb::SendMessageRequest { parent: parent.to_owned(), ..send("r1", "bob", "hi") };
@@ -149,7 +149,7 @@ async fn subscriptions(golden: &mut Golden, chat: &mut Client) {
 }
 
 async fn sizes(golden: &mut Golden, chat: &mut Client) {
-    for length in [256 << 10, (256 << 10) + 1] {
+    for length in [64 << 10, (64 << 10) + 1] {
         let id = format!("big{length}");
         let answer = chat.send_message(send(&id, "alice", &"x".repeat(length)));
         golden.call(&format!("a message of {length} bytes"), answer).await;
@@ -162,7 +162,7 @@ async fn sizes(golden: &mut Golden, chat: &mut Client) {
         let request = pb::AddMembersRequest { channel: "general".to_owned(), users };
         golden.call(&format!("{count} members in one request"), chat.add_members(request)).await;
     }
-    let members = (0..101).map(|one| format!("user{one}")).collect();
+    let members = (0..1_001).map(|one| format!("user{one}")).collect();
     let request = pb::CreateChannelRequest { members, ..create("crowd") };
-    golden.call("a channel with 101 first members", chat.create_channel(request)).await;
+    golden.call("a channel with 1,001 first members and its creator", chat.create_channel(request)).await;
 }

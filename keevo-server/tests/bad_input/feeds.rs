@@ -119,13 +119,13 @@ async fn sizes(golden: &mut Golden, feeds: &mut Client) {
         let big = pb::Activity { target: "t".repeat(total - rest), ..activity() };
         golden.call(&format!("an activity of {total} bytes"), feeds.add_activity(add(big))).await;
     }
-    for count in [100, 101] {
+    for count in [1, 1_001] {
         let one = |number| pb::Activity { foreign_id: format!("picture:{number}"), ..activity() };
         let activities = (0..count).map(one).collect();
         let request = pb::AddActivitiesRequest { feed: "user:alice".to_owned(), activities };
         golden.call(&format!("{count} activities in one request"), feeds.add_activities(request)).await;
     }
-    for count in [100, 101] {
+    for count in [1_000, 1_001] {
         let ids = vec!["13814000-1dd2-11b2-8080-808080808080".to_owned(); count];
         let request = pb::GetActivitiesRequest { ids, ..Default::default() };
         golden.call(&format!("{count} activities asked for"), feeds.get_activities(request)).await;
