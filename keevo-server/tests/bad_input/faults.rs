@@ -1,5 +1,6 @@
 //! Nodes that are missing, late, or not there yet.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use keevo_proto::kv::v1 as pb;
 use keevo_proto::kv::v1::kv_client::KvClient;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Endpoint;
+use tonic::{Response, Status};
 
 use super::daemon::{Keevod, free_addresses};
 use super::golden::Golden;
@@ -111,34 +113,42 @@ async fn late(golden: &mut Golden, wire: &Wire, leader: &Keevod) {
 async fn without_a_quorum(golden: &mut Golden, wire: &Wire) {
     golden.section("A missing quorum");
     let mut kv = wire.kv.clone();
-    let request = || pb::WriteRequest { deadline_ms: 1_500, ..write(wire.notes, "p", vec![put("s", "1")]) };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    // The first ones may have been under way to a node that died: then nobody knows.
-    let refused = loop {
-        let status = kv.write(request()).await.expect_err("one of three");
-        let kind = error_from_status(&status).kind();
-        if kind == ErrorKind::NoQuorum {
-            break status;
-        }
-        assert_eq!(kind, ErrorKind::OutcomeUnknown, "{status}");
-        assert!(Instant::now() < deadline, "the quorum is not missed: {status}");
-    };
+    let request = pb::WriteRequest { deadline_ms: 1_000, ..write(wire.notes, "p", vec![put("s", "1")]) };
+    let refused = missed(async || kv.write(request.clone()).await).await;
     golden.refused("a put, where one of three nodes is left", &refused);
     let read = pb::GetRequest { deadline_ms: 1_000, ..get(wire.notes, "good", "input") };
-    golden.call("a get there", kv.get(read)).await;
+    let refused = missed(async || kv.get(read.clone()).await).await;
+    golden.refused("a get there", &refused);
     let make = pb::KeyspaceRequest {
         name: "late".to_owned(),
         create: Some(pb::KeyspaceKind { ordered_partition_bytes: 0 }),
         deadline_ms: 1_000,
     };
-    golden.call("a new keyspace there", kv.keyspace(make)).await;
+    let refused = missed(async || kv.keyspace(make.clone()).await).await;
+    golden.refused("a new keyspace there", &refused);
     let session = pb::OpenSessionRequest {
         client: vec![9; 16].into(),
         scope: Some(pb::open_session_request::Scope::Shard(1)),
         deadline_ms: 1_000,
     };
-    golden.call("a session there", kv.open_session(session)).await;
+    let refused = missed(async || kv.open_session(session.clone()).await).await;
+    golden.refused("a session there", &refused);
     let stale = Some(pb::Consistency { level: 3, max_age_ms: Some(60_000) });
     let read = pb::GetRequest { consistency: stale, ..get(wire.notes, "good", "input") };
     golden.call("a get that may be a minute old", kv.get(read)).await;
+}
+
+/// How a call is refused once the nodes that are left know of the others: until then it may still be under way to one
+/// that died, or a leader may still hope.
+async fn missed<T: Debug>(mut call: impl AsyncFnMut() -> Result<Response<T>, Status>) -> Status {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let status = call().await.expect_err("one of three");
+        let kind = error_from_status(&status).kind();
+        if kind == ErrorKind::NoQuorum {
+            return status;
+        }
+        assert!(matches!(kind, ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded), "{status}");
+        assert!(Instant::now() < deadline, "the quorum is not missed: {status}");
+    }
 }

@@ -46,6 +46,9 @@ async fn unknown_keyspaces(golden: &mut Golden, wire: &Wire) {
     golden.call("a scan of it", kv.scan(scan(unknown, "p", 10))).await;
     golden.call("a fan-out to it", kv.fan_out(fan_out(unknown, bytes(1), vec![target("p")]))).await;
     golden.call("a watch of it", kv.watch(watch(unknown, "p"))).await;
+    for made in [wire.notes, wire.events] {
+        golden.hide(format!("keyspace {} is", made.id), "keyspace N is");
+    }
     let posing = pb::KeyspaceRef { ordered_partition_bytes: 1, ..wire.notes };
     golden.call("a get from a hashed one as an ordered one", kv.get(get(posing, "p", "s"))).await;
     let posing = pb::KeyspaceRef { ordered_partition_bytes: 0, ..wire.events };
