@@ -10,6 +10,7 @@
 mod inbound;
 mod lease;
 mod membership;
+mod proposer;
 mod read_gate;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ pub struct Group {
     context: GroupContext,
     hlc: Mutex<Hlc>,
     proposals: Semaphore,
+    proposer: proposer::Proposer,
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
     lease: lease::Lease,
@@ -108,6 +110,7 @@ impl Group {
         let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
+        let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
         let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
         let lease = lease::Lease::new(raft.metrics(), context.timing.lease_for_reads());
         let group = Arc::new(Self {
@@ -118,6 +121,7 @@ impl Group {
             context,
             hlc: Mutex::new(hlc),
             proposals: Semaphore::new(PROPOSALS_MAX),
+            proposer,
             inbound,
             reads,
             lease,
@@ -202,13 +206,13 @@ impl Group {
             .with_source(error)
         })?;
         let entry = CommandEntry { hlc: self.next_hlc(), command };
-        let write = self.raft.client_write(Payload::new(&entry));
+        let write = self.proposer.propose(Payload::new(&entry));
         match tokio::time::timeout(deadline, write).await {
-            Ok(Ok(response)) => response
-                .data
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Ok(applied))) => applied
                 .0
                 .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
-            Ok(Err(error)) => Err(self.write_error(error)),
+            Ok(Ok(Err(error))) => Err(self.write_error(error)),
             Err(_elapsed) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
