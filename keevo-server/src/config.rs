@@ -62,6 +62,8 @@ pub struct Config {
     pub flush_every: Duration,
     /// Heartbeats and elections.
     pub timing: Timing,
+    /// Bytes a second that all snapshots to peers send together, at most; 0 = no bound.
+    pub snapshot_bytes_per_second: u64,
     /// Sizes and limits of the stores.
     pub storage: StorageConfig,
 }
@@ -107,6 +109,9 @@ impl Config {
                 log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
                 ..Timing::default()
             },
+            snapshot_bytes_per_second: layers
+                .parse::<u64>("snapshot_mib_per_s", "a number of MiB a second, or 0")?
+                .saturating_mul(1 << 20),
             storage: StorageConfig::from_layers(layers, machine)?,
         };
         config.check(layers)?;
@@ -213,6 +218,7 @@ mod tests {
             peers                = ""                  default
             replication_factor   = "3"                 default
             shards               = "32"                environment KEEVO_SHARDS
+            snapshot_mib_per_s   = "64"                default
             unapplied_mib_max    = "256"               default
             unflushed_mib_flush  = "auto"              default
             unflushed_mib_max    = "auto"              default
