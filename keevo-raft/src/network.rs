@@ -144,6 +144,7 @@ impl PeerClient {
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
+                shared.gate.admit_files()?;
                 let mut staged = StagedFiles::new(&staging, &name)?;
                 let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
