@@ -29,8 +29,9 @@ use tokio::sync::Semaphore;
 
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
-use crate::network::{AddressBook, GroupNetwork, QuorumClock};
+use crate::network::{AddressBook, GroupNetwork};
 use crate::peer_messages::{ReadAnswer, ReadRequest};
+use crate::quorum::QuorumClock;
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
@@ -88,7 +89,7 @@ impl Group {
         let shared = SharedMachine::new(machine, store, shard.id, range);
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
         let alone = state_machine.has_sole_voter(replica);
-        let quorum = QuorumClock::new(Arc::clone(&context.clock));
+        let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
         let network = GroupNetwork {
             cluster: context.cluster,
             shared: Arc::clone(&shared),
@@ -96,6 +97,7 @@ impl Group {
             addresses: Arc::clone(&context.addresses),
             staging: context.staging.clone(),
             quorum: Arc::clone(&quorum),
+            reader: reader.clone(),
             append_timeout: context.timing.append_timeout(),
         };
         let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
@@ -107,7 +109,7 @@ impl Group {
         let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
-        let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
+        let reads = read_gate::ReadGate::start(raft.clone(), quorum, &context.timing);
         let group = Arc::new(Self {
             shard: shard.id,
             replica,
@@ -241,17 +243,12 @@ impl Group {
         })
     }
 
-    /// Whether the replica has applied all that had been committed at most `max_age` ago. Between two nodes' clocks,
-    /// which may be apart by as much as they are.
+    /// Whether the replica has applied all that had been acknowledged `max_age` ago, give or take the smaller of two
+    /// things: how far this node's wall clock is behind the leader's, and how long the leader's last word was on its
+    /// way.
     pub fn is_fresh(&self, max_age: Duration) -> bool {
-        let applied = self.metrics().last_applied.map_or(0, |log_id| log_id.index);
-        let oldest_ms =
-            self.context.clock.now_ms().saturating_sub(u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX));
-        self.inbound.contact().is_some_and(|contact| {
-            contact.at + max_age >= tokio::time::Instant::now()
-                && contact.as_of_ms >= oldest_ms.max(1)
-                && contact.committed <= applied
-        })
+        let (applied, now_ms) = (self.reader.applied(), self.context.clock.now_ms());
+        self.inbound.contact().is_some_and(|contact| contact.is_fresh(applied, max_age, now_ms))
     }
 
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
@@ -277,7 +274,7 @@ impl Group {
     /// Queues an append in the order of the calls, and answers it.
     pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
         match messages::decode_append(body) {
-            Ok((request, as_of_ms)) => self.inbound.append(request, as_of_ms),
+            Ok((request, freshness)) => self.inbound.append(request, freshness),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
@@ -408,3 +405,6 @@ pub(crate) fn forward_error(shard: ShardId, forward: &ForwardToLeader<TypeConfig
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

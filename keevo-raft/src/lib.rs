@@ -16,6 +16,7 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+mod quorum;
 pub mod shard_map;
 mod state_machine;
 #[cfg(any(test, feature = "testing"))]

@@ -97,8 +97,8 @@ impl Config {
                 heartbeat_ms: layers.parse("heartbeat_ms", "a number of milliseconds")?,
                 election_ms_min: layers.parse("election_ms_min", "a number of milliseconds")?,
                 election_ms_max: layers.parse("election_ms_max", "a number of milliseconds")?,
+                drift_ms_max: layers.parse("drift_ms_max", "a number of milliseconds")?,
                 log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
-                ..Timing::default()
             },
             block_cache_bytes: mebibytes(layers, "block_cache_mib")?,
             write_buffer_bytes: mebibytes(layers, "write_buffer_mib")?,
@@ -190,6 +190,7 @@ mod tests {
             advertise          = ""                  default
             block_cache_mib    = "256"               default
             data_dir           = "keevo-data"        default
+            drift_ms_max       = "200"               default
             election_ms_max    = "2000"              default
             election_ms_min    = "1000"              default
             flush_every_ms     = "5000"              default

@@ -20,6 +20,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
     setting("block_cache_mib", "256", "Size of the block cache, MiB"),
     setting("data_dir", "keevo-data", "Folder of this node's stores"),
+    setting(
+        "drift_ms_max",
+        "200",
+        "How far two nodes' clocks may drift apart during a lease, ms; the same on all nodes",
+    ),
     setting("election_ms_max", "2000", "Longest time without a leader before an election, ms; the same on all nodes"),
     setting("election_ms_min", "1000", "Shortest time without a leader before an election, ms; the same on all nodes"),
     setting("flush_every_ms", "5000", "Time between flushes of the data store, ms"),
