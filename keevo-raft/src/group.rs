@@ -10,6 +10,7 @@
 mod inbound;
 mod membership;
 mod read_gate;
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use crate::quorum::QuorumClock;
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
-use crate::transport::Transport;
+use crate::transport::{Transport, within};
 use crate::types::{Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
@@ -68,6 +69,7 @@ pub struct Group {
     proposals: Semaphore,
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
+    index_rounds: Arc<rounds::Rounds>,
     deaf_until: Duration,
     shared: Arc<SharedMachine>,
     installs: Semaphore,
@@ -120,6 +122,7 @@ impl Group {
             proposals: Semaphore::new(PROPOSALS_MAX),
             inbound,
             reads,
+            index_rounds: Arc::default(),
             deaf_until,
             shared,
             installs: Semaphore::new(1),
@@ -234,6 +237,17 @@ impl Group {
         self.metrics().last_quorum_acked.is_some_and(|at| at.elapsed() >= lease)
     }
 
+    /// Waits until every write acknowledged before the call is applied here, on a replica that does not lead. `ask`
+    /// asks the leader for its read index; reads that wait at the same time share the question.
+    pub(crate) async fn follow_barrier<F>(&self, ask: F, deadline: Duration) -> Result<()>
+    where
+        F: FnOnce() -> BoxFuture<'static, Result<u64>> + Send + 'static,
+    {
+        let patience = Duration::from_millis(self.context.timing.heartbeat_ms);
+        let wait = async { self.wait_applied(self.index_rounds.join(patience, ask).await?, deadline).await };
+        within(deadline, "the shard's leader", wait).await
+    }
+
     /// Waits until the entry at log `index` is applied here.
     pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<()> {
         let wait = self.raft.wait(Some(deadline)).applied_index_at_least(Some(index), "follower read").await;
@@ -340,6 +354,7 @@ impl Group {
 
     /// Stops the replica's tasks. When it returns nothing is applied or installed any more.
     pub(crate) async fn shutdown(&self) {
+        self.index_rounds.clear();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.shard, %error, "a replica did not stop cleanly");
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use keevo_core::{
     Consistency, Cursor, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId,
 };
@@ -128,8 +128,9 @@ impl ClusterEngine {
             }
             Consistency::Follower => {
                 let Place::There(leader) = self.leader_of(shard, attempt.number)? else { return Ok(None) };
-                let index = self.read_index(shard, &leader, attempt.left).await?;
-                group.wait_applied(index, attempt.left).await?;
+                let (engine, limit) = (self.clone(), self.attempt_limit());
+                let ask = move || async move { engine.read_index(shard, &leader, limit).await }.boxed();
+                group.follow_barrier(ask, attempt.left).await?;
             }
         }
         // What has expired while the shard's clock stood is the leader's to see to.

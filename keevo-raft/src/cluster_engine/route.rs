@@ -154,8 +154,14 @@ impl ClusterEngine {
         F: Future<Output = Result<T>>,
     {
         let mut doubt = None;
-        let longest = Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2));
-        self.try_until_deadline(effect, longest, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+        self.try_until_deadline(effect, self.attempt_limit(), attempt, &mut doubt)
+            .await
+            .map_err(|error| in_doubt(error, doubt))
+    }
+
+    /// How long an attempt that another node may answer gets.
+    pub(super) fn attempt_limit(&self) -> Duration {
+        Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2))
     }
 
     async fn try_until_deadline<T, F>(
