@@ -33,6 +33,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 mod watch;
 mod wire;
 
@@ -56,7 +57,7 @@ pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
-    Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit,
+    Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, StoreView, Visit,
     verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]

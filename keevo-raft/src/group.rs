@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keevo_core::machine::{Machine, ShardReader};
+use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
+use keevo_core::views::Views;
 use keevo_core::{
     Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
     verify_snapshot,
@@ -55,6 +56,8 @@ pub(crate) struct GroupContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timing: Timing,
     pub(crate) staging: PathBuf,
+    /// The read views of consistent scans, of all groups.
+    pub(crate) views: Arc<Views<ShardView>>,
 }
 
 /// A replica of a shard.
@@ -88,7 +91,7 @@ impl Group {
         let machine = Machine::open(store.clone(), context.cluster, shard.id, range.clone())?;
         let reader = machine.reader();
         let hlc = machine.clock();
-        let shared = SharedMachine::new(machine, store, shard.id, range);
+        let shared = SharedMachine::new(machine, store, shard.id, range, Arc::clone(&context.views));
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
         let alone = state_machine.has_sole_voter(replica);
         let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
@@ -274,14 +277,29 @@ impl Group {
             return Ok(answer);
         }
         self.propose(Command::MoveClock, deadline).await?;
+        if request.consistent_scan().is_some() {
+            return Ok(answer);
+        }
         self.read_here(request).map(|(answer, _)| answer)
     }
 
-    /// What the replica has applied, and whether that shows something expired. `ShardMoved` once the replica is closed.
+    /// What the replica has applied, or the page of a read view, and whether the shard's clock must be moved: the
+    /// answer shows something that has expired, or, being of a view, leaves it out. `ShardMoved` once the replica is
+    /// closed.
     pub(crate) fn read_here(&self, request: &ReadRequest) -> Result<(ReadAnswer, bool)> {
-        let answer = request.run(&self.reader)?;
+        let now_ms = self.context.clock.now_ms();
+        let (answer, has_expired) = match request.consistent_scan() {
+            Some(scan) => {
+                let (page, has_expired) = scan_in_view(&self.context.views, &self.reader, scan, now_ms)?;
+                (ReadAnswer::Page(page), has_expired)
+            }
+            None => {
+                let answer = request.run(&self.reader)?;
+                let has_expired = answer.has_expired(now_ms);
+                (answer, has_expired)
+            }
+        };
         self.shared.check_open()?;
-        let has_expired = answer.has_expired(self.context.clock.now_ms());
         Ok((answer, has_expired))
     }
 

@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use keevo_core::machine::ShardView;
+use keevo_core::views::{ViewLimits, Views};
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -52,6 +54,8 @@ pub(crate) struct NodeInner {
     groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     faults: faults::Faults,
     pub(crate) addresses: Arc<AddressBook>,
+    /// The read views of consistent scans.
+    pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
     closed: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -70,7 +74,10 @@ impl Node {
             }
             std::fs::create_dir_all(&options.staging)
                 .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
+            let (clock, random) = (Arc::clone(&parts.clock), parts.random.as_ref());
+            let views = Arc::new(Views::new(options.node_id, ViewLimits::default(), clock, random));
             let inner = Arc::new(NodeInner {
+                views,
                 identity: RwLock::new(identity),
                 map_tx: watch::Sender::new(None),
                 adopting: Mutex::new(()),
@@ -177,6 +184,7 @@ impl Node {
         for group in groups.into_values() {
             group.shutdown().await;
         }
+        self.inner.views.end_all();
     }
 }
 
@@ -248,6 +256,7 @@ impl NodeInner {
             clock: Arc::clone(&self.parts.clock),
             timing: self.options.timing,
             staging: self.options.staging.clone(),
+            views: Arc::clone(&self.views),
         }
     }
 

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keevo_core::machine::Machine;
+use keevo_core::machine::{Machine, ShardView};
+use keevo_core::views::Views;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId, SnapshotFile,
     Store, system,
@@ -84,6 +85,8 @@ pub(crate) struct SharedMachine {
     pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
+    /// Ended when what they show is replaced or removed.
+    views: Arc<Views<ShardView>>,
     /// Set, under the machine's lock, before the rows are destroyed.
     closed: AtomicBool,
     /// Snapshots that are being sent: the log behind them is still needed.
@@ -102,12 +105,14 @@ impl SharedMachine {
         store: DataStore,
         shard: ShardId,
         range: (Bytes, Bytes),
+        views: Arc<Views<ShardView>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(machine),
             store,
             shard,
             range,
+            views,
             closed: AtomicBool::new(false),
             sending: AtomicUsize::new(0),
         })
@@ -122,6 +127,7 @@ impl SharedMachine {
     pub(crate) fn close(&self) {
         let _machine = self.lock();
         self.closed.store(true, Ordering::SeqCst);
+        self.views.end_shard(self.shard);
     }
 
     /// Refuses once the replica is closed: `ShardMoved`. What was read before this call was not destroyed yet.
@@ -311,6 +317,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
             shared.check_open()?;
             shared.store.install(&staged.files)?;
             machine.reload()?;
+            shared.views.end_shard(shared.shard);
             shared.position(false)
         };
         let (applied, membership) =

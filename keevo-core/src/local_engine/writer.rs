@@ -19,8 +19,9 @@ use crate::clock::Clock;
 use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ClientId;
-use crate::machine::Machine;
+use crate::machine::{Machine, ShardView};
 use crate::store::{Durability, RocksStore};
+use crate::views::Views;
 
 /// What is asked of the writer.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub(super) struct Writer {
     pub(super) group_writes_max: usize,
     pub(super) group_bytes_max: usize,
     pub(super) counts: Arc<Counts>,
+    /// Swept as it writes: a view costs nothing but the space of what is overwritten.
+    pub(super) views: Arc<Views<ShardView>>,
 }
 
 /// Whom to answer with which of a group's outcomes.
@@ -76,6 +79,7 @@ impl Writer {
         while let Some(request) = self.requests_rx.blocking_recv() {
             let group = self.gather(request);
             if !group.is_empty() {
+                self.views.sweep();
                 self.commit(group);
             }
         }

@@ -22,6 +22,7 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// One flush of all shards at one point, and the word to every group that its log may go. A group that has stopped
 /// is closed, to be opened again; the others' logs go on to shrink.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
+    node.views.sweep();
     let store = node.parts.store.clone();
     tokio::task::spawn_blocking(move || store.flush())
         .await
