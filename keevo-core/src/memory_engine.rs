@@ -126,13 +126,12 @@ impl MemoryEngine {
     /// A page of the view that the scan's token names, or of a copy of everything that is made for it.
     fn scan_view(&self, scan: &Scan) -> Result<ScanPage> {
         let views = &self.handle.views;
-        let id = match scan.view() {
-            Some(id) => id,
-            None => {
-                let state = self.state_now();
-                let (records, now_ms, revision) = (state.records.clone(), state.now_ms, state.revision);
-                views.hold(ShardId::LOCAL, View { records, now_ms, revision })?
-            }
+        let id = if let Some(id) = scan.view() {
+            id
+        } else {
+            let state = self.state_now();
+            let (records, now_ms, revision) = (state.records.clone(), state.now_ms, state.revision);
+            views.hold(ShardId::LOCAL, View { records, now_ms, revision })?
         };
         let view = views.get(id, ShardId::LOCAL)?;
         let (records, next) = scan::page(&view.records, view.now_ms, scan)?;

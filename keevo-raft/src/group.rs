@@ -288,16 +288,13 @@ impl Group {
     /// closed.
     pub(crate) fn read_here(&self, request: &ReadRequest) -> Result<(ReadAnswer, bool)> {
         let now_ms = self.context.clock.now_ms();
-        let (answer, has_expired) = match request.consistent_scan() {
-            Some(scan) => {
-                let (page, has_expired) = scan_in_view(&self.context.views, &self.reader, scan, now_ms)?;
-                (ReadAnswer::Page(page), has_expired)
-            }
-            None => {
-                let answer = request.run(&self.reader)?;
-                let has_expired = answer.has_expired(now_ms);
-                (answer, has_expired)
-            }
+        let (answer, has_expired) = if let Some(scan) = request.consistent_scan() {
+            let (page, has_expired) = scan_in_view(&self.context.views, &self.reader, scan, now_ms)?;
+            (ReadAnswer::Page(page), has_expired)
+        } else {
+            let answer = request.run(&self.reader)?;
+            let has_expired = answer.has_expired(now_ms);
+            (answer, has_expired)
         };
         self.shared.check_open()?;
         Ok((answer, has_expired))
