@@ -34,6 +34,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 mod watch;
 mod wire;
 
@@ -59,7 +60,7 @@ pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,
-    StoreLoad, StoreOp, Visit, verify_snapshot,
+    StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
 pub use store::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};

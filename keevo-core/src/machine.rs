@@ -14,6 +14,7 @@ mod overlay;
 mod reader;
 mod session;
 mod shared;
+mod view;
 mod watcher;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 pub use changes::Retention;
 pub use reader::ShardReader;
+pub use view::{ShardView, scan_in_view};
 
 use crate::command::{Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};

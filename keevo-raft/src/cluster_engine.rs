@@ -7,6 +7,7 @@
 mod known;
 mod reads;
 mod route;
+mod view_scan;
 mod watch;
 mod writes;
 

@@ -18,6 +18,7 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+mod quorum;
 pub mod shard_map;
 mod state_machine;
 mod storage_care;

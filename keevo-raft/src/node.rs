@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use keevo_core::machine::ShardView;
+use keevo_core::views::{ViewLimits, Views};
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -56,6 +58,8 @@ pub(crate) struct NodeInner {
     groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     faults: faults::Faults,
     pub(crate) addresses: Arc<AddressBook>,
+    /// The read views of consistent scans.
+    pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
     pub(crate) gate: Arc<Gate>,
     /// Asks for a flush before its time.
@@ -88,7 +92,10 @@ impl Node {
             }
             std::fs::create_dir_all(&options.staging)
                 .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
+            let (clock, random) = (Arc::clone(&parts.clock), parts.random.as_ref());
+            let views = Arc::new(Views::new(options.node_id, ViewLimits::default(), clock, random));
             let inner = Arc::new(NodeInner {
+                views,
                 identity: RwLock::new(identity),
                 map_tx: watch::Sender::new(None),
                 adopting: Mutex::new(()),
@@ -186,7 +193,11 @@ impl Node {
     }
 
     /// Ends the node's tasks and replicas; what is not durable yet stays so.
-    pub(crate) async fn halt(&self) {
+    pub(crate) fn halt(&self) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(&self) {
         self.inner.closed.send_replace(true);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
@@ -201,6 +212,7 @@ impl Node {
         for group in groups.into_values() {
             group.shutdown().await;
         }
+        self.inner.views.end_all();
     }
 }
 
@@ -273,6 +285,7 @@ impl NodeInner {
             gate: Arc::clone(&self.gate),
             timing: self.options.timing,
             staging: self.options.staging.clone(),
+            views: Arc::clone(&self.views),
         }
     }
 

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keevo_core::machine::Machine;
+use keevo_core::machine::{Machine, ShardView};
 use keevo_core::system::ShardState;
+use keevo_core::views::Views;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
     SnapshotFile, Store, system,
@@ -90,6 +91,8 @@ pub(crate) struct SharedMachine {
     pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
+    /// Ended when what they show is replaced or removed.
+    views: Arc<Views<ShardView>>,
     /// Set, under the machine's lock, before the rows are destroyed.
     closed: AtomicBool,
     /// Snapshots that are being sent: the log behind them is still needed.
@@ -112,12 +115,14 @@ impl SharedMachine {
         shard: ShardId,
         range: (Bytes, Bytes),
         gate: Arc<Gate>,
+        views: Arc<Views<ShardView>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(machine),
             store,
             shard,
             range,
+            views,
             closed: AtomicBool::new(false),
             sending: AtomicUsize::new(0),
             backlog: Backlog::new(gate.backlog_sum()),
@@ -141,6 +146,7 @@ impl SharedMachine {
     pub(crate) fn close(&self) {
         let _machine = self.lock();
         self.closed.store(true, Ordering::SeqCst);
+        self.views.end_shard(self.shard);
     }
 
     /// Refuses once the replica is closed: `ShardMoved`. What was read before this call was not destroyed yet.
@@ -341,6 +347,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
             shared.check_open()?;
             shared.store.install(&staged.files)?;
             machine.reload()?;
+            shared.views.end_shard(shared.shard);
             shared.position(false)
         };
         let (applied, membership) =

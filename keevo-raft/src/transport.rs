@@ -25,7 +25,7 @@ pub struct Peer {
 }
 
 /// What a peer request asks for; the number is its code on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum PeerCall {
     /// Raft AppendEntries, heartbeats included.

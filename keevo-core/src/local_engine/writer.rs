@@ -21,7 +21,6 @@ use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ClientId;
 use crate::key::{CLASS_END, CLASS_META};
-use crate::machine::Machine;
 use crate::store::{Durability, ExpiryClock, RocksStore, Store};
 
 /// How far the clock moves before compactions are told, in milliseconds.
@@ -32,6 +31,8 @@ pub(super) fn everything(now_ms: u64) -> ExpiryClock {
     let (lower, upper) = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
     ExpiryClock { lower, upper, now_ms }
 }
+use crate::machine::{Machine, ShardView};
+use crate::views::Views;
 
 /// What is asked of the writer.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(super) struct Writer {
     pub(super) counts: Arc<Counts>,
     /// The clock by which the store may drop what has expired, in milliseconds.
     pub(super) expiry_ms: u64,
+    /// Swept as it writes: a view costs nothing but the space of what is overwritten.
+    pub(super) views: Arc<Views<ShardView>>,
 }
 
 /// Whom to answer with which of a group's outcomes.
@@ -89,6 +92,7 @@ impl Writer {
         while let Some(request) = self.requests_rx.blocking_recv() {
             let group = self.gather(request);
             if !group.is_empty() {
+                self.views.sweep();
                 self.commit(group);
             }
         }

@@ -35,6 +35,7 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// is closed, to be opened again; the others' logs go on to shrink. One at a time, and none while a copy is made.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let _one = node.flushing.lock().await;
+    node.views.sweep();
     let store = node.parts.store.clone();
     tokio::task::spawn_blocking(move || store.flush())
         .await
