@@ -10,6 +10,7 @@ use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
 use self_cell::self_cell;
 
 use super::errors::translate;
+use super::expiry::ExpiryHold;
 use super::{Column, RocksStore, StoreView, Visit};
 use crate::error::Result;
 use crate::scan::Direction;
@@ -23,24 +24,30 @@ self_cell!(
 );
 
 /// One state of the database.
-pub(super) struct RocksView(Held);
+pub(super) struct RocksView {
+    held: Held,
+    /// Compactions do not see snapshots: what has expired since this one was taken must stay while it is held.
+    _expiry: ExpiryHold,
+}
 
 impl RocksView {
     pub(super) fn new(store: &RocksStore) -> Self {
-        Self(Held::new(store.clone(), |store| store.shared.db.snapshot()))
+        // Before the snapshot, so that no compaction begins in between with later clocks than the snapshot shows.
+        let expiry = store.shared.built.expiry.hold();
+        Self { held: Held::new(store.clone(), |store| store.shared.db.snapshot()), _expiry: expiry }
     }
 }
 
 impl fmt::Debug for RocksView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RocksView").field(self.0.borrow_owner()).finish()
+        f.debug_tuple("RocksView").field(self.held.borrow_owner()).finish()
     }
 }
 
 impl StoreView for RocksView {
     fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
         let Some(how) = bounded(lower, upper) else { return Ok(()) };
-        self.0.with_dependent(|store, snapshot| {
+        self.held.with_dependent(|store, snapshot| {
             walk(snapshot.raw_iterator_cf_opt(store.family(Column::Data)?, how), direction, visit)
         })
     }
