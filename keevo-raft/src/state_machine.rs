@@ -199,11 +199,24 @@ impl GroupMachine {
         self.membership.membership().voter_ids().eq([replica])
     }
 
+    /// Refuses an entry that does not follow the last one: a skipped entry would make this replica diverge.
+    fn check_next(&self, log_id: &LogId) -> Result<()> {
+        let next = self.applied.map_or(0, |applied| applied.index + 1);
+        if log_id.index == next {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "shard {}: entry {log_id} is to be applied, but the next one is {next}",
+            self.shared.shard
+        )))
+    }
+
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
         let mut membership_changed = false;
         for Decoded { log_id, command, membership, responder, .. } in batch {
+            self.check_next(&log_id)?;
             self.applied = Some(log_id);
             if let Some(membership) = membership {
                 self.membership = StoredMembership::new(Some(log_id), membership);
@@ -349,3 +362,6 @@ impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
         Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
     }
 }
+
+#[cfg(test)]
+mod tests;
