@@ -86,9 +86,13 @@ impl Node {
             for (&id, address) in &inner.options.peers {
                 inner.addresses.set(id, address);
             }
-            if let Some(map) = rows::load_map(&inner.parts.store)? {
-                inner.resume(map.clone())?;
-                inner.open_groups(&map).await;
+            match (rows::load_map(&inner.parts.store)?, identity.cluster) {
+                (Some(map), _) => {
+                    inner.resume(map.clone())?;
+                    inner.open_groups(&map).await;
+                }
+                (None, Some(cluster)) => return Err(bootstrap::lost_data(cluster)),
+                (None, None) => {}
             }
             let node = Self { inner };
             node.spawn(reconcile::run(Arc::clone(&node.inner)));

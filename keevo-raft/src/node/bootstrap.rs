@@ -36,6 +36,15 @@ pub(super) fn load_identity(options: &NodeOptions, parts: &NodeParts) -> Result<
     Ok(identity)
 }
 
+/// The error of a node whose data store is not the one that it had. The map is durable before the node takes part in a
+/// cluster, so a store without one is new; on it the node would begin its replicas anew, and could vote a second time.
+pub(super) fn lost_data(cluster: ClusterId) -> Error {
+    Error::corrupt(format!(
+        "this node belongs to cluster {cluster}, but its data store is empty: it was lost or replaced; remove the node \
+         and let it join under a new id with empty folders"
+    ))
+}
+
 /// What a peer says of itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hello {
@@ -193,7 +202,7 @@ impl NodeInner {
     }
 }
 
-pub(super) fn decode_hello(body: &Bytes) -> Result<Hello> {
+pub(crate) fn decode_hello(body: &Bytes) -> Result<Hello> {
     let wire: HelloWire = parse("a hello", body)?;
     let id = |bytes: &Bytes| {
         <[u8; 16]>::try_from(bytes.as_ref())
