@@ -353,6 +353,13 @@ impl Group {
         }
     }
 
+    /// Ends the replica's core by a panic, as a bug in openraft does.
+    #[cfg(test)]
+    pub(crate) async fn panic_core(&self) {
+        let sent = self.raft.external_request(|_| panic!("a test ends the core of this replica")).await;
+        sent.expect("the core runs");
+    }
+
     fn next_hlc(&self) -> Hlc {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
         *hlc = hlc.next(self.context.clock.now_ms());
