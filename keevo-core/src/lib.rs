@@ -17,6 +17,8 @@ pub mod data_dir;
 mod engine;
 mod error;
 mod fan_out;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ids;
 mod key;
 pub mod keyspaces;
@@ -25,6 +27,7 @@ pub mod limits;
 mod local_engine;
 pub mod machine;
 mod memory_engine;
+pub mod mutants;
 mod read;
 mod record;
 mod scan;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::{
     Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
     verify_snapshot,
@@ -104,7 +105,8 @@ impl Group {
         quorum.set(raft.metrics());
         // A sole voter, committed and in its newest membership, has granted no lease to anybody.
         let alone = alone && is_sole_voter(&raft, replica);
-        let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
+        let waits = restarted && !alone && !mutants::is_on(Mutant::VotesAfterRestart);
+        let quiet = if waits { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
         let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
@@ -213,6 +215,9 @@ impl Group {
 
     /// Waits until every write acknowledged before the call is applied here. Leader only.
     pub async fn read_barrier(&self, deadline: Duration) -> Result<u64> {
+        if mutants::is_on(Mutant::StaleLeaseRead) && self.is_leader() {
+            return Ok(self.metrics().last_applied.map_or(0, |log_id| log_id.index));
+        }
         match tokio::time::timeout(deadline, self.reads.join()).await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(error)) => Err(self.locate_leader(error)),

@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::Machine;
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId, SnapshotFile,
-    Store, system,
+    Store, StoreBatch, StoreOp, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
@@ -234,6 +235,10 @@ impl GroupMachine {
         let outcomes = {
             let mut machine = self.shared.lock();
             self.shared.check_open()?;
+            if mutants::is_on(Mutant::AppliedApart) {
+                let ops = rows.drain(..).map(|(key, row)| StoreOp::Put(Column::Data, key, row)).collect();
+                self.shared.store.write(StoreBatch { ops }, Durability::Sync)?;
+            }
             machine.apply(commands, rows, Durability::Unlogged)?
         };
         let mut outcomes = outcomes.into_iter();
@@ -358,7 +363,8 @@ impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
     type SnapshotData = GroupSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {
-        let (last_log_id, last_membership) = self.shared.position(true).map_err(to_io)?;
+        let flushed = !mutants::is_on(Mutant::PurgePastFlush);
+        let (last_log_id, last_membership) = self.shared.position(flushed).map_err(to_io)?;
         Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
     }
 }

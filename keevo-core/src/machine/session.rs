@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ClientId, RequestId, ShardId};
 use crate::key::prefix_end;
 use crate::limits::{SESSION_IDLE_MS_MAX, SESSION_WINDOW, SESSIONS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
 use crate::store::{Column, Store, StoreOp};
 use crate::system::{SESSIONS, check_format, outcome_key, row_key, session_key};
@@ -129,7 +130,7 @@ impl Sessions {
         let Some(session) = self.clients.get(&client) else {
             return Ok(Seen::Unknown(Error::session_not_open(client)));
         };
-        if session.known.contains(&sequence) {
+        if session.known.contains(&sequence) && !mutants::is_on(Mutant::LostDedup) {
             let key = outcome_key(self.shard, client, sequence);
             let row = match self.pending.get(&key) {
                 Some(pending) => pending.clone(),
@@ -173,7 +174,7 @@ fn encode_header(hlc: Hlc) -> Bytes {
     out.freeze()
 }
 
-fn decode_header(mut row: &[u8]) -> Result<Hlc> {
+pub(crate) fn decode_header(mut row: &[u8]) -> Result<Hlc> {
     check_format(row, HEADER_FORMAT, "session header")?;
     if row.len() != HEADER_BYTES {
         return Err(Error::corrupt(format!("a session header has {} bytes, not {HEADER_BYTES}", row.len())));

@@ -189,6 +189,8 @@ impl MemoryLogStore {
     }
 
     fn write(&self, op: LogOp, done: Option<Done>) -> Result<()> {
+        let confirmed_early = op.needs_sync() && !op.needs_durability();
+        let (early, done) = if confirmed_early { (done, None) } else { (None, done) };
         {
             let mut state = self.state()?;
             if let LogOp::Append { group, entries } = &op {
@@ -196,6 +198,9 @@ impl MemoryLogStore {
             }
             state.visible.apply(op.clone());
             state.pending.push_back((op, done));
+        }
+        if let Some(done) = early {
+            done(Ok(()));
         }
         if self.syncs_at_once.load(Ordering::SeqCst) {
             self.flush(usize::MAX);
