@@ -22,7 +22,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use changes::Retention;
+#[cfg(feature = "fuzzing")]
+pub(crate) use changes::{decode_last, decode_starts};
 pub use reader::ShardReader;
+#[cfg(feature = "fuzzing")]
+pub(crate) use session::decode_header;
 
 use crate::command::{Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};

@@ -9,6 +9,8 @@
 pub mod answer;
 mod cluster_engine;
 mod cluster_map;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 pub mod log_store;
 mod membership;

@@ -30,6 +30,8 @@ use crate::group::{Group, GroupContext};
 use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use bootstrap::decode_hello;
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub(crate) use status::decode as decode_status;
