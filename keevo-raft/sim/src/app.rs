@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_chat::{Chat, ChatOptions};
-use keevo_core::{Clock, ErrorKind, Random, Result};
+use keevo_core::{AnyEngine, Clock, ErrorKind, Random, Result};
 use keevo_feeds::{Feeds, FeedsOptions};
 use keevo_raft::{ClusterEngine, Node};
 use tokio::sync::OnceCell;
@@ -19,8 +19,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct NodeApp {
     pub(crate) node: Node,
     pub(crate) engine: ClusterEngine,
-    pub(crate) chat: Chat<ClusterEngine>,
-    feeds: Arc<OnceCell<Feeds<ClusterEngine>>>,
+    pub(crate) chat: Chat<AnyEngine>,
+    feeds: Arc<OnceCell<Feeds<AnyEngine>>>,
     feeds_options: FeedsOptions,
 }
 
@@ -38,13 +38,13 @@ impl NodeApp {
             claim_ms: 5_000,
             ..FeedsOptions::default()
         };
-        let chat = Chat::new(engine.clone(), keevo_chat::AppId(APP), chat_options);
+        let chat = Chat::new(AnyEngine::new(engine.clone()), keevo_chat::AppId(APP), chat_options);
         Self { node, engine, chat, feeds: Arc::default(), feeds_options }
     }
 
     /// The feeds, opened when they are first asked for.
-    pub(crate) async fn feeds(&self) -> Result<Feeds<ClusterEngine>> {
-        let open = || Feeds::open(self.engine.clone(), keevo_feeds::AppId(APP), self.feeds_options.clone());
+    pub(crate) async fn feeds(&self) -> Result<Feeds<AnyEngine>> {
+        let open = || Feeds::open(AnyEngine::new(self.engine.clone()), keevo_feeds::AppId(APP), self.feeds_options.clone());
         self.feeds.get_or_try_init(open).await.cloned()
     }
 

@@ -83,8 +83,8 @@ impl Machine {
     /// A machine with empty disks, switched off.
     pub(crate) fn new(site: &Site, id: HostId, join: bool) -> Self {
         let dice = Dice::new(site.plan.seed, 1_000 + id);
-        let drift = if site.plan.clocks_drift { dice.between(0, 60_000) } else { 30_000 };
-        let clock = Arc::new(SimClock::new(Arc::clone(&site.wires.world), 970_000 + drift));
+        let most = site.plan.drift_per_million;
+        let clock = Arc::new(SimClock::new(Arc::clone(&site.wires.world), 1_000_000 - most + dice.below(2 * most + 1)));
         Self {
             id,
             join,

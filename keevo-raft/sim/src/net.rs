@@ -8,7 +8,7 @@
 //!
 //! Invariant: requests from one host to another arrive in the order in which they were sent as long as their
 //! connection lives, which is what `keevo_raft::Transport` promises; answers have no order, and nothing arrives
-//! twice.
+//! twice. No request that was on a connection when it broke is answered.
 
 pub(crate) mod links;
 mod reply;
@@ -41,6 +41,8 @@ const QUEUE_MAX: usize = 65_536;
 pub(crate) enum Fate {
     Arrived,
     Lost,
+    /// Its connection broke, but the other end may still read it some time.
+    Late,
 }
 
 /// The network.
@@ -112,7 +114,6 @@ impl Wires {
         let (delay_ms, connection) = self.with_links(|links| {
             let delay_ms = links.delay_ms(from, to, bytes, dice);
             if dice.below(1_000) < links.loss_per_mille {
-                links.count_lost();
                 links.break_connection(from, to);
             }
             let connection = links.connection(from, to);
@@ -141,13 +142,7 @@ impl Wires {
         drop(state);
         match broken {
             None => act(Fate::Arrived),
-            // The other end may still read what the broken connection had carried so far.
-            Some(links::Broken::Softly) if self.world.network_dice.chance(25) => {
-                self.world.count_fault("reorder");
-                let wires = self.clone();
-                let late_ms = self.world.network_dice.between(1, 150);
-                self.world.after(late_ms, move || wires.arrive(from, to, None, act));
-            }
+            Some(links::Broken::Softly) if self.world.network_dice.chance(25) => act(Fate::Late),
             Some(_) => act(Fate::Lost),
         }
     }
@@ -165,20 +160,35 @@ impl Wires {
             return reply.refuse();
         }
         let wires = self.clone();
-        self.transmit(reply.caller, to, ordered, bytes, move |fate| {
-            if fate == Fate::Lost {
-                return reply.lose();
-            }
-            wires.world.note(format_args!("{} arrives", reply.label));
-            let port = wires.lock().ports.get(&to).cloned();
-            match port {
-                None => reply.refuse(),
-                Some(port) => {
-                    let carried: Job = Box::new(move |app| job(app, reply));
-                    // A full queue drops the message, as a full socket would in the end: the job's reply is reset.
-                    drop(port.try_send(carried));
-                }
+        self.transmit(reply.caller, to, ordered, bytes, move |fate| match fate {
+            Fate::Lost => reply.lose(),
+            Fate::Arrived => wires.hand_over(to, reply, job),
+            Fate::Late => {
+                // What the broken connection had carried is still read, but nobody hears the answer.
+                wires.world.count_fault("reorder");
+                let reply = reply.cut_off();
+                let late_ms = wires.world.network_dice.between(1, 150);
+                let world = Arc::clone(&wires.world);
+                world.after(late_ms, move || wires.hand_over(to, reply, job));
             }
         });
+    }
+
+    fn hand_over<T: Send + 'static>(
+        &self,
+        to: HostId,
+        reply: Reply<T>,
+        job: impl FnOnce(&NodeApp, Reply<T>) + Send + 'static,
+    ) {
+        self.world.note(format_args!("{} arrives", reply.label));
+        let port = self.lock().ports.get(&to).cloned();
+        match port {
+            None => reply.refuse(),
+            Some(port) => {
+                let carried: Job = Box::new(move |app| job(app, reply));
+                // A full queue drops the message, as a full socket would in the end: the job's reply is reset.
+                drop(port.try_send(carried));
+            }
+        }
     }
 }

@@ -122,7 +122,10 @@ pub(crate) struct Plan {
     pub(crate) flush_every_ms: u64,
     pub(crate) sync_ms: (u64, u64),
     pub(crate) delay_ms: (u64, u64),
-    pub(crate) clocks_drift: bool,
+    /// How much faster or slower than the world's a clock may run, in millionths.
+    pub(crate) drift_per_million: u64,
+    /// How far a wall clock may be off, in milliseconds.
+    pub(crate) jump_ms: u64,
     pub(crate) faults: Vec<Fault>,
     pub(crate) workloads: Workloads,
     /// How long faults strike, in milliseconds.
@@ -150,7 +153,8 @@ impl Plan {
             flush_every_ms: 700,
             sync_ms: (1, 4),
             delay_ms: (1, 8),
-            clocks_drift: false,
+            drift_per_million: 0,
+            jump_ms: 60_000,
             faults: Vec::new(),
             workloads: Workloads::default(),
             chaos_ms: 20_000,
@@ -174,7 +178,6 @@ impl Plan {
         if !plan.faults.iter().any(|fault| matches!(fault, Fault::Partition | Fault::Crash | Fault::Pause)) {
             plan.faults.push(*dice.pick(&[Fault::Partition, Fault::Crash, Fault::Pause]).unwrap_or(&Fault::Crash));
         }
-        plan.set_up_for_faults();
         let on = || dice.chance(60);
         plan.workloads = Workloads {
             registers: on(),
@@ -187,12 +190,16 @@ impl Plan {
         if plan.workloads == Workloads::default() {
             plan.workloads.registers = true;
         }
+        plan.set_up_for_faults();
         plan
     }
 
     /// Sets what follows from the faults.
     pub(crate) fn set_up_for_faults(&mut self) {
-        self.clocks_drift = self.faults.contains(&Fault::ClockDrift);
+        // Feeds need wall clocks that are less than five seconds apart; leases need clocks that run within a few percent.
+        let (drift, jump_ms) = if self.workloads.feeds { (5_000, 500) } else { (30_000, 60_000) };
+        self.drift_per_million = if self.faults.contains(&Fault::ClockDrift) { drift } else { 0 };
+        self.jump_ms = jump_ms;
         // A node that joins gets replicas only where there are too few.
         self.replication_factor = if self.faults.contains(&Fault::Membership) { 7 } else { 5 };
     }

@@ -1,6 +1,11 @@
 //! What clients do while faults strike, and afterwards; each workload ends by judging what it recorded.
 
-pub(crate) mod registers;
+pub(crate) mod bank;
+mod chat;
+mod counters;
+pub(crate) mod feeds;
+mod registers;
+mod watches;
 
 use std::time::Duration;
 
@@ -20,6 +25,21 @@ pub(crate) async fn program(sim: Sim) -> Verdict {
     let mut running: Vec<BoxFuture<'static, Verdict>> = Vec::new();
     if on.registers {
         running.push(registers::run(sim.clone()).boxed());
+    }
+    if on.counters {
+        running.push(counters::run(sim.clone()).boxed());
+    }
+    if on.bank {
+        running.push(bank::run(sim.clone()).boxed());
+    }
+    if on.watches {
+        running.push(watches::run(sim.clone()).boxed());
+    }
+    if on.feeds {
+        running.push(feeds::run(sim.clone()).boxed());
+    }
+    if on.chat {
+        running.push(chat::run(sim.clone()).boxed());
     }
     running.push(liveness::run(sim.clone()).boxed());
     let tasks: Vec<_> = running.into_iter().map(tokio::spawn).collect();
@@ -52,12 +72,18 @@ pub(crate) async fn until_ok<T, F: Future<Output = Result<T>>>(sim: &Sim, call: 
 }
 
 /// Every invariant, by the name under which its evaluations are counted.
-pub(crate) const INVARIANTS: [&str; 6] = [
+pub(crate) const INVARIANTS: [&str; 12] = [
     "election safety",
     "log matching",
     "leader completeness",
     "state-machine safety",
     "lease safety",
+    "exactly once",
+    "nothing acknowledged is lost",
+    "atomicity",
+    "watch order and completeness",
+    "fan-out complete",
+    "chat sequence",
     "liveness",
 ];
 
@@ -65,7 +91,15 @@ pub(crate) const INVARIANTS: [&str; 6] = [
 pub(crate) fn expected(plan: &Plan) -> Vec<&'static str> {
     let on = plan.workloads;
     let mut names = vec!["election safety", "log matching", "state-machine safety", "liveness"];
-    let of = [(on.registers, "lease safety")];
+    let of = [
+        (on.registers, "lease safety"),
+        (on.counters, "exactly once"),
+        (on.counters, "nothing acknowledged is lost"),
+        (on.bank, "atomicity"),
+        (on.watches, "watch order and completeness"),
+        (on.feeds, "fan-out complete"),
+        (on.chat, "chat sequence"),
+    ];
     names.extend(of.into_iter().filter(|(on, _)| *on).map(|(_, name)| name));
     names
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
-use keevo_core::{CommitEvent, Engine, Error, ErrorKind, Result, Watch, WatchFrom, WatchRange};
+use keevo_core::{CommitEvent, Cursor, Engine, Error, ErrorKind, Result, Watch, WatchFrom, WatchRange};
 use tokio::sync::{Notify, mpsc};
 
 use super::{Call, Repeat, SimEngine};
@@ -16,6 +16,17 @@ const QUEUE_MAX: usize = 4_096;
 type Pushed = Result<CommitEvent>;
 
 impl SimEngine {
+    /// A cursor after everything acknowledged so far, for each shard of the range: to resume from wherever a watch
+    /// ends, also before its first event.
+    pub async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
+        let range = range.clone();
+        let call: Call<Vec<Cursor>> = Arc::new(move |app| {
+            let range = range.clone();
+            Box::pin(async move { app.engine.watch_start(&range).await })
+        });
+        self.call("watch start", Repeat::Freely, call).await
+    }
+
     pub(super) async fn watch_from_a_node(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
         let wires = self.sim.wires.clone();
         let call: Call<mpsc::Receiver<Pushed>> = Arc::new(move |app| {

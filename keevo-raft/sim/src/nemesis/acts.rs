@@ -8,10 +8,6 @@ use crate::machine::{Machine, address};
 use crate::plan::Fault;
 use crate::sim::Sim;
 
-/// How far apart the wall clocks of feeds may be, so that its own rules hold, in milliseconds.
-const SMALL_JUMP_MS: u64 = 2_000;
-const JUMP_MS: u64 = 60_000;
-
 impl Nemesis {
     /// Strikes with a fault, if there is something to strike.
     pub(super) fn strike(&mut self, cluster: &mut Cluster, fault: Fault, now_ms: u64) -> Result<()> {
@@ -174,7 +170,7 @@ impl Nemesis {
 
     fn jump(&mut self, cluster: &mut Cluster) -> bool {
         let Some(node) = self.pick_up(cluster) else { return false };
-        let far = if cluster.site.plan.workloads.feeds { SMALL_JUMP_MS } else { JUMP_MS };
+        let far = cluster.site.plan.jump_ms;
         let by = i64::try_from(self.dice.below(2 * far + 1)).unwrap_or_default() - i64::try_from(far).unwrap_or(0);
         cluster.site.wires.world.note(format_args!("fault: the wall clock of n{node} is off by {by} ms"));
         if let Some(machine) = cluster.machines.get(&node) {

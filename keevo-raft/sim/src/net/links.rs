@@ -42,7 +42,6 @@ pub(crate) struct Links {
     pub(crate) delay: (u64, u64),
     /// What slow hosts add to the longest delay.
     pub(crate) slow: BTreeMap<HostId, u64>,
-    lost: u64,
 }
 
 impl Links {
@@ -135,14 +134,5 @@ impl Links {
     pub(crate) fn release(&mut self) -> Vec<Act> {
         self.held.clear();
         std::mem::take(&mut self.held_back)
-    }
-
-    pub(crate) fn count_lost(&mut self) {
-        self.lost += 1;
-    }
-
-    /// How many messages broke their connection.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost
     }
 }

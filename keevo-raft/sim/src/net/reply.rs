@@ -41,13 +41,23 @@ impl<T: Send + 'static> Reply<T> {
     }
 
     /// The request is lost: the caller hears of a broken connection, or of nothing at all.
-    pub(crate) fn lose(mut self) {
+    pub(crate) fn lose(self) {
         self.wires.world.note(format_args!("{} is lost", self.label));
-        if self.wires.world.network_dice.chance(50)
-            && let Some(answer_tx) = self.answer_tx.take()
-        {
-            self.wires.world.bury(answer_tx);
+        drop(self.cut_off());
+    }
+
+    /// The connection of the request broke: the caller hears of that, or of nothing at all. What is left tells nobody.
+    pub(crate) fn cut_off(mut self) -> Self {
+        let silent = self.wires.world.network_dice.chance(50);
+        match self.answer_tx.take() {
+            Some(answer_tx) if silent => self.wires.world.bury(answer_tx),
+            answer_tx => {
+                self.answer_tx = answer_tx;
+                let message = format!("the connection to node {} broke", self.callee);
+                self.send(Err(Error::new(ErrorKind::OutcomeUnknown, message)));
+            }
         }
+        self
     }
 
     fn send(&mut self, answer: Result<T>) {
@@ -56,7 +66,7 @@ impl<T: Send + 'static> Reply<T> {
         self.wires.transmit(self.callee, self.caller, false, 0, move |fate| match fate {
             // A caller that has given up hears of nothing.
             Fate::Arrived => drop(answer_tx.send(answer)),
-            Fate::Lost => {
+            Fate::Lost | Fate::Late => {
                 wires.world.note(format_args!("the answer to {label} is lost"));
                 wires.world.bury(answer_tx);
             }
