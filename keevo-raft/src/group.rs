@@ -28,6 +28,7 @@ use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
 use tokio::sync::Semaphore;
 
+use crate::blocking;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
 use crate::network::{AddressBook, GroupNetwork, QuorumClock};
@@ -313,9 +314,8 @@ impl Group {
                 .with_source(error)
         })?;
         let (vote, meta) = messages::decode_snapshot_head(head)?;
-        let staged = tokio::task::spawn_blocking(move || verify_snapshot(&staged.files).map(|_sorted| staged))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the snapshot's check stopped").with_source(error))??;
+        let check = move || verify_snapshot(&staged.files).map(|_sorted| staged);
+        let staged = blocking::run(&self.shared.store, "the check of a snapshot", check).await?;
         let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         Ok(messages::encode_snapshot_answer(&answer))
@@ -353,7 +353,11 @@ impl Group {
         }
         // openraft does not wait for what its state machine is doing.
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = tokio::task::spawn_blocking(move || shared.close()).await {
+        let close = move || {
+            shared.close();
+            Ok(())
+        };
+        if let Err(error) = blocking::run(&self.shared.store, "the closing of a replica", close).await {
             tracing::warn!(shard = %self.shard, %error, "a replica could not be closed");
         }
     }

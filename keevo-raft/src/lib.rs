@@ -7,6 +7,7 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod blocking;
 mod cluster_engine;
 mod cluster_map;
 #[cfg(feature = "fuzzing")]
@@ -18,6 +19,7 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+pub mod runtime;
 pub mod shard_map;
 mod state_machine;
 #[cfg(any(test, feature = "testing"))]

@@ -26,6 +26,7 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::WatchReceiverOf;
 
+use crate::blocking;
 use crate::messages;
 use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
 use crate::transport::{Peer, PeerCall, PeerRequest, SnapshotHead, Transport};
@@ -139,7 +140,7 @@ impl PeerClient {
 
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
     fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (shared, store) = (Arc::clone(&self.shared), self.shared.store.clone());
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
@@ -152,9 +153,7 @@ impl PeerClient {
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))
             };
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
+            blocking::run(&store, "the snapshot export", work).await
         }
     }
 }

@@ -25,6 +25,7 @@ use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
 use crate::group::{Group, GroupContext};
 use crate::network::AddressBook;
@@ -160,9 +161,7 @@ impl Node {
         async move {
             self.halt().await;
             let store = self.inner.parts.store.clone();
-            tokio::task::spawn_blocking(move || store.flush())
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+            blocking::run(&self.inner.parts.store, "the last flush", move || store.flush()).await
         }
         .boxed()
     }

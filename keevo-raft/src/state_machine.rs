@@ -25,6 +25,7 @@ use keevo_core::{
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+use crate::blocking;
 use crate::types::{
     Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -332,7 +333,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
             shared.position(false)
         };
         let (applied, membership) =
-            tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?.map_err(to_io)?;
+            blocking::run(&self.shared.store, "the install of a snapshot", install).await.map_err(to_io)?;
         if applied != meta.last_log_id {
             return Err(to_io(Error::corrupt(format!(
                 "the snapshot of shard {} holds another position than it says",

@@ -42,6 +42,8 @@ struct State {
     data: Arc<Map>,
     changes: Arc<Map>,
     undo: BTreeMap<(Column, Bytes), Option<Bytes>>,
+    /// What every write is refused with.
+    fault: Option<Error>,
 }
 
 impl Default for MemoryStore {
@@ -75,12 +77,23 @@ impl MemoryStore {
         }
     }
 
+    /// From now on writes, flushes and installs are refused with `fault`, as by a full or failing disk, until this is
+    /// called with `None`. What is refused changes nothing.
+    pub fn set_fault(&self, fault: Option<Error>) {
+        self.lock().fault = fault;
+    }
+
     /// A store of its own with what a power cut at this moment would leave.
     #[must_use]
     pub fn flushed_copy(&self) -> Self {
         let state = self.lock();
         let copy =
-            State { data: Arc::clone(&state.data), changes: Arc::clone(&state.changes), undo: state.undo.clone() };
+            State {
+                data: Arc::clone(&state.data),
+                changes: Arc::clone(&state.changes),
+                undo: state.undo.clone(),
+                fault: None,
+            };
         drop(state);
         let copy = Self { state: Arc::new(Mutex::new(copy)), export_file_bytes: self.export_file_bytes };
         copy.crash();
@@ -90,6 +103,12 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No caller's code runs under the lock, so a poisoned one guards a whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for a change, unless changes are refused.
+    fn writable(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        state.fault.clone().map_or(Ok(state), Err)
     }
 
     fn map(&self, column: Column) -> Arc<Map> {
@@ -172,7 +191,7 @@ impl Store for MemoryStore {
     }
 
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.writable()?;
         for op in batch.ops {
             state.apply(op);
         }
@@ -183,7 +202,7 @@ impl Store for MemoryStore {
     }
 
     fn flush(&self) -> Result<()> {
-        self.lock().undo.clear();
+        self.writable()?.undo.clear();
         Ok(())
     }
 
@@ -222,7 +241,7 @@ impl Store for MemoryStore {
         for file in &files {
             loaded.push(read_file(file)?);
         }
-        let mut state = self.lock();
+        let mut state = self.writable()?;
         for (file, rows) in files.iter().zip(loaded) {
             if !mutants::is_on(Mutant::InstallKeepsOld) {
                 state.remove_range(Column::Data, &file.lower, &file.upper);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId};
 
 use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
+use crate::blocking;
 use crate::peer_messages::{HelloWire, parse};
 use crate::shard_map::{NodeInfo, ShardMap};
 use crate::transport::{Peer, PeerCall, PeerRequest};
@@ -144,9 +145,7 @@ impl NodeInner {
         }
         let node = Arc::clone(self);
         // Once begun it runs to its end, whatever becomes of the caller: the check and the row belong together.
-        tokio::task::spawn_blocking(move || node.adopt_now(map))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "a map could not be saved").with_source(error))?
+        blocking::run(&self.parts.store, "the saving of a map", move || node.adopt_now(map)).await
     }
 
     /// One at a time: between the check and the row nobody else may save an older or a newer map.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use keevo_core::{Error, ErrorKind, Result, Store};
+use keevo_core::{Result, Store};
 
 use super::NodeInner;
+use crate::blocking;
 
 /// Flushes from time to time until the node stops.
 pub(super) async fn run(node: Arc<NodeInner>) {
@@ -23,9 +24,7 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// is closed, to be opened again; the others' logs go on to shrink.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let store = node.parts.store.clone();
-    tokio::task::spawn_blocking(move || store.flush())
-        .await
-        .map_err(|error| Error::new(ErrorKind::Io, "the flush did not run").with_source(error))??;
+    blocking::run(&node.parts.store, "the flush", move || store.flush()).await?;
     for group in node.groups() {
         if let Err(error) = group.mark_flushed().await {
             node.close(&group, &error).await;
