@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::mutants::{self, Mutant};
@@ -175,7 +176,14 @@ impl Group {
 
     /// Why the replica has stopped, if it has.
     pub(crate) fn fault(&self) -> Option<Error> {
-        self.metrics().running_state.err().map(fatal)
+        use openraft::async_runtime::watch::WatchReceiver;
+        let mut metrics = self.raft.metrics();
+        if let Err(stopped) = metrics.borrow_and_update().running_state.clone() {
+            return Some(fatal(stopped));
+        }
+        // A core that ends by a panic says nothing, but its end of the channel goes with it.
+        let has_ended = metrics.changed().now_or_never().is_some_and(|changed| changed.is_err());
+        has_ended.then(|| Error::new(ErrorKind::Unavailable, "the replica has stopped: its core has panicked"))
     }
 
     /// Whether the replica believes that it leads.

@@ -38,7 +38,8 @@ async fn a_replica_whose_core_has_stopped_is_opened_again_and_holds_up_no_flush(
 }
 
 /// Openraft's issue 2116: a purge and an apply that race end the core by a panic, and on a quorum of the replicas at once
-/// the group stays without a leader for good. A replica that ended so is opened again from its disk.
+/// the group stays without a leader for good. A core that panics leaves its last metrics behind as if it ran: the node did
+/// not see it, and the replica stayed down until a flush met it, or for good where none did. Now it is opened again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cores_that_panic_on_a_quorum_are_opened_again() {
     let dir = tempfile::tempdir().expect("a folder");
