@@ -4,7 +4,7 @@
 //! `false` and nothing of a defect is compiled. In such a build the environment variable `KEEVO_MUTANT` names the one
 //! that is on; `make mutants` runs them all, and docs/TESTING.md tells what catches each.
 //!
-//! Invariant: the place of a defect is one `is_on` where the promise is kept; a defect never works by other code.
+//! Invariant: a defect is a question at the place where its promise is kept; it never works by code of its own elsewhere.
 
 /// A seeded defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,7 @@ pub enum Mutant {
     StaleLeaseRead,
     /// A request that was applied already is applied again.
     LostDedup,
-    /// The log may be purged up to what is applied, flushed or not.
+    /// The log is purged up to what is applied, and nothing is flushed before.
     PurgePastFlush,
     /// The applied index is durable before the data of its entries.
     AppliedApart,

@@ -102,7 +102,12 @@ impl Cluster {
     fn new(plan: Plan, world: &Arc<World>, folder: PathBuf) -> Result<Self> {
         let wires = Wires::new(Arc::clone(world));
         wires.with_links(|links| links.delay = plan.delay_ms);
-        let site = Site { wires, observer: Observer::new(Arc::clone(world)), plan: Arc::new(plan), folder };
+        let site = Site {
+            wires,
+            observer: Observer::new(Arc::clone(world), plan.judged_lease_ms()),
+            plan: Arc::new(plan),
+            folder,
+        };
         let ids = 1..=site.plan.nodes;
         let machines = ids.clone().map(|id| (id, Machine::new(&site, id, false))).collect();
         let clients = HostRuntime::new(Dice::new(site.plan.seed, 4).next_u64())?;

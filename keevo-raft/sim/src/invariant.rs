@@ -13,6 +13,7 @@ pub(crate) mod leader_completeness;
 pub(crate) mod lease_safety;
 pub(crate) mod liveness;
 pub(crate) mod log_matching;
+pub(crate) mod quiet_start;
 pub(crate) mod state_machine_safety;
 pub(crate) mod watch_order;
 

@@ -19,6 +19,7 @@ use keevo_raft::{Node, ShardMap};
 use crate::invariant::election_safety::ElectionSafety;
 use crate::invariant::leader_completeness::LeaderCompleteness;
 use crate::invariant::log_matching::LogMatching;
+use crate::invariant::quiet_start::QuietStart;
 use crate::invariant::state_machine_safety::StateMachineSafety;
 use crate::world::{World, lock};
 
@@ -52,6 +53,7 @@ struct State {
     matching: LogMatching,
     completeness: LeaderCompleteness,
     machines: StateMachineSafety,
+    starts: QuietStart,
 }
 
 impl fmt::Debug for Observer {
@@ -61,8 +63,10 @@ impl fmt::Debug for Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self { world, state: Mutex::default() })
+    /// An observer of groups whose leases last `lease_ms`; 0 = votes after a start are not judged.
+    pub(crate) fn new(world: Arc<World>, lease_ms: u64) -> Arc<Self> {
+        let state = State { starts: QuietStart::new(lease_ms), ..State::default() };
+        Arc::new(Self { world, state: Mutex::new(state) })
     }
 
     fn judge(&self, outcome: std::result::Result<(), String>) {
@@ -116,7 +120,11 @@ impl Observer {
     }
 
     fn voted(&self, place: Place, vote: Vote) {
-        let outcome = lock(&self.state).elections.voted(place, vote);
+        let now_ms = self.world.now_ms();
+        let mut state = lock(&self.state);
+        let outcome = state.elections.voted(place, vote);
+        let outcome = outcome.and(state.starts.voted(place, vote, now_ms));
+        drop(state);
         self.judge(outcome);
     }
 
@@ -124,6 +132,7 @@ impl Observer {
         let mut state = lock(&self.state);
         state.mirrors.remove(&place);
         state.elections.destroyed(place);
+        state.starts.destroyed(place);
     }
 
     /// A node has opened its log after a start: the mirrors become what its disk holds.
@@ -132,6 +141,8 @@ impl Observer {
         state.mirrors.retain(|(owner, _), _| *owner != node);
         let groups = log.groups().unwrap_or_default();
         let mut outcome = state.elections.reopened(node, &groups);
+        let has_voted = |group: &u64| matches!(log.vote(*group), Ok(Some(_)));
+        state.starts.started(node, groups.iter().copied().filter(has_voted), self.world.now_ms());
         for group in groups {
             let place = (node, group);
             let mirror = state.mirrors.entry(place).or_default();
@@ -177,6 +188,7 @@ impl Observer {
         self.world.count_checks("log matching", state.matching.checks());
         self.world.count_checks("leader completeness", state.completeness.checks());
         self.world.count_checks("state-machine safety", state.machines.checks());
+        self.world.count_checks("quiet start", state.starts.checks());
     }
 }
 

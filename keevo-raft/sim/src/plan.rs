@@ -194,6 +194,12 @@ impl Plan {
         plan
     }
 
+    /// The lease within which a restarted replica must not vote; 0 where a vote may be asked for at once.
+    pub(crate) fn judged_lease_ms(&self) -> u64 {
+        let asks = [Fault::Transfer, Fault::Membership].iter().any(|fault| self.faults.contains(fault));
+        if asks { 0 } else { self.timing.election_ms_max }
+    }
+
     /// Sets what follows from the faults.
     pub(crate) fn set_up_for_faults(&mut self) {
         // Feeds need wall clocks that are less than five seconds apart; leases need clocks that run within a few percent.

@@ -72,8 +72,9 @@ pub(crate) async fn until_ok<T, F: Future<Output = Result<T>>>(sim: &Sim, call: 
 }
 
 /// Every invariant, by the name under which its evaluations are counted.
-pub(crate) const INVARIANTS: [&str; 12] = [
+pub(crate) const INVARIANTS: [&str; 13] = [
     "election safety",
+    "quiet start",
     "log matching",
     "leader completeness",
     "state-machine safety",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::{Result, Store};
 
 use super::NodeInner;
@@ -23,8 +24,10 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// One flush of all shards at one point, and the word to every group that its log may go. A group that has stopped
 /// is closed, to be opened again; the others' logs go on to shrink.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
-    let store = node.parts.store.clone();
-    blocking::run(&node.parts.store, "the flush", move || store.flush()).await?;
+    if !mutants::is_on(Mutant::PurgePastFlush) {
+        let store = node.parts.store.clone();
+        blocking::run(&node.parts.store, "the flush", move || store.flush()).await?;
+    }
     for group in node.groups() {
         if let Err(error) = group.mark_flushed().await {
             node.close(&group, &error).await;
