@@ -12,9 +12,7 @@ use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId, Identity};
 use crate::keys;
-use crate::rows::{
-    self, ActivityRow, CopyRow, EdgeJobRow, EdgeRow, EntryRow, FollowerRow, JobRow, OwnRow, PointerRow,
-};
+use crate::rows::{self, ActivityRow, CopyRow, EdgeJobRow, EdgeRow, EntryRow, FollowerRow, JobRow, OwnRow, PointerRow};
 use crate::time::ActivityTime;
 
 /// Every decoder of this module.
@@ -72,11 +70,13 @@ fn row(input: &[u8]) -> bool {
     let Some((&kind, value)) = input.split_first() else { return false };
     let record = Record { revision: Revision(1), expires_at_ms: None, value: Bytes::copy_from_slice(value) };
     match kind % 9 {
-        0 => survives::<ActivityRow>(&record) && {
-            let row = rows::decode::<ActivityRow>(&record).expect("it has decoded");
-            // Names and fields that lie in a row are checked as they are read.
-            Activity::from_row(id(), &row, None).is_ok()
-        },
+        0 => {
+            survives::<ActivityRow>(&record) && {
+                let row = rows::decode::<ActivityRow>(&record).expect("it has decoded");
+                // Names and fields that lie in a row are checked as they are read.
+                Activity::from_row(id(), &row, None).is_ok()
+            }
+        }
         1 => survives::<EntryRow>(&record),
         2 => survives::<JobRow>(&record),
         3 => survives::<OwnRow>(&record),
@@ -132,6 +132,6 @@ fn text(input: &[u8]) -> bool {
 }
 
 fn text_samples() -> Vec<Vec<u8>> {
-    let texts = ["user:1", "2024-01-31T12:00:00.123456Z", "2024-01-31"].map(|text| text.as_bytes().to_vec());
-    texts.into_iter().take(2).chain([id().as_bytes().to_vec(), id().uuid().to_string().into_bytes()]).collect()
+    let texts = ["user:1", "2024-01-31T12:00:00.123456Z"].map(|text| text.as_bytes().to_vec());
+    texts.into_iter().chain([id().as_bytes().to_vec(), id().uuid().to_string().into_bytes()]).collect()
 }

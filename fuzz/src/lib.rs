@@ -12,4 +12,4 @@ mod targets;
 
 pub use mutate::Mutator;
 pub use run::{Failure, Stop, Tally, run};
-pub use targets::{targets, Target, find};
+pub use targets::{Target, find, targets};
