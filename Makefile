@@ -17,7 +17,7 @@ DEMO_DATA := $(if $(EXTRACT),:,.ci/demo-data.sh)
 
 SECS ?= 60
 
-.PHONY: help deps ready build test demo verify fix bench fuzz clean-cache
+.PHONY: help deps ready build test demo verify fix bench fuzz mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -55,6 +55,9 @@ bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --cli
 
 fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
+
+mutants: ready ## Seeded defects that the simulator must catch; SEEDS=50, MUTANTS="lost-dedup guard-ignored"
+	@.ci/mutants.sh
 
 clean-cache: ## Delete the build output and the compiler cache that every clone shares
 	@$(ENV); rm -rf -- "$${keevo_cache:?}/target" "$${keevo_cache:?}/ccache"

@@ -18,6 +18,8 @@ mod disk;
 mod engine;
 mod error;
 mod fan_out;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ids;
 mod key;
 pub mod keyspaces;
@@ -26,6 +28,7 @@ pub mod limits;
 mod local_engine;
 pub mod machine;
 mod memory_engine;
+pub mod mutants;
 mod read;
 mod record;
 mod scan;

@@ -25,6 +25,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use crate::blocking;
 use crate::messages;
 use crate::quorum::{QuorumClock, Stamp};
 use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
@@ -143,7 +144,7 @@ impl PeerClient {
 
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
     fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (shared, store) = (Arc::clone(&self.shared), self.shared.store.clone());
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
@@ -157,9 +158,7 @@ impl PeerClient {
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))
             };
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
+            blocking::run(&store, "the snapshot export", work).await
         }
     }
 }

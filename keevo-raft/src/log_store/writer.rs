@@ -175,7 +175,7 @@ impl<B: Backend> Shared<B> {
     }
 
     fn write(&self, ops: &[LogOp]) -> Result<()> {
-        let sync = ops.iter().any(LogOp::needs_sync);
+        let sync = ops.iter().any(LogOp::needs_durability);
         let bytes = self.backend.write(ops, sync).map_err(|error| self.fail(error))?;
         let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
         add(&self.stats.batches, 1);
