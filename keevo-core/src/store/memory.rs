@@ -90,13 +90,12 @@ impl MemoryStore {
     #[must_use]
     pub fn flushed_copy(&self) -> Self {
         let state = self.lock();
-        let copy =
-            State {
-                data: Arc::clone(&state.data),
-                changes: Arc::clone(&state.changes),
-                undo: state.undo.clone(),
-                fault: None,
-            };
+        let copy = State {
+            data: Arc::clone(&state.data),
+            changes: Arc::clone(&state.changes),
+            undo: state.undo.clone(),
+            fault: None,
+        };
         drop(state);
         let copy = Self { state: Arc::new(Mutex::new(copy)), export_file_bytes: self.export_file_bytes };
         copy.crash();

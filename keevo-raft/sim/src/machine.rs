@@ -160,8 +160,7 @@ impl Machine {
         drop(self.disk.open_unsynced());
         self.data = self.data.flushed_copy();
         let app = lock(&running.app).take();
-        drop(running.runtime);
-        drop(app);
+        site.wires.drop_host((running.runtime, app));
         true
     }
 

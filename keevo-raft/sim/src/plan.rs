@@ -101,6 +101,7 @@ impl Fault {
 }
 
 /// Which workloads run.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Workloads {
     pub(crate) registers: bool,

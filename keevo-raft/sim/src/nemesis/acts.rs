@@ -186,7 +186,10 @@ impl Nemesis {
         let sim = cluster.sim.clone();
         cluster.clients.spawn(async move {
             let outcome = sim.engine().transfer(shard, node).await;
-            sim.note(format_args!("the transfer of s{shard} to n{node}: {:?}", outcome.err().map(|error| error.kind())));
+            sim.note(format_args!(
+                "the transfer of s{shard} to n{node}: {:?}",
+                outcome.err().map(|error| error.kind())
+            ));
         });
         true
     }
@@ -222,7 +225,11 @@ impl Nemesis {
             Undo::StopLoss => site.wires.with_links(|links| links.loss_per_mille = 0),
             Undo::Release => site.wires.release(),
             Undo::Remove(node) => remove(cluster, node),
-            Undo::Start(node) | Undo::Restart(node) | Undo::Resume(node) | Undo::QuickDisk(node) | Undo::WholeDisk(node) => {
+            Undo::Start(node)
+            | Undo::Restart(node)
+            | Undo::Resume(node)
+            | Undo::QuickDisk(node)
+            | Undo::WholeDisk(node) => {
                 let is_removed = cluster.sim.is_removed(node);
                 let Some(machine) = cluster.machines.get_mut(&node) else { return Ok(()) };
                 match undo {

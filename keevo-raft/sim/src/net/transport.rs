@@ -19,11 +19,7 @@ pub(crate) struct SimTransport {
     pub(crate) from: HostId,
 }
 
-async fn answered(
-    to: HostId,
-    timeout: Duration,
-    answer_rx: oneshot::Receiver<Result<Bytes>>,
-) -> Result<Bytes> {
+async fn answered(to: HostId, timeout: Duration, answer_rx: oneshot::Receiver<Result<Bytes>>) -> Result<Bytes> {
     let lost = || Error::new(ErrorKind::OutcomeUnknown, format!("node {to} did not answer"));
     let answer = tokio::time::timeout(timeout, answer_rx).await.map_err(|elapsed| lost().with_source(elapsed))?;
     answer::decode(answer::encode(&answer.map_err(|error| lost().with_source(error))?))
