@@ -182,6 +182,9 @@ impl Cluster {
             machine.resume(now_ms);
             machine.data().set_fault(None);
             machine.sync_ms = self.site.plan.sync_ms;
+            if machine.is_broken() {
+                machine.crash(&self.site, false);
+            }
             if !machine.is_up() && !self.sim.is_removed(machine.id) {
                 machine.start(&self.site)?;
             }

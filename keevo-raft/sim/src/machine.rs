@@ -46,6 +46,8 @@ struct Running {
     started_ms: u64,
     /// A sync that is under way: when it is done, and how many calls it covers.
     sync: Option<(u64, usize)>,
+    /// Its log's disk has failed: only another start helps.
+    log_failed: bool,
 }
 
 /// One machine.
@@ -123,7 +125,7 @@ impl Machine {
         let app = Arc::new(Mutex::new(None));
         runtime.spawn(run_node(site.clone(), self.options(site), parts, clock, random, Arc::clone(&app)));
         let started_ms = self.clock.local_ms(world.now_ms());
-        self.running = Some(Running { runtime, log, app, started_ms, sync: None });
+        self.running = Some(Running { runtime, log, app, started_ms, sync: None, log_failed: false });
         Ok(())
     }
 
@@ -169,6 +171,11 @@ impl Machine {
         self.running.is_some()
     }
 
+    /// Whether the process here cannot go on.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.log_failed)
+    }
+
     /// The node, once it has started.
     pub(crate) fn app(&self) -> Option<NodeApp> {
         self.running.as_ref().and_then(|running| lock(&running.app).clone())
@@ -184,8 +191,9 @@ impl Machine {
     }
 
     /// Lets the log's disk fail until the machine is started anew.
-    pub(crate) fn fail_log(&self, kind: ErrorKind) -> bool {
-        let Some(running) = &self.running else { return false };
+    pub(crate) fn fail_log(&mut self, kind: ErrorKind) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        running.log_failed = true;
         running.log.fail_with(Error::new(kind, "the log store has stopped: the simulated disk refuses the write"));
         true
     }

@@ -224,3 +224,6 @@ impl Wires {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
