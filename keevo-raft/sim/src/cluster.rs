@@ -44,7 +44,7 @@ pub(crate) struct Cluster {
 }
 
 /// Runs a program on a cluster as planned.
-pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, Failure> {
+pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, Box<Failure>> {
     seed_this_thread(plan.seed);
     panics::watch_this_thread();
     let (seed, chaos_ms) = (plan.seed, plan.chaos_ms);
@@ -60,7 +60,7 @@ pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, F
         None => Ok(report),
         Some(what) => {
             let tail = world.log().tail();
-            Err(Failure { seed, what, at_ms: world.now_ms(), chaos_ms, tail, report })
+            Err(Box::new(Failure { seed, what, at_ms: world.now_ms(), chaos_ms, tail, report }))
         }
     }
 }

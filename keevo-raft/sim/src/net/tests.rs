@@ -25,8 +25,7 @@ fn send(wires: &Wires, ordered: bool, before: impl Fn(u64)) -> Vec<(u64, Fate)> 
     for _ in 0..100 {
         wires.world.step();
     }
-    let fates = lock(&fates).clone();
-    fates
+    lock(&fates).clone()
 }
 
 fn arrived(fates: &[(u64, Fate)]) -> Vec<u64> {
