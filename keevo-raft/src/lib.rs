@@ -7,9 +7,11 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod backlog;
 mod blocking;
 mod cluster_engine;
 mod cluster_map;
+mod gate;
 mod group;
 pub mod log_store;
 mod membership;
@@ -20,6 +22,7 @@ mod peer_messages;
 pub mod runtime;
 pub mod shard_map;
 mod state_machine;
+mod storage_care;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -34,5 +37,6 @@ pub use node::{
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;
+pub use storage_care::{StorageCare, StorageLimits, StorageStatus};
 pub use timing::Timing;
 pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

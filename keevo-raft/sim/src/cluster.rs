@@ -180,7 +180,7 @@ impl Cluster {
         self.site.wires.release();
         for machine in self.machines.values_mut() {
             machine.resume(now_ms);
-            machine.data().set_fault(None);
+            machine.mend_disk();
             machine.sync_ms = self.site.plan.sync_ms;
             if machine.is_broken() {
                 machine.crash(&self.site, false);

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keevo_core::{Clock, Error, ErrorKind, MemoryStore, Random, Result, Store};
+use keevo_core::{Clock, Disk, Error, ErrorKind, ManualDisk, MemoryStore, Random, Result, Store};
 use keevo_raft::log_store::{MemoryDisk, MemoryLogStore};
-use keevo_raft::{Identity, IdentityStore, Node, NodeOptions, NodeParts};
+use keevo_raft::{Identity, IdentityStore, Node, NodeOptions, NodeParts, StorageCare, StorageLimits};
 
 use crate::app::NodeApp;
 use crate::net::transport::SimTransport;
@@ -20,6 +20,9 @@ use crate::plan::Plan;
 use crate::random::Dice;
 use crate::runtime::HostRuntime;
 use crate::world::{SimClock, SimRandom, lock};
+
+/// Free bytes below which a node refuses writes.
+const LOW_WATER_BYTES: u64 = 1 << 20;
 
 /// A node's identity file.
 #[derive(Debug, Default)]
@@ -57,6 +60,8 @@ pub(crate) struct Machine {
     join: bool,
     disk: Arc<MemoryDisk>,
     data: MemoryStore,
+    /// How much room its disk has, as the node is told.
+    space: Arc<ManualDisk>,
     identity: Arc<SimIdentity>,
     pub(crate) clock: Arc<SimClock>,
     dice: Dice,
@@ -92,6 +97,7 @@ impl Machine {
             join,
             disk: MemoryDisk::new(),
             data: MemoryStore::new(),
+            space: Arc::default(),
             identity: Arc::default(),
             clock,
             dice,
@@ -123,10 +129,16 @@ impl Machine {
             random: Arc::clone(&random),
         };
         let app = Arc::new(Mutex::new(None));
-        runtime.spawn(run_node(site.clone(), self.options(site), parts, clock, random, Arc::clone(&app)));
+        let care = self.care();
+        runtime.spawn(run_node(site.clone(), (self.options(site), parts, care), clock, random, Arc::clone(&app)));
         let started_ms = self.clock.local_ms(world.now_ms());
         self.running = Some(Running { runtime, log, app, started_ms, sync: None, log_failed: false });
         Ok(())
+    }
+
+    fn care(&self) -> StorageCare {
+        let limits = StorageLimits { low_water_bytes: LOW_WATER_BYTES, ..StorageLimits::NONE };
+        StorageCare { disk: Arc::clone(&self.space) as Arc<dyn Disk>, limits }
     }
 
     fn options(&self, site: &Site) -> NodeOptions {
@@ -198,6 +210,17 @@ impl Machine {
         true
     }
 
+    /// Leaves no room on the disk: the node is to refuse writes, and to go on by itself once there is room again.
+    pub(crate) fn fill_disk(&self) {
+        self.space.set_free_bytes(0);
+    }
+
+    /// Ends what is wrong with the disk under the data.
+    pub(crate) fn mend_disk(&self) {
+        self.space.set_free_bytes(u64::MAX);
+        self.data.set_fault(None);
+    }
+
     /// Writes the data store's memory to its disk, as a store does when it likes.
     pub(crate) fn flush_data(&self) -> Result<()> {
         self.data.flush()
@@ -242,14 +265,13 @@ fn sync(running: &mut Running, now_ms: u64, (low, high): (u64, u64), dice: &Dice
 
 async fn run_node(
     site: Site,
-    options: NodeOptions,
-    parts: NodeParts,
+    (options, parts, care): (NodeOptions, NodeParts, StorageCare),
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     slot: Arc<Mutex<Option<NodeApp>>>,
 ) {
     let (id, world) = (options.node_id, Arc::clone(&site.wires.world));
-    let node = match Node::start(options, parts).await {
+    let node = match Node::start_with(options, parts, care).await {
         Ok(node) => node,
         Err(error) => return world.note(format_args!("n{id} does not start: {error}")),
     };

@@ -34,9 +34,9 @@ pub enum Fault {
     SlowDisk,
     /// The log's disk fails; the process has to be started anew.
     LogError,
-    /// The data store refuses writes for a while: input/output error.
+    /// The data store's writes fail for a while: input/output error, or no space all of a sudden.
     DataError,
-    /// The data store refuses writes for a while: no space.
+    /// A disk has no room for a while: the node refuses writes before they fail.
     DataFull,
     /// The data store writes its memory to its disk when nobody asked.
     DataFlush,
