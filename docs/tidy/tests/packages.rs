@@ -50,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "keevo-server",
         &["keevo-chat", "keevo-client", "keevo-core", "keevo-demo", "keevo-feeds", "keevo-proto", "keevo-raft"],
     ),
+    ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
     ("keevo-tidy", &[]),
 ];
 

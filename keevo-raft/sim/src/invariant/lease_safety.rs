@@ -43,8 +43,10 @@ enum Outcome {
     Not(Vec<Operation>),
 }
 
+/// What a register holds; `None` = it is absent.
+type Value = Option<u64>;
 /// Done operations as bits, and the value after them.
-type Configuration = (Vec<u64>, Option<u64>);
+type Configuration = (Vec<u64>, Value);
 
 struct Search<'a> {
     operations: &'a [Operation],
@@ -109,7 +111,7 @@ fn with(done: &[u64], at: usize) -> Vec<u64> {
 }
 
 /// The value after an operation, if the register can have done it.
-fn apply(value: Option<u64>, act: Act) -> Option<Option<u64>> {
+fn apply(value: Value, act: Act) -> Option<Value> {
     match act {
         Act::Read(read) => (read == value).then_some(value),
         Act::Write(new) => Some(Some(new)),

@@ -154,8 +154,12 @@ impl Nemesis {
                 machine.fail_log(kind);
                 self.later(until_ms, Undo::Restart(node));
             }
-            Fault::DataError | Fault::DataFull => {
-                let kind = if fault == Fault::DataError { ErrorKind::Io } else { ErrorKind::ResourceExhausted };
+            Fault::DataFull => {
+                machine.fill_disk();
+                self.later(until_ms, Undo::WholeDisk(node));
+            }
+            Fault::DataError => {
+                let kind = if self.dice.chance(70) { ErrorKind::Io } else { ErrorKind::ResourceExhausted };
                 machine.data().set_fault(Some(Error::new(kind, "the simulated disk refuses the write")));
                 self.later(until_ms, Undo::WholeDisk(node));
             }
@@ -239,7 +243,7 @@ impl Nemesis {
                     }
                     Undo::Resume(_) => machine.resume(now_ms),
                     Undo::QuickDisk(_) => machine.sync_ms = site.plan.sync_ms,
-                    Undo::WholeDisk(_) => machine.data().set_fault(None),
+                    Undo::WholeDisk(_) => machine.mend_disk(),
                     _ if !machine.is_up() && !is_removed => machine.start(&site)?,
                     _ => {}
                 }

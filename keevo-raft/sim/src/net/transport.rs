@@ -38,7 +38,7 @@ impl Transport for SimTransport {
         );
         let (reply, answer_rx) = Reply::new(&self.wires, self.from, to, label);
         let bytes = request.body.len();
-        let ordered = request.call == PeerCall::Append;
+        let ordered = matches!(request.call, PeerCall::Append | PeerCall::Heartbeat);
         self.wires.request(to, ordered, bytes, reply, move |app, reply| {
             // Its synchronous part runs here: it queues appends in the order of their arrival.
             let answer = app.node.handle(request);
