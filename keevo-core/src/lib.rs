@@ -16,6 +16,7 @@ mod command;
 pub mod data_dir;
 mod engine;
 mod error;
+mod failpoint;
 mod fan_out;
 mod ids;
 mod key;
@@ -42,6 +43,7 @@ pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock};
 pub use command::{Command, Entry, Hlc, Outcome};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, ErrorRow, Result, TABLE as ERROR_TABLE};
+pub use failpoint::{FAILPOINTS, failpoint};
 pub use fan_out::{FanOut, FanOutAction, FannedOut, Target};
 pub use ids::{ClientId, ClusterId, KeyspaceId, NodeId, RequestId, Revision, ShardId};
 pub use key::{

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use keevo_core::{Clock, ClusterId, Error, ErrorKind, Result, Store};
+use keevo_core::{Clock, ClusterId, Error, ErrorKind, Result, Store, failpoint};
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -148,6 +148,7 @@ impl PeerClient {
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
                 let export = shared.store.export(&shared.tiles(), &rows, &staged.dir)?;
                 staged.files = export.files;
+                failpoint("snapshot.exported");
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))

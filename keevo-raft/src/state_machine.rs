@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt};
 use keevo_core::machine::Machine;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId, SnapshotFile,
-    Store, system,
+    Store, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
@@ -221,8 +221,10 @@ impl GroupMachine {
         let outcomes = {
             let mut machine = self.shared.lock();
             self.shared.check_open()?;
+            failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
+        failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
             let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
@@ -309,7 +311,9 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let install = move || -> Result<(Option<LogId>, StoredMembership)> {
             let mut machine = shared.lock();
             shared.check_open()?;
+            failpoint("snapshot.staged");
             shared.store.install(&staged.files)?;
+            failpoint("snapshot.installed");
             machine.reload()?;
             shared.position(false)
         };

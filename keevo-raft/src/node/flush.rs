@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keevo_core::{Error, ErrorKind, Result, Store};
+use keevo_core::{Error, ErrorKind, Result, Store, failpoint};
 
 use super::NodeInner;
 
@@ -23,9 +23,11 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// is closed, to be opened again; the others' logs go on to shrink.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let store = node.parts.store.clone();
+    failpoint("flush.before");
     tokio::task::spawn_blocking(move || store.flush())
         .await
         .map_err(|error| Error::new(ErrorKind::Io, "the flush did not run").with_source(error))??;
+    failpoint("flush.after");
     for group in node.groups() {
         if let Err(error) = group.mark_flushed().await {
             node.close(&group, &error).await;
