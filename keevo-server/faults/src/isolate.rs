@@ -7,8 +7,9 @@
 //! Invariant: whatever the inner program starts, mounts or sets up lives in those namespaces. When it ends, in whatever
 //! way, the kernel ends its processes and takes network, mounts and loop devices away with them.
 
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use keevo_core::{Error, ErrorKind, Result};
@@ -71,6 +72,8 @@ pub(crate) async fn run_inside(privileges: Privileges, dir: &Path, arguments: &[
     let mut command = Command::new("unshare");
     command.env("PATH", tools::path()).args(privileges.unshare()).arg("--").arg(program).args(arguments);
     command.args(["--inside", privileges.name(), "--dir"]).arg(dir);
+    // Nothing is written to it: it ends when this program does, even by SIGKILL.
+    command.stdin(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let ended = tokio::select! {
         code = wait(&mut child) => Some(code),
@@ -86,11 +89,28 @@ pub(crate) async fn run_inside(privileges: Privileges, dir: &Path, arguments: &[
         // It may have ended by itself.
         drop(tools::signal("INT", inner));
     }
-    let code = tokio::time::timeout(END_WITHIN, wait(&mut child)).await.ok();
+    // Whatever it says: the run was stopped. What does not end is ended below.
+    drop(tokio::time::timeout(END_WITHIN, wait(&mut child)).await);
     // Kills what is left, with all that it started: it is the first process of its namespace.
     drop(child.kill());
     drop(child.wait());
-    Ok(ExitCode::from(code.unwrap_or(1).max(1)))
+    Ok(stopped())
+}
+
+/// The code of a run that a signal has stopped, as shells have it.
+pub(crate) fn stopped() -> ExitCode {
+    ExitCode::from(130)
+}
+
+/// Inside: returns when the outer program has ended.
+pub(crate) async fn outer_ended() {
+    let (ended_tx, ended_rx) = tokio::sync::oneshot::channel();
+    // Reading blocks, and is no reason for the program to stay.
+    std::thread::spawn(move || {
+        let read = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        drop(ended_tx.send(read.is_ok()));
+    });
+    drop(ended_rx.await);
 }
 
 async fn wait(child: &mut Child) -> u8 {

@@ -81,6 +81,7 @@ async fn run(args: Args) -> Result<ExitCode> {
         isolate::run_inside(privileges, &folder, &passed_on()).await?
     };
     if code != ExitCode::SUCCESS
+        && code != isolate::stopped()
         && let Some(temporary) = temporary
     {
         say(&format!("what the nodes wrote and said is kept in {}", temporary.keep().display()));
@@ -104,12 +105,16 @@ fn passed_on() -> Vec<String> {
 
 async fn work(args: Args, folder: &Path) -> Result<ExitCode> {
     let mut interrupt = Interrupt::catch()?;
+    let inside = args.inside.is_some();
     let seed = args.seed.unwrap_or_else(|| SeededRandom::from_os().next_u64() % 1_000_000);
     let mut lab = Lab::open(args, folder.to_owned(), seed)?;
+    // What is under way is dropped, and with it every node.
     let done = tokio::select! {
         done = cases::run(&mut lab) => done,
         () = interrupt.arrived() => Err(Error::new(ErrorKind::Closed, "stopped by a signal")),
+        () = isolate::outer_ended(), if inside => Err(Error::new(ErrorKind::Closed, "the outer program has ended")),
     };
+    let stopped = done.is_err();
     if let Err(error) = &done {
         lab.tally.failed += 1;
         say(&format!("FAILED  {error}"));
@@ -118,5 +123,9 @@ async fn work(args: Args, folder: &Path) -> Result<ExitCode> {
         say(&format!("the plan of faults is the one of --seed {seed}"));
     }
     say(&lab.tally.line());
-    Ok(if lab.tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (lab.tally.is_good(), stopped) {
+        (_, true) => isolate::stopped(),
+        (true, false) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    })
 }
