@@ -87,7 +87,7 @@ impl ClusterEngine {
     }
 
     pub(crate) async fn get_unchecked(&self, key: Key) -> Result<Option<Record>> {
-        self.get_keys(vec![key], Consistency::Linearizable).await.map(|mut records| records.pop().flatten())
+        self.get_key(key, Consistency::Linearizable).await
     }
 
     pub(crate) async fn write_unchecked(&self, batch: Batch) -> Result<Written> {
@@ -123,7 +123,7 @@ impl Engine for ClusterEngine {
         async move {
             key.validate()?;
             self.check_keyspace(key.keyspace).await?;
-            self.get_keys(vec![key], consistency).await.map(|mut records| records.pop().flatten())
+            self.get_key(key, consistency).await
         }
         .boxed()
     }

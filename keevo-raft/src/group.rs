@@ -8,6 +8,7 @@
 //! * Appends reach the core in the order in which they arrived.
 
 mod inbound;
+mod lease;
 mod membership;
 mod read_gate;
 
@@ -23,7 +24,6 @@ use keevo_core::{
     Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
     verify_snapshot,
 };
-use openraft::ServerState;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
 use tokio::sync::Semaphore;
 
@@ -67,6 +67,7 @@ pub struct Group {
     proposals: Semaphore,
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
+    lease: lease::Lease,
     deaf_until: Duration,
     shared: Arc<SharedMachine>,
     installs: Semaphore,
@@ -108,6 +109,7 @@ impl Group {
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
         let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
+        let lease = lease::Lease::new(raft.metrics(), context.timing.lease_for_reads());
         let group = Arc::new(Self {
             shard: shard.id,
             replica,
@@ -118,6 +120,7 @@ impl Group {
             proposals: Semaphore::new(PROPOSALS_MAX),
             inbound,
             reads,
+            lease,
             deaf_until,
             shared,
             installs: Semaphore::new(1),
@@ -177,12 +180,14 @@ impl Group {
 
     /// Whether the replica believes that it leads.
     pub fn is_leader(&self) -> bool {
-        self.metrics().state == ServerState::Leader
+        self.raft.is_leader()
     }
 
     /// The node that leads, as far as the replica knows.
     pub fn leader_node(&self) -> Option<PeerNode> {
-        let metrics = self.metrics();
+        use openraft::async_runtime::watch::WatchReceiver;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&leader).cloned()
     }
@@ -257,6 +262,12 @@ impl Group {
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
     /// it has stood for so long that the answer shows something expired, an entry of its own moves it first.
     pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
+        if let Some(term) = self.lease.term() {
+            let (answer, has_expired) = self.read_here(request)?;
+            if !has_expired && self.lease.term() == Some(term) {
+                return Ok(answer);
+            }
+        }
         self.read_barrier(deadline).await?;
         let (answer, has_expired) = self.read_here(request)?;
         if !has_expired {
@@ -318,6 +329,7 @@ impl Group {
 
     /// Hands the leadership to another voter. Returns when the request is queued.
     async fn transfer_leader(&self, to_replica: u64) -> Result<()> {
+        self.lease.end();
         self.raft.trigger().transfer_leader(to_replica).await.map_err(fatal)
     }
 

@@ -160,6 +160,11 @@ impl PeerClient {
     }
 }
 
+/// What an append travels as: heartbeats wait a moment for each other.
+fn append_call(rpc: &AppendEntriesRequest<TypeConfig>) -> PeerCall {
+    if rpc.entries.is_empty() { PeerCall::Heartbeat } else { PeerCall::Append }
+}
+
 fn rpc_error(error: &Error) -> RPCError<TypeConfig> {
     match error.kind() {
         ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded => RPCError::Network(NetworkError::new(error)),
@@ -180,7 +185,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = messages::encode_append(&rpc, self.quorum.as_of_ms());
-        let body = self.call(PeerCall::Append, body, self.append_timeout);
+        let body = self.call(append_call(&rpc), body, self.append_timeout);
         let body = body.await.map_err(|error| rpc_error(&error))?;
         messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))
     }
@@ -202,7 +207,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 let prev = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
                 let body = messages::encode_append(&rpc, client.quorum.as_of_ms());
-                let answer = client.call(PeerCall::Append, body, client.append_timeout);
+                let answer = client.call(append_call(&rpc), body, client.append_timeout);
                 async move {
                     let body = answer.await.map_err(|error| rpc_error(&error))?;
                     let answer = messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))?;

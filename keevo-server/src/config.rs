@@ -62,6 +62,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bytes of RocksDB's block cache.
     pub block_cache_bytes: usize,
+    /// Bytes a second that all snapshots to peers send together, at most; 0 = no bound.
+    pub snapshot_bytes_per_second: u64,
     /// Bytes of RocksDB's write buffers.
     pub write_buffer_bytes: usize,
 }
@@ -104,6 +106,9 @@ impl Config {
                 ..Timing::default()
             },
             block_cache_bytes: mebibytes(layers, "block_cache_mib")?,
+            snapshot_bytes_per_second: layers
+                .parse::<u64>("snapshot_mib_per_s", "a number of MiB a second, or 0")?
+                .saturating_mul(1 << 20),
             write_buffer_bytes: mebibytes(layers, "write_buffer_mib")?,
         };
         config.check(layers)?;
@@ -217,6 +222,7 @@ mod tests {
             peers              = ""                  default
             replication_factor = "3"                 default
             shards             = "32"                environment KEEVO_SHARDS
+            snapshot_mib_per_s = "64"                default
             write_buffer_mib   = "64"                default
         "#]]
         .assert_eq(&layers.print(true));

@@ -87,7 +87,7 @@ impl Daemon {
             let parts = NodeParts {
                 store: store.clone().into(),
                 log: Arc::clone(&log),
-                transport: Arc::new(GrpcTransport::new(local_peer.clone())),
+                transport: Arc::new(GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second)),
                 identity: Arc::new(folders.identity.clone()),
                 clock: Arc::new(SystemClock::new()),
                 random,

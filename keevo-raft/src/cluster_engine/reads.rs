@@ -26,6 +26,17 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl ClusterEngine {
+    /// The record under the key.
+    pub(super) async fn get_key(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
+        let shard = self.shard_of(&key)?;
+        let request = ReadRequest::Keys(vec![key]);
+        let read = |attempt| self.read_once(shard, &request, consistency, attempt);
+        match self.until_answered(Effect::None, read).await? {
+            Answer::Records(mut records) => Ok(records.pop().flatten()),
+            Answer::Page(_) => Err(Error::corrupt("a key was answered by a page")),
+        }
+    }
+
     /// The records under the keys, shard by shard, all shards at once.
     pub(super) async fn get_keys(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
         let map = self.node.inner.map_or_wait()?;

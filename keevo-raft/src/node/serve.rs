@@ -27,7 +27,7 @@ impl PeerHandler for Node {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Appends are queued before the first await, in the order of the calls.
-        if request.call == PeerCall::Append {
+        if matches!(request.call, PeerCall::Append | PeerCall::Heartbeat) {
             return match self.inner.group_for(&request) {
                 Ok(group) => group.append(&request.body),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -85,7 +85,7 @@ impl NodeInner {
 
     async fn answer(self: Arc<Self>, request: PeerRequest) -> Result<Bytes> {
         match request.call {
-            PeerCall::Append => self.group_for(&request)?.append(&request.body).await,
+            PeerCall::Append | PeerCall::Heartbeat => self.group_for(&request)?.append(&request.body).await,
             PeerCall::Vote => self.group_for(&request)?.vote(&request.body, false).await,
             PeerCall::PreVote => self.group_for(&request)?.vote(&request.body, true).await,
             PeerCall::Transfer => self.group_for(&request)?.transfer(&request.body).await,

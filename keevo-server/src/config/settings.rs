@@ -39,6 +39,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("peers", "", "Nodes that found the cluster, this one included: 1=host:port,2=host:port,…"),
     setting("replication_factor", "3", "Replicas of each shard of a new cluster: 1, 3, 5 or 7"),
     setting("shards", "8", "Data shards of a new cluster, 1 to 4096"),
+    setting("snapshot_mib_per_s", "64", "Bound on what all snapshots to peers send together, MiB a second; 0 = none"),
     setting("write_buffer_mib", "64", "Size of the write buffers, MiB"),
 ];
 
