@@ -93,6 +93,8 @@ impl LocalEngine {
         let identity = *dir.identity();
         let range = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
         let machine = Machine::open_with(store.clone(), identity.cluster, ShardId::LOCAL, range, options.retention)?;
+        // What was found on the disk is durable, its clock too.
+        store.set_expiry(vec![writer::everything(machine.clock().ms())]);
         let (requests_tx, requests_rx) = mpsc::channel(options.queue_writes_max);
         let open = Open { requests_tx, reader: machine.reader(), store: store.clone(), dir: Arc::new(dir) };
         let counts = Arc::new(Counts::default());
@@ -105,6 +107,7 @@ impl LocalEngine {
             group_writes_max: options.group_writes_max,
             group_bytes_max: options.group_bytes_max,
             counts: Arc::clone(&counts),
+            expiry_ms: 0,
         };
         let thread = std::thread::Builder::new()
             .name("keevo-writer".to_owned())

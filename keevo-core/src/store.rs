@@ -6,15 +6,17 @@
 
 mod data;
 pub(crate) mod files;
+mod load;
 mod memory;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 
 pub use data::DataStore;
 pub use files::verify as verify_snapshot;
+pub use load::{Pressure, StoreLoad};
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksOptions, RocksStats, RocksStore, check_wals};
+pub use rocks::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -93,6 +95,17 @@ pub struct Export {
     pub rows: Vec<Option<Bytes>>,
 }
 
+/// The clock of a shard as of the last flush, and the keys that it is the clock of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiryClock {
+    /// The first encoded key.
+    pub lower: Bytes,
+    /// The encoded key after the last.
+    pub upper: Bytes,
+    /// The clock, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
 /// What a scan calls for each key and value; it breaks when it has enough.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
 
@@ -125,6 +138,28 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
     /// at any point, none of them. The files must not overlap; their CRCs are verified first. The files are
     /// consumed.
     fn install(&self, files: &[SnapshotFile]) -> Result<()>;
+
+    /// How much work waits in the store's background; nothing by default.
+    fn load(&self) -> Result<StoreLoad> {
+        Ok(StoreLoad::default())
+    }
+
+    /// Lets the store drop the records that have expired by these clocks, which must be flushed; in place of the clocks
+    /// that were set before. A store may also keep everything.
+    fn set_expiry(&self, clocks: Vec<ExpiryClock>) {
+        let _ = clocks;
+    }
+
+    /// Whether a write or a flush has failed for want of space and none has succeeded since. Cheap.
+    fn is_out_of_space(&self) -> bool {
+        false
+    }
+
+    /// While `spare` is set, nothing is rewritten in the background: a compaction needs space before it gives any.
+    fn spare_disk(&self, spare: bool) -> Result<()> {
+        let _ = spare;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod inbound;
 mod lease;
 mod membership;
+mod proposer;
 mod read_gate;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader};
 use keevo_core::{
-    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
+    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outcome, Result, ShardId,
     verify_snapshot,
 };
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
 
+use crate::gate::Gate;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
 use crate::network::{AddressBook, GroupNetwork, QuorumClock};
@@ -35,10 +38,13 @@ use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
 use crate::transport::Transport;
-use crate::types::{Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+use crate::types::{EntryPayload, Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
+
+/// What an entry takes in the log beside keys and values, in bytes.
+const ENTRY_BYTES: usize = 64;
 
 /// Followers that lag by more than this many times the kept entries get a snapshot instead of the log.
 const LAG_WAITED_FOR: u64 = 20;
@@ -51,6 +57,7 @@ pub(crate) struct GroupContext {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) timing: Timing,
     pub(crate) staging: PathBuf,
 }
@@ -65,6 +72,7 @@ pub struct Group {
     context: GroupContext,
     hlc: Mutex<Hlc>,
     proposals: Semaphore,
+    proposer: proposer::Proposer,
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
     lease: lease::Lease,
@@ -86,7 +94,7 @@ impl Group {
         let machine = Machine::open(store.clone(), context.cluster, shard.id, range.clone())?;
         let reader = machine.reader();
         let hlc = machine.clock();
-        let shared = SharedMachine::new(machine, store, shard.id, range);
+        let shared = SharedMachine::new(machine, store, shard.id, range, Arc::clone(&context.gate));
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
         let alone = state_machine.has_sole_voter(replica);
         let quorum = QuorumClock::new(Arc::clone(&context.clock));
@@ -108,6 +116,7 @@ impl Group {
         let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
+        let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
         let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
         let lease = lease::Lease::new(raft.metrics(), context.timing.lease_for_reads());
         let group = Arc::new(Self {
@@ -118,6 +127,7 @@ impl Group {
             context,
             hlc: Mutex::new(hlc),
             proposals: Semaphore::new(PROPOSALS_MAX),
+            proposer,
             inbound,
             reads,
             lease,
@@ -201,14 +211,18 @@ impl Group {
             )
             .with_source(error)
         })?;
-        let entry = CommandEntry { hlc: self.next_hlc(), command };
-        let write = self.raft.client_write(Payload::new(&entry));
+        // A move of the clock is what a read needs to go on, and is a few bytes.
+        let exempt = matches!(command, Command::MoveClock);
+        let mut entry = CommandEntry { hlc: Hlc::default(), command };
+        let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry)).await?) };
+        entry.hlc = self.next_hlc();
+        let write = self.proposer.propose(Payload::new(&entry));
         match tokio::time::timeout(deadline, write).await {
-            Ok(Ok(response)) => response
-                .data
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Ok(applied))) => applied
                 .0
                 .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
-            Ok(Err(error)) => Err(self.write_error(error)),
+            Ok(Ok(Err(error))) => Err(self.write_error(error)),
             Err(_elapsed) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
@@ -288,9 +302,28 @@ impl Group {
     /// Queues an append in the order of the calls, and answers it.
     pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
         match messages::decode_append(body) {
-            Ok((request, as_of_ms)) => self.inbound.append(request, as_of_ms),
+            Ok((request, as_of_ms)) => match self.admit(&request, body) {
+                Ok(()) => self.inbound.append(request, as_of_ms),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            },
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+    }
+
+    /// Lets an append in, unless it brings writes that there is no room for. Heartbeats always pass, and so does what a
+    /// new leader or a change of members needs to take effect.
+    fn admit(&self, request: &AppendEntriesRequest<TypeConfig>, body: &Bytes) -> Result<()> {
+        let backlog = &self.shared.backlog;
+        if let Some(commit) = request.leader_commit {
+            backlog.committed(commit.index);
+        }
+        let (Some(first), Some(last)) = (request.entries.first(), request.entries.last()) else { return Ok(()) };
+        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        if request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_))) {
+            self.context.gate.admit_append(bytes)?;
+        }
+        backlog.appended(first.log_id.index, last.log_id.index, bytes);
+        Ok(())
     }
 
     /// Answers a vote or pre-vote request.
@@ -340,6 +373,14 @@ impl Group {
             return Ok(());
         }
         self.raft.trigger().snapshot().await.map_err(fatal)
+    }
+
+    /// By which clock the store may drop what has expired of this shard.
+    pub(crate) fn expiry_clock(&self) -> Option<keevo_core::ExpiryClock> {
+        self.shared.flushed_clock().unwrap_or_else(|error| {
+            tracing::warn!(shard = %self.shard, %error, "the flushed clock cannot be read; what has expired stays");
+            None
+        })
     }
 
     /// Whether a follower that lags would lose its place by a purge now, and is not hopelessly behind.
@@ -395,6 +436,24 @@ impl Group {
             _ => error,
         }
     }
+}
+
+/// About how many bytes a command takes in the log; a fan-out counts as what it becomes when it is applied.
+fn entry_bytes(entry: &CommandEntry) -> u64 {
+    let bytes = match &entry.command {
+        Command::FanOut(fan_out) => fan_out.expanded_bytes(),
+        Command::Write(batch) => batch.ops.iter().map(op_bytes).sum(),
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
+    };
+    u64::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u64::MAX)
+}
+
+fn op_bytes(op: &Op) -> usize {
+    let value = match op {
+        Op::Put { value, .. } | Op::Append { value, .. } => value.len(),
+        Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
+    };
+    op.key().partition.len() + op.key().sort.len() + value
 }
 
 /// Whether the newest membership in the replica's log has this one voter.

@@ -7,8 +7,10 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod backlog;
 mod cluster_engine;
 mod cluster_map;
+mod gate;
 mod group;
 pub mod log_store;
 mod membership;
@@ -18,6 +20,7 @@ mod node;
 mod peer_messages;
 pub mod shard_map;
 mod state_machine;
+mod storage_care;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -32,5 +35,6 @@ pub use node::{
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;
+pub use storage_care::{StorageCare, StorageLimits, StorageStatus};
 pub use timing::Timing;
 pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

@@ -1,7 +1,8 @@
 //! Openraft's network of one group, over the node's [`Transport`].
 //!
 //! Appends are pipelined: up to [`APPENDS_IN_FLIGHT`] of a group travel to a follower at once, and their
-//! answers are given back in order. A lost connection fails all of them, and openraft starts over from what
+//! answers are given back in order. Few of them, so that what is proposed meanwhile travels in one append: the busier the
+//! group, the larger its appends. A lost connection fails all of them, and openraft starts over from what
 //! the follower has.
 
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ use crate::transport::{Peer, PeerCall, PeerRequest, SnapshotHead, Transport};
 use crate::types::{PeerNode, RaftMetrics, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
 /// How many appends of one group may be on their way to one follower.
-const APPENDS_IN_FLIGHT: usize = 32;
+const APPENDS_IN_FLIGHT: usize = 3;
 /// How long a snapshot may take to send and install.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -143,6 +144,7 @@ impl PeerClient {
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
+                shared.gate.admit_files()?;
                 let mut staged = StagedFiles::new(&staging, &name)?;
                 let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
@@ -158,11 +160,6 @@ impl PeerClient {
                 .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
         }
     }
-}
-
-/// What an append travels as: heartbeats wait a moment for each other.
-fn append_call(rpc: &AppendEntriesRequest<TypeConfig>) -> PeerCall {
-    if rpc.entries.is_empty() { PeerCall::Heartbeat } else { PeerCall::Append }
 }
 
 fn rpc_error(error: &Error) -> RPCError<TypeConfig> {
@@ -185,7 +182,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = messages::encode_append(&rpc, self.quorum.as_of_ms());
-        let body = self.call(append_call(&rpc), body, self.append_timeout);
+        // What is sent by itself is a heartbeat: entries, and how far they are committed, go as a stream.
+        let call = if rpc.entries.is_empty() { PeerCall::Heartbeat } else { PeerCall::Append };
+        let body = self.call(call, body, self.append_timeout);
         let body = body.await.map_err(|error| rpc_error(&error))?;
         messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))
     }
@@ -207,7 +206,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 let prev = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
                 let body = messages::encode_append(&rpc, client.quorum.as_of_ms());
-                let answer = client.call(append_call(&rpc), body, client.append_timeout);
+                let answer = client.call(PeerCall::Append, body, client.append_timeout);
                 async move {
                     let body = answer.await.map_err(|error| rpc_error(&error))?;
                     let answer = messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))?;

@@ -329,6 +329,36 @@ pub(crate) struct StatusWire {
     /// The version of Keevo that the node runs.
     #[prost(string, tag = "2")]
     pub(crate) version: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) storage: Option<StorageWire>,
+}
+
+/// What a node knows of its disk and its stores.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StorageWire {
+    #[prost(uint64, tag = "1")]
+    pub(crate) free_bytes: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) low_water_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) ballast_bytes: u64,
+    #[prost(bool, tag = "4")]
+    pub(crate) disk_full: bool,
+    #[prost(uint32, tag = "5")]
+    pub(crate) pressure_permille: u32,
+    #[prost(uint64, tag = "6")]
+    pub(crate) unflushed_bytes: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) unapplied_bytes: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) refused_for_space: u64,
+    #[prost(uint64, tag = "9")]
+    pub(crate) refused_for_load: u64,
+    #[prost(uint64, tag = "10")]
+    pub(crate) delayed_micros: u64,
+    /// Why writes are refused now; empty = they are taken.
+    #[prost(string, tag = "11")]
+    pub(crate) refusal: String,
 }
 
 /// What a node knows of one replica.

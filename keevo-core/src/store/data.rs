@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "rocksdb")]
 use super::RocksStore;
-use super::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, Visit};
+use super::{Column, Durability, ExpiryClock, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreLoad, Visit};
 use crate::error::Result;
 use crate::scan::Direction;
 
@@ -78,5 +78,21 @@ impl Store for DataStore {
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {
         within!(self, store => store.install(files))
+    }
+
+    fn load(&self) -> Result<StoreLoad> {
+        within!(self, store => store.load())
+    }
+
+    fn set_expiry(&self, clocks: Vec<ExpiryClock>) {
+        within!(self, store => store.set_expiry(clocks));
+    }
+
+    fn is_out_of_space(&self) -> bool {
+        within!(self, store => store.is_out_of_space())
+    }
+
+    fn spare_disk(&self, spare: bool) -> Result<()> {
+        within!(self, store => store.spare_disk(spare))
     }
 }

@@ -39,6 +39,7 @@ impl PeerHandler for Node {
 
     fn stage_snapshot(&self, head: &SnapshotHead) -> Result<StagedFiles> {
         self.inner.replica_of(head.shard, head.replica)?;
+        self.inner.gate.admit_files()?;
         StagedFiles::new(&self.inner.options.staging, &format!("receive-{}-{}", head.shard, head.replica))
     }
 

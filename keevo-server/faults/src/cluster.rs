@@ -21,6 +21,8 @@ use crate::node::{Node, POLL};
 
 /// Data shards: few, since every group costs both processors of a small machine.
 const SHARDS: u32 = 3;
+/// Free space below which a node refuses writes, in MiB: the disks of some cases are small.
+pub(crate) const LOW_WATER_MIB: u64 = 48;
 /// How long a node may take until it is ready; a machine that compiles beside it is slow.
 pub(crate) const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How long the cluster may take to have leaders again, and replicas to agree.
@@ -85,6 +87,8 @@ impl Cluster {
             ("election-ms-min", "700".to_owned()),
             ("election-ms-max", "1400".to_owned()),
             ("flush-every-ms", "1000".to_owned()),
+            ("disk-low-water-mib", LOW_WATER_MIB.to_string()),
+            ("disk-ballast-mib", "8".to_owned()),
             ("block-cache-mib", "16".to_owned()),
             ("write-buffer-mib", "16".to_owned()),
         ]

@@ -92,8 +92,7 @@ impl Lab {
                 .then(|| "it drops packets, which needs namespaces, ip and iptables".to_owned()),
             Case::Power => root().or_else(disks::missing_for_power_cuts),
             Case::DiskFull if self.privileges == Privileges::None => Some("it mounts a small disk".to_owned()),
-            Case::DiskFull => (!knows(&self.keevod, "disk_low_water_mib"))
-                .then(|| "this keevod does not look at the space of its disk".to_owned()),
+            Case::DiskFull => None,
             Case::Clock => crate::cases::clock::library().is_none().then(|| "libfaketime is not installed".to_owned()),
         }
     }
@@ -240,13 +239,6 @@ fn keevod(args: &Args) -> Result<PathBuf> {
         return Ok(keevod);
     }
     Err(Error::new(ErrorKind::NotFound, format!("{} is no file: build keevod first", keevod.display())))
-}
-
-/// Whether keevod has a setting.
-fn knows(keevod: &Path, setting: &str) -> bool {
-    let mut command = std::process::Command::new(keevod);
-    command.args(["config", "print"]);
-    command.output().is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(setting))
 }
 
 /// Only a keevod with failpoints takes the variable that arms one.

@@ -5,24 +5,22 @@ use std::time::Duration;
 use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Result};
 
 use super::Case;
-use crate::cluster::{Cluster, Settings};
+use crate::cluster::{Cluster, LOW_WATER_MIB, Settings};
 use crate::disks::SmallDisk;
 use crate::lab::{Lab, Round};
 use crate::node::POLL;
 
 const MIB: u64 = 1 << 20;
 const DISK_MIB: u64 = 384;
-const LOW_WATER_MIB: u64 = 48;
-const BALLAST_MIB: u64 = 8;
 /// What somebody else's file leaves of the disk, in turn.
-const LEFT: [(&str, u64); 2] = [("less than the low-water mark is left", 32 * MIB), ("nothing is left", 0)];
+const LEFT: [(&str, u64); 2] =
+    [("less than the low-water mark is left", (LOW_WATER_MIB - 16) * MIB), ("nothing is left", 0)];
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 const LASTS: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(lab: &mut Lab) -> Result<()> {
     let disk = SmallDisk::create(&lab.folder.join("small-disk"), DISK_MIB)?;
-    let flags = vec![("disk-low-water-mib", LOW_WATER_MIB.to_string()), ("disk-ballast-mib", BALLAST_MIB.to_string())];
-    let mut cluster = lab.cluster_in(&disk.folder().join("nodes"), Settings { flags, ..Settings::default() })?;
+    let mut cluster = lab.cluster_in(&disk.folder().join("nodes"), Settings::default())?;
     // Their logs are not to fill it.
     for node in cluster.nodes.values_mut() {
         node.log = lab.folder.join(format!("disk-full-node-{}.log", node.id));
