@@ -12,9 +12,12 @@ use crate::node::POLL;
 
 const MIB: u64 = 1 << 20;
 const DISK_MIB: u64 = 384;
-/// What somebody else's file leaves of the disk, in turn.
-const LEFT: [(&str, u64); 2] =
-    [("less than the low-water mark is left", (LOW_WATER_MIB - 16) * MIB), ("nothing is left", 0)];
+/// What somebody else's file leaves of the disk, in turn: so much that nothing is given back yet, and so little that the
+/// nodes give back what they had set aside.
+const LEFT: [(&str, u64); 2] = [
+    ("two thirds of the low-water mark are left", LOW_WATER_MIB * 2 / 3 * MIB),
+    ("a quarter of it is left", LOW_WATER_MIB / 4 * MIB),
+];
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 const LASTS: Duration = Duration::from_secs(3);
 
