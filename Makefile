@@ -22,7 +22,12 @@ SECS ?= 60
 SEEDS ?= 20
 SIM := export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/sim" RUSTFLAGS="$${RUSTFLAGS:-} --cfg tokio_unstable"
 
-.PHONY: help deps ready build test demo verify fix bench fuzz sim sim-example mutants clean-cache
+# The short form of the faults takes the binaries as they are built for the tests, without failpoints.
+FAULTS_BUILD := $(if $(SHORT),--bins --examples,--bin keevod --bin keevo-faults --features keevo-server/failpoints)
+comma := ,
+FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partition) $(ARGS)
+
+.PHONY: help deps ready build test demo verify fix bench faults fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -57,6 +62,10 @@ bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --cli
 	@.ci/deps.sh bench
 	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench; \
 		"$$CARGO_TARGET_DIR/release/keevo-bench" compare etcd $(ARGS)
+
+faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; ARGS="--only power --seed 7", SHORT=1
+	@.ci/deps.sh faults
+	@$(ENV); cargo build --workspace $(FAULTS_BUILD); "$$CARGO_TARGET_DIR/debug/keevo-faults" $(FAULTS_FLAGS)
 
 fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

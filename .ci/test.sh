@@ -108,6 +108,7 @@ if [ -f keevo-core/examples/embedded.rs ]; then
 fi
 stage sim simulation
 stage demo make --no-print-directory demo CHECK=1 EXTRACT=1
+stage faults make --no-print-directory faults SHORT=1
 
 printf '\n=== wall time per stage\n'
 cat "$stages"

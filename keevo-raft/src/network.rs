@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::ShardReader;
-use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store};
+use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store, failpoint};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
@@ -154,6 +154,7 @@ impl PeerClient {
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
                 let export = shared.store.export(&shared.tiles(), &rows, &staged.dir)?;
                 staged.files = export.files;
+                failpoint("snapshot.exported");
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))

@@ -24,7 +24,7 @@ use keevo_core::system::ShardState;
 use keevo_core::views::Views;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
-    SnapshotFile, Store, StoreBatch, StoreOp, system,
+    SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
@@ -274,9 +274,11 @@ impl GroupMachine {
                 let ops = rows.drain(..).map(|(key, row)| StoreOp::Put(Column::Data, key, row)).collect();
                 self.shared.store.write(StoreBatch { ops }, Durability::Sync)?;
             }
+            failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
         self.shared.backlog.applied(applied.index);
+        failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
             let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
@@ -364,7 +366,9 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let install = move || -> Result<(Option<LogId>, StoredMembership)> {
             let mut machine = shared.lock();
             shared.check_open()?;
+            failpoint("snapshot.staged");
             shared.store.install(&staged.files)?;
+            failpoint("snapshot.installed");
             machine.reload()?;
             shared.views.end_shard(shared.shard);
             shared.position(false)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keevo_core::mutants::{self, Mutant};
-use keevo_core::{Result, Store};
+use keevo_core::{Result, Store, failpoint};
 
 use super::NodeInner;
 use crate::blocking;
@@ -38,10 +38,12 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let _one = node.flushing.lock().await;
     node.views.sweep();
+    failpoint("flush.before");
     if !mutants::is_on(Mutant::PurgePastFlush) {
         let store = node.parts.store.clone();
         blocking::run(&node.parts.store, "the flush", move || store.flush()).await?;
     }
+    failpoint("flush.after");
     let groups = node.groups();
     node.parts.store.set_expiry(groups.iter().filter_map(|group| group.expiry_clock()).collect());
     for group in groups {
