@@ -17,7 +17,10 @@ pub mod data_dir;
 mod disk;
 mod engine;
 mod error;
+mod failpoint;
 mod fan_out;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ids;
 mod key;
 pub mod keyspaces;
@@ -26,6 +29,7 @@ pub mod limits;
 mod local_engine;
 pub mod machine;
 mod memory_engine;
+pub mod mutants;
 mod read;
 mod record;
 mod scan;
@@ -45,6 +49,7 @@ pub use command::{Command, Entry, Hlc, Outcome};
 pub use disk::{Disk, DiskGuard, DiskLimits, DiskStatus, FolderDisk, ManualDisk};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, ErrorRow, Result, TABLE as ERROR_TABLE};
+pub use failpoint::{FAILPOINTS, failpoint};
 pub use fan_out::{FanOut, FanOutAction, FannedOut, Target};
 pub use ids::{ClientId, ClusterId, KeyspaceId, NodeId, RequestId, Revision, ShardId};
 pub use key::{

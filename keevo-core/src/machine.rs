@@ -23,7 +23,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use changes::Retention;
+#[cfg(feature = "fuzzing")]
+pub(crate) use changes::{decode_last, decode_starts};
 pub use reader::ShardReader;
+#[cfg(feature = "fuzzing")]
+pub(crate) use session::decode_header;
 pub use view::{ShardView, scan_in_view};
 
 use crate::command::{Entry, Hlc, Outcome};

@@ -21,14 +21,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::views::Views;
 use keevo_core::{Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, verify_snapshot};
 use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
 
+use crate::blocking;
 use crate::gate::Gate;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
@@ -116,7 +119,8 @@ impl Group {
         quorum.set(raft.metrics());
         // A sole voter, committed and in its newest membership, has granted no lease to anybody.
         let alone = alone && is_sole_voter(&raft, replica);
-        let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
+        let waits = restarted && !alone && !mutants::is_on(Mutant::VotesAfterRestart);
+        let quiet = if waits { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
         let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
@@ -189,7 +193,14 @@ impl Group {
 
     /// Why the replica has stopped, if it has.
     pub(crate) fn fault(&self) -> Option<Error> {
-        self.metrics().running_state.err().map(fatal)
+        use openraft::async_runtime::watch::WatchReceiver;
+        let mut metrics = self.raft.metrics();
+        if let Err(stopped) = metrics.borrow_and_update().running_state.clone() {
+            return Some(fatal(stopped));
+        }
+        // A core that ends by a panic says nothing, but its end of the channel goes with it.
+        let has_ended = metrics.changed().now_or_never().is_some_and(|changed| changed.is_err());
+        has_ended.then(|| Error::new(ErrorKind::Unavailable, "the replica has stopped: its core has panicked"))
     }
 
     /// Whether the replica believes that it leads.
@@ -208,6 +219,9 @@ impl Group {
 
     /// Waits until every write acknowledged before the call is applied here. Leader only.
     pub async fn read_barrier(&self, deadline: Duration) -> Result<u64> {
+        if mutants::is_on(Mutant::StaleLeaseRead) && self.is_leader() {
+            return Ok(self.metrics().last_applied.map_or(0, |log_id| log_id.index));
+        }
         match tokio::time::timeout(deadline, self.reads.join()).await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(error)) => Err(self.locate_leader(error)),
@@ -342,9 +356,8 @@ impl Group {
                 .with_source(error)
         })?;
         let (vote, meta) = messages::decode_snapshot_head(head)?;
-        let staged = tokio::task::spawn_blocking(move || verify_snapshot(&staged.files).map(|_sorted| staged))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the snapshot's check stopped").with_source(error))??;
+        let check = move || verify_snapshot(&staged.files).map(|_sorted| staged);
+        let staged = blocking::run(&self.shared.store, "the check of a snapshot", check).await?;
         let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         Ok(messages::encode_snapshot_answer(&answer))
@@ -392,9 +405,20 @@ impl Group {
         }
         // openraft does not wait for what its state machine is doing.
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = tokio::task::spawn_blocking(move || shared.close()).await {
+        let close = move || {
+            shared.close();
+            Ok(())
+        };
+        if let Err(error) = blocking::run(&self.shared.store, "the closing of a replica", close).await {
             tracing::warn!(shard = %self.shard, %error, "a replica could not be closed");
         }
+    }
+
+    /// Ends the replica's core by a panic, as a bug in openraft does.
+    #[cfg(test)]
+    pub(crate) async fn panic_core(&self) {
+        let sent = self.raft.external_request(|_| panic!("a test ends the core of this replica")).await;
+        sent.expect("the core runs");
     }
 
     fn locate_leader(&self, error: Error) -> Error {

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::ShardReader;
-use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store};
+use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store, failpoint};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
@@ -25,6 +25,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use crate::blocking;
 use crate::messages;
 use crate::quorum::{QuorumClock, Stamp};
 use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
@@ -143,7 +144,7 @@ impl PeerClient {
 
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
     fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (shared, store) = (Arc::clone(&self.shared), self.shared.store.clone());
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
@@ -153,13 +154,12 @@ impl PeerClient {
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
                 let export = shared.store.export(&shared.tiles(), &rows, &staged.dir)?;
                 staged.files = export.files;
+                failpoint("snapshot.exported");
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))
             };
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the snapshot export stopped").with_source(error))?
+            blocking::run(&store, "the snapshot export", work).await
         }
     }
 }

@@ -29,6 +29,7 @@ use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
 use crate::gate::Gate;
 use crate::group::{Group, GroupContext};
@@ -36,6 +37,8 @@ use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
 use crate::storage_care::StorageCare;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use bootstrap::decode_hello;
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub use status::{NodeStatus, ReplicaStatus};
@@ -114,9 +117,13 @@ impl Node {
             for (&id, address) in &inner.options.peers {
                 inner.addresses.set(id, address);
             }
-            if let Some(map) = rows::load_map(&inner.parts.store)? {
-                inner.resume(map.clone())?;
-                inner.open_groups(&map).await;
+            match (rows::load_map(&inner.parts.store)?, identity.cluster) {
+                (Some(map), _) => {
+                    inner.resume(map.clone())?;
+                    inner.open_groups(&map).await;
+                }
+                (None, Some(cluster)) => return Err(bootstrap::lost_data(cluster)),
+                (None, None) => {}
             }
             let node = Self { inner };
             node.spawn(reconcile::run(Arc::clone(&node.inner)));
@@ -185,9 +192,7 @@ impl Node {
         async move {
             self.halt().await;
             let store = self.inner.parts.store.clone();
-            tokio::task::spawn_blocking(move || store.flush())
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+            blocking::run(&self.inner.parts.store, "the last flush", move || store.flush()).await
         }
         .boxed()
     }

@@ -19,15 +19,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::{Machine, ShardView};
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::system::ShardState;
 use keevo_core::views::Views;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
-    SnapshotFile, Store, system,
+    SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::backlog::Backlog;
+use crate::blocking;
 use crate::gate::Gate;
 use crate::types::{
     Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
@@ -233,11 +235,24 @@ impl GroupMachine {
         self.membership.membership().voter_ids().eq([replica])
     }
 
+    /// Refuses an entry that does not follow the last one: a skipped entry would make this replica diverge.
+    fn check_next(&self, log_id: &LogId) -> Result<()> {
+        let next = self.applied.map_or(0, |applied| applied.index + 1);
+        if log_id.index == next {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "shard {}: entry {log_id} is to be applied, but the next one is {next}",
+            self.shared.shard
+        )))
+    }
+
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
         let mut membership_changed = false;
         for Decoded { log_id, command, membership, responder, .. } in batch {
+            self.check_next(&log_id)?;
             self.applied = Some(log_id);
             if let Some(membership) = membership {
                 self.membership = StoredMembership::new(Some(log_id), membership);
@@ -255,9 +270,15 @@ impl GroupMachine {
         let outcomes = {
             let mut machine = self.shared.lock();
             self.shared.check_open()?;
+            if mutants::is_on(Mutant::AppliedApart) {
+                let ops = rows.drain(..).map(|(key, row)| StoreOp::Put(Column::Data, key, row)).collect();
+                self.shared.store.write(StoreBatch { ops }, Durability::Sync)?;
+            }
+            failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
         self.shared.backlog.applied(applied.index);
+        failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
             let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
@@ -345,13 +366,15 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let install = move || -> Result<(Option<LogId>, StoredMembership)> {
             let mut machine = shared.lock();
             shared.check_open()?;
+            failpoint("snapshot.staged");
             shared.store.install(&staged.files)?;
+            failpoint("snapshot.installed");
             machine.reload()?;
             shared.views.end_shard(shared.shard);
             shared.position(false)
         };
         let (applied, membership) =
-            tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?.map_err(to_io)?;
+            blocking::run(&self.shared.store, "the install of a snapshot", install).await.map_err(to_io)?;
         if applied != meta.last_log_id {
             return Err(to_io(Error::corrupt(format!(
                 "the snapshot of shard {} holds another position than it says",
@@ -382,7 +405,11 @@ impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
     type SnapshotData = GroupSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {
-        let (last_log_id, last_membership) = self.shared.position(true).map_err(to_io)?;
+        let flushed = !mutants::is_on(Mutant::PurgePastFlush);
+        let (last_log_id, last_membership) = self.shared.position(flushed).map_err(to_io)?;
         Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
     }
 }
+
+#[cfg(test)]
+mod tests;

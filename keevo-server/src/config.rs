@@ -54,6 +54,8 @@ pub struct Config {
     pub replication_factor: u32,
     /// Waits to be added to an existing cluster.
     pub join: bool,
+    /// Listens beyond loopback, although nothing is encrypted and nobody is asked who they are.
+    pub insecure: bool,
     /// What is logged: a level or tracing's filter directives.
     pub log_level: String,
     /// How it looks.
@@ -95,6 +97,7 @@ impl Config {
             shards: layers.parse("shards", "a number from 1 to 4096")?,
             replication_factor: layers.parse("replication_factor", "an odd number, 1, 3 or 5")?,
             join,
+            insecure: layers.parse("insecure", "true or false")?,
             log_level: layers.text("log_level").to_owned(),
             log_format: match layers.text("log_format") {
                 "text" => LogFormat::Text,
@@ -129,6 +132,15 @@ impl Config {
         }
         if !self.join && !self.peers.contains_key(&self.node_id) {
             return Err(layers.refuse("peers", &format!("a list that names this node, {}", self.node_id)));
+        }
+        for (name, address) in [("grpc", self.grpc), ("http", self.http)] {
+            if !self.insecure && !address.ip().is_loopback() {
+                return Err(layers.refuse(
+                    name,
+                    "a loopback address: there is neither TLS nor authentication yet. In a network where everybody may \
+                     read and write all data, say --insecure",
+                ));
+            }
         }
         if self.data_dir.as_os_str().is_empty() {
             return Err(layers.refuse("data_dir", "a folder"));
@@ -210,6 +222,7 @@ mod tests {
             grpc                 = "127.0.0.1:7101"    default
             heartbeat_ms         = "200"               default
             http                 = "127.0.0.1:8101"    default
+            insecure             = "false"             default
             join                 = "false"             default
             log_entries_kept     = "10000"             default
             log_format           = "text"              default
@@ -226,6 +239,19 @@ mod tests {
             write_buffer_mib     = "auto"              default
         "#]]
         .assert_eq(&layers.print(true));
+    }
+
+    #[test]
+    fn only_the_insecure_listen_beyond_loopback() {
+        let config = |flags: &[(&str, &str)]| layered("", &[], flags).and_then(|layers| Config::from_layers(&layers));
+        for name in ["grpc", "http"] {
+            let open = (name, "192.0.2.1:7000");
+            let error = config(&[open]).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains("--insecure"), "{error}");
+            assert!(config(&[open, ("insecure", "true")]).is_ok_and(|config| config.insecure));
+        }
+        assert!(config(&[("grpc", "[::1]:7000")]).is_ok_and(|config| !config.insecure));
     }
 
     #[test]

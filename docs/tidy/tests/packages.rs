@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keevo-client", &["keevo-core", "keevo-proto"]),
     ("keevo-core", &[]),
     ("keevo-demo", &["keevo-chat", "keevo-core", "keevo-feeds"]),
+    ("keevo-faults", &["keevo-client", "keevo-core", "keevo-proto"]),
     ("keevo-feeds", &["keevo-core"]),
     (
         "keevo-fuzz",
@@ -50,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "keevo-server",
         &["keevo-chat", "keevo-client", "keevo-core", "keevo-demo", "keevo-feeds", "keevo-proto", "keevo-raft"],
     ),
+    ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
     ("keevo-tidy", &[]),
 ];
 
@@ -134,6 +136,28 @@ fn rocksdb_is_optional() {
             );
         }
     }
+}
+
+/// Seeded defects are for `make mutants` alone: nothing turns their feature on by itself, neither a package's defaults
+/// nor what one package asks of another.
+#[test]
+fn no_default_build_has_a_mutant() {
+    let mut complaints = Vec::new();
+    let mut known = 0;
+    for (package, _) in members() {
+        for (feature, parts) in &package.features {
+            known += usize::from(feature == "mutants");
+            let turns_it_on = parts.iter().any(|part| part == "mutants" || part.ends_with("/mutants"));
+            if feature != "mutants" && turns_it_on {
+                complaints.push(format!("{}: the feature {feature} turns mutants on", package.name));
+            }
+        }
+        for one in package.dependencies.iter().filter(|one| one.features.iter().any(|feature| feature == "mutants")) {
+            complaints.push(format!("{} asks {} for its mutants", package.name, one.name));
+        }
+    }
+    assert!(known >= 2, "the feature has another name now: this test checks nothing");
+    none(&complaints);
 }
 
 #[test]

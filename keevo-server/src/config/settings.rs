@@ -35,6 +35,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc", "127.0.0.1:7101", "Address to serve gRPC on, for clients and peers"),
     setting("heartbeat_ms", "200", "Time between a leader's heartbeats, ms; the same on all nodes"),
     setting("http", "127.0.0.1:8101", "Address to serve /metrics, /health and /ready on"),
+    setting(
+        "insecure",
+        "false",
+        "Listen beyond loopback too: no TLS, no authentication, whoever reaches it may do all",
+    ),
     setting("join", "false", "Wait to be added to an existing cluster by `keevo-cli cluster join`"),
     setting("log_entries_kept", "10000", "Flushed log entries that each shard keeps for lagging followers"),
     setting("log_format", "text", "text or json"),
