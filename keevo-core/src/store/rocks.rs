@@ -47,6 +47,8 @@ struct Shared {
     settings: RocksOptions,
     path: PathBuf,
     stopped: OnceLock<Error>,
+    /// How points are read: made once, since each costs an allocation.
+    reads: ReadOptions,
 }
 
 impl fmt::Debug for RocksStore {
@@ -74,7 +76,16 @@ impl RocksStore {
                 db.drop_cf(family.name).map_err(opening)?;
             }
         }
-        let store = Self { shared: Arc::new(Shared { db, built, settings, path, stopped: OnceLock::new() }) };
+        let store = Self {
+            shared: Arc::new(Shared {
+                db,
+                built,
+                settings,
+                path,
+                stopped: OnceLock::new(),
+                reads: ReadOptions::default(),
+            }),
+        };
         for column in Column::ALL {
             store.family(column)?;
         }
@@ -210,7 +221,7 @@ fn existing_families(built: &Built, path: &Path) -> Result<Vec<String>> {
 
 impl Store for RocksStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
-        let found = self.shared.db.get_pinned_cf(self.family(column)?, key);
+        let found = self.shared.db.get_pinned_cf_opt(self.family(column)?, key, &self.shared.reads);
         Ok(found.map_err(|source| translate("read a key", source))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
