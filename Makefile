@@ -48,10 +48,9 @@ fix: ready ## Format, and apply the lints' own corrections
 	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
 	@$(ENV); cargo fmt --all
 
-bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --clients 64"
+bench: ## Keevo beside etcd and RocksDB, and a restart, in short; ARGS="compare etcd --clients 64" runs that alone
 	@.ci/deps.sh bench
-	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench; \
-		"$$CARGO_TARGET_DIR/release/keevo-bench" compare etcd $(ARGS)
+	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench && .ci/bench.sh $(ARGS)
 
 fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
