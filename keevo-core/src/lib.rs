@@ -14,6 +14,7 @@ mod clock;
 mod columns;
 mod command;
 pub mod data_dir;
+mod disk;
 mod engine;
 mod error;
 mod fan_out;
@@ -33,6 +34,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 mod watch;
 mod wire;
 
@@ -40,6 +42,7 @@ pub use any_engine::AnyEngine;
 pub use batch::{Batch, Check, Op, Precondition, Written, validate_ttl, validate_value};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock};
 pub use command::{Command, Entry, Hlc, Outcome};
+pub use disk::{Disk, DiskGuard, DiskLimits, DiskStatus, FolderDisk, ManualDisk};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, ErrorRow, Result, TABLE as ERROR_TABLE};
 pub use fan_out::{FanOut, FanOutAction, FannedOut, Target};
@@ -56,11 +59,11 @@ pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
-    Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit,
-    verify_snapshot,
+    Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,
+    StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
-pub use store::{RocksOptions, RocksStats, RocksStore, check_wals};
+pub use store::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
 
 /// The README's code, compiled and run with the doc-tests.

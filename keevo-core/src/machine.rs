@@ -15,6 +15,7 @@ mod page;
 mod reader;
 mod session;
 mod shared;
+mod view;
 mod watcher;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 pub use changes::Retention;
 pub use reader::ShardReader;
+pub use view::{ShardView, scan_in_view};
 
 use crate::command::{Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};

@@ -7,8 +7,10 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod backlog;
 mod cluster_engine;
 mod cluster_map;
+mod gate;
 mod group;
 pub mod log_store;
 mod membership;
@@ -16,8 +18,10 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+mod quorum;
 pub mod shard_map;
 mod state_machine;
+mod storage_care;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -32,5 +36,6 @@ pub use node::{
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;
+pub use storage_care::{StorageCare, StorageLimits, StorageStatus};
 pub use timing::Timing;
 pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

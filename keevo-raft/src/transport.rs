@@ -25,7 +25,7 @@ pub struct Peer {
 }
 
 /// What a peer request asks for; the number is its code on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum PeerCall {
     /// Raft AppendEntries, heartbeats included.
@@ -54,11 +54,13 @@ pub enum PeerCall {
     Status = 12,
     /// A page of changes of a shard, for a watch elsewhere.
     Changes = 13,
+    /// Raft AppendEntries without entries: it may wait a moment for others to travel with.
+    Heartbeat = 14,
 }
 
 impl PeerCall {
     /// Every call.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -72,6 +74,7 @@ impl PeerCall {
         Self::Membership,
         Self::Status,
         Self::Changes,
+        Self::Heartbeat,
     ];
 
     /// The code on the wire.

@@ -5,7 +5,8 @@
 //!                                                           └──────── serving_ms ─────────┘
 //! ```
 //!
-//! The data store is kept from flushing: its buffers are larger than all that is written, and the timer is set to an hour.
+//! The data store is kept from flushing: its buffers and bounds are larger than all that is written, and the timer is set to
+//! an hour.
 //! What was acknowledged is read back afterwards; a value that is missing is an error, not a figure.
 
 use std::sync::Arc;
@@ -102,11 +103,13 @@ struct Restart {
 pub(crate) async fn run(args: &RestartArgs) -> Result<(), Failure> {
     let mut report = Report::new(args.alone.output, &HEADER);
     // Records and recent changes lie in memory, both with the values.
-    let buffer_mib = (args.log_bytes >> 20).saturating_mul(4) + 256;
+    let buffer_mib = 4 * (args.log_bytes >> 20) + 256;
     let replicas = if args.nodes < 3 { 1 } else { 3 };
     let flags = vec![
         ("--flush-every-ms", "3600000".to_owned()),
         ("--write-buffer-mib", buffer_mib.to_string()),
+        ("--unflushed-mib-flush", buffer_mib.to_string()),
+        ("--unflushed-mib-max", (2 * buffer_mib).to_string()),
         ("--replication-factor", replicas.to_string()),
     ];
     let layout = Layout { nodes: args.nodes, flags };

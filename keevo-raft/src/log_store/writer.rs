@@ -33,6 +33,12 @@ pub(super) trait Backend: Debug + Send + Sync + 'static {
 
     /// The entries of `range`, all of which must exist, cut to `bytes_max`, but at least one.
     fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>>;
+
+    /// Gives the space of what was removed back to the disk, if that takes well below `free_bytes` of it.
+    fn reclaim(&self, free_bytes: u64) -> Result<()> {
+        let _ = free_bytes;
+        Ok(())
+    }
 }
 
 /// What a backend holds when it is opened.

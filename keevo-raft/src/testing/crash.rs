@@ -52,12 +52,17 @@ impl CrashCluster {
     /// Starts `nodes` nodes with `shards` data shards, and waits until every shard has a leader. `dir` is for
     /// snapshots on their way.
     pub async fn start(dir: &Path, nodes: u64, shards: u32) -> Self {
+        Self::start_with(dir, nodes, shards, Timing::quick()).await
+    }
+
+    /// As [`CrashCluster::start`], with another timing.
+    pub async fn start_with(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
         let mut cluster = Self {
             dir: dir.to_owned(),
             network: MemoryNetwork::new(),
             nodes,
             shards,
-            timing: Timing::quick(),
+            timing,
             disks: BTreeMap::new(),
             running: BTreeMap::new(),
         };

@@ -151,7 +151,7 @@ impl Layers {
         for (name, value) in &self.values {
             let quoted = format!("{:?}", value.text);
             let line = if origin {
-                format!("{name:<18} = {quoted:<20}{}", value.origin)
+                format!("{name:<20} = {quoted:<20}{}", value.origin)
             } else {
                 format!("{name} = {quoted}")
             };
