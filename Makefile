@@ -58,10 +58,9 @@ fix: ready ## Format, and apply the lints' own corrections
 	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
 	@$(ENV); cargo fmt --all
 
-bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --clients 64"
+bench: ## Keevo beside etcd and RocksDB, and a restart, in short; ARGS="compare etcd --clients 64" runs that alone
 	@.ci/deps.sh bench
-	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench; \
-		"$$CARGO_TARGET_DIR/release/keevo-bench" compare etcd $(ARGS)
+	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench && .ci/bench.sh $(ARGS)
 
 faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; ARGS="--only power --seed 7", SHORT=1
 	@.ci/deps.sh faults

@@ -11,6 +11,7 @@
 mod apply;
 mod changes;
 mod overlay;
+mod page;
 mod reader;
 mod session;
 mod shared;

@@ -74,7 +74,7 @@ pub struct PageToken(pub Bytes);
 /// One page of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanPage {
-    /// The records, in the order of the scan.
+    /// The records, in the order of the scan. They may share memory: who keeps one of them for long copies it.
     pub records: Vec<(Key, Record)>,
     /// Where the next page starts; `None` at the end of the range.
     pub next: Option<PageToken>,

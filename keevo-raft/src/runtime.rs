@@ -35,17 +35,15 @@ pub struct ThreadRandom {
 
 impl ThreadRandom {
     fn next(&mut self) -> u64 {
-        match &mut self.system {
-            Some(system) => system.try_next_u64().unwrap_or_else(|never| match never {}),
-            None => {
-                // SplitMix64, as in keevo-core's `SeededRandom`.
-                let state = SEED.get().unwrap_or_default().wrapping_add(0x9e37_79b9_7f4a_7c15);
-                SEED.set(Some(state));
-                let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
-            }
+        if let Some(system) = &mut self.system {
+            return system.try_next_u64().unwrap_or_else(|never| match never {});
         }
+        // SplitMix64, as in keevo-core's `SeededRandom`.
+        let state = SEED.get().unwrap_or_default().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        SEED.set(Some(state));
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 }
 

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::page::PageRows;
 use super::shared::{Place, Shared, closed};
 use super::view::ShardView;
 use super::watcher::Watcher;
 use crate::command::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Revision, ShardId};
-use crate::key::{Key, Keyspace};
+use crate::key::Key;
 use crate::limits::{MULTI_GET_KEYS_MAX, SCAN_BYTES_MAX};
 use crate::record::{Record, StoredRecord};
-use crate::scan::{PageToken, Scan, ScanPage, ScanRange};
+use crate::scan::{PageToken, Scan, ScanPage};
 use crate::store::{Column, Store, Visit};
 use crate::system::{CHECKSUM, row_key};
 use crate::watch::{Cursor, Watch, WatchRange};
@@ -137,8 +138,8 @@ impl<S: Store> ShardReader<S> {
     }
 }
 
-/// One page of a scan, of what `is_visible` of that part of its range that lies in the shard. `walk` scans encoded
-/// bounds.
+/// One page of a scan, of what `is_visible` of that part of its range that lies in the shard, told of each record without
+/// its value. `walk` scans encoded bounds.
 pub(super) fn fill_page(
     place: &Place,
     scan: &Scan,
@@ -153,55 +154,24 @@ pub(super) fn fill_page(
     if lower >= upper {
         return Ok(page);
     }
-    let decoder = KeyDecoder::new(&scan.range);
-    let (mut bytes, mut visited, mut last) = (0, 0, Bytes::new());
+    let mut rows = PageRows::new(&scan.range, scan.limit);
+    let (mut visited, mut last) = (0, Vec::new());
     walk(&lower, &upper, &mut |key, stored| {
-        if page.records.len() == scan.limit || bytes >= SCAN_BYTES_MAX || visited == VISITED_MAX {
-            page.next = Some(PageToken(std::mem::take(&mut last)));
+        if rows.len() == scan.limit || rows.bytes() >= SCAN_BYTES_MAX || visited == VISITED_MAX {
+            page.next = Some(PageToken(Bytes::copy_from_slice(&last)));
             return Ok(ControlFlow::Break(()));
         }
         visited += 1;
-        last = Bytes::copy_from_slice(key);
-        let stored = StoredRecord::decode(key, &Bytes::copy_from_slice(stored))?;
-        if is_visible(&stored) {
-            bytes += key.len() + stored.record.value.len();
-            page.records.push((decoder.decode(&last)?, stored.record));
-        }
+        last.clear();
+        last.extend_from_slice(key);
+        rows.add(key, stored, &mut is_visible)?;
         Ok(ControlFlow::Continue(()))
     })?;
+    page.records = rows.into_records()?;
     Ok(page)
 }
 
 fn visible(key: &[u8], stored: Option<Bytes>, now_ms: u64) -> Result<Option<Record>> {
-    let stored = stored.map(|stored| StoredRecord::decode(key, &stored)).transpose()?;
+    let stored = stored.map(|stored| StoredRecord::decode_owned(key, stored)).transpose()?;
     Ok(stored.filter(|stored| stored.is_visible(now_ms)).map(|stored| stored.record))
-}
-
-/// Turns the encoded keys of one scan into keys; within a partition only the sort key is new.
-struct KeyDecoder {
-    keyspace: Keyspace,
-    /// The partition and the length of its encoding.
-    partition: Option<(Bytes, usize)>,
-}
-
-impl KeyDecoder {
-    fn new(range: &ScanRange) -> Self {
-        match range {
-            ScanRange::Partition { keyspace, partition, .. } => {
-                let prefix_bytes = keyspace.key(partition.clone(), Bytes::new()).partition_prefix().len();
-                Self { keyspace: *keyspace, partition: Some((partition.clone(), prefix_bytes)) }
-            }
-            ScanRange::Ordered { keyspace, .. } => Self { keyspace: *keyspace, partition: None },
-        }
-    }
-
-    fn decode(&self, encoded: &Bytes) -> Result<Key> {
-        match &self.partition {
-            Some((partition, prefix_bytes)) if encoded.len() >= *prefix_bytes => {
-                Ok(self.keyspace.key(partition.clone(), encoded.slice(*prefix_bytes..)))
-            }
-            Some(_) => Err(Error::corrupt("a key is shorter than its partition")),
-            None => Key::decode(encoded, |id| (id == self.keyspace.id).then_some(self.keyspace.kind)),
-        }
-    }
 }

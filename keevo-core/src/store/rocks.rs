@@ -56,6 +56,8 @@ struct Shared {
     settings: RocksOptions,
     path: PathBuf,
     stopped: OnceLock<Error>,
+    /// How points are read: made once, since each costs an allocation.
+    reads: ReadOptions,
     /// A write or a flush has failed for want of space, and no flush has succeeded since.
     out_of_space: AtomicBool,
     /// Failures of background work that a later flush has made good. Without the write-ahead log only.
@@ -95,6 +97,7 @@ impl RocksStore {
             stopped: OnceLock::new(),
             out_of_space: AtomicBool::new(false),
             made_good: AtomicU64::new(0),
+            reads: ReadOptions::default(),
         };
         let store = Self { shared: Arc::new(shared) };
         for column in Column::ALL {
@@ -247,7 +250,7 @@ fn existing_families(built: &Built, path: &Path) -> Result<Vec<String>> {
 
 impl Store for RocksStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
-        let found = self.shared.db.get_pinned_cf(self.family(column)?, key);
+        let found = self.shared.db.get_pinned_cf_opt(self.family(column)?, key, &self.shared.reads);
         Ok(found.map_err(|source| translate("read a key", source))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 

@@ -66,6 +66,6 @@ impl NodeApp {
     /// Runs the worker of the chat for as long as the node lives.
     pub(crate) async fn work_on_chat(self) {
         let _worker = self.chat.spawn_worker(SWEEP_EVERY);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

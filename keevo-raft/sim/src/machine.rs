@@ -206,7 +206,7 @@ impl Machine {
     pub(crate) fn fail_log(&mut self, kind: ErrorKind) -> bool {
         let Some(running) = &mut self.running else { return false };
         running.log_failed = true;
-        running.log.fail_with(Error::new(kind, "the log store has stopped: the simulated disk refuses the write"));
+        running.log.fail_with(&Error::new(kind, "the log store has stopped: the simulated disk refuses the write"));
         true
     }
 

@@ -80,7 +80,7 @@ impl Nemesis {
                 break;
             }
             let undo = first.remove();
-            self.undo(cluster, &undo, now_ms)?;
+            Self::undo(cluster, &undo, now_ms)?;
         }
         if now_ms >= self.next_ms {
             self.next_ms = now_ms + self.dice.between(100, 3_000);

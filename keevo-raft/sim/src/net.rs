@@ -155,7 +155,7 @@ impl Wires {
             (links.in_order(from, to, now_ms, delay_ms), connection)
         });
         let wires = self.clone();
-        self.world.after(delay_ms, move || wires.arrive(from, to, connection.filter(|_| ordered), Box::new(act)));
+        self.world.after(delay_ms, move || wires.arrive(from, to, ordered.then_some(connection), Box::new(act)));
     }
 
     fn arrive(&self, from: HostId, to: HostId, connection: Option<u64>, act: Box<dyn FnOnce(Fate) + Send>) {

@@ -122,8 +122,9 @@ impl Observer {
     fn voted(&self, place: Place, vote: Vote) {
         let now_ms = self.world.now_ms();
         let mut state = lock(&self.state);
-        let outcome = state.elections.voted(place, vote);
-        let outcome = outcome.and(state.starts.voted(place, vote, now_ms));
+        // Both take note of the vote, whatever the other says.
+        let (election, start) = (state.elections.voted(place, vote), state.starts.voted(place, vote, now_ms));
+        let outcome = election.and(start);
         drop(state);
         self.judge(outcome);
     }

@@ -139,11 +139,11 @@ impl MemoryLogStore {
 
     /// Lets the disk fail: unsynced calls, and every call from now on, end with `Io`.
     pub fn fail(&self) {
-        self.fail_with(Error::new(ErrorKind::Io, "the log store has stopped: the disk failed"));
+        self.fail_with(&Error::new(ErrorKind::Io, "the log store has stopped: the disk failed"));
     }
 
     /// As [`MemoryLogStore::fail`], with the error that the calls end with.
-    pub fn fail_with(&self, error: Error) {
+    pub fn fail_with(&self, error: &Error) {
         let pending = {
             let mut state = lock(&self.state);
             state.failed = Some(error.clone());

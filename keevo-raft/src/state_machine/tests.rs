@@ -14,7 +14,10 @@ const SPACE: Keyspace = Keyspace { id: KeyspaceId(7), kind: KeyspaceKind::Hashed
 fn open(store: &MemoryStore) -> GroupMachine {
     let (store, range) = (DataStore::from(store.clone()), (Bytes::new(), Bytes::new()));
     let machine = Machine::open(store.clone(), ClusterId(1), SHARD, range.clone()).expect("it opens");
-    GroupMachine::open(SharedMachine::new(machine, store, SHARD, range)).expect("it opens")
+    let gate = Arc::new(Gate::new(&crate::StorageCare::default()));
+    let clock = Arc::new(keevo_core::SystemClock::new());
+    let views = Arc::new(Views::new(1, keevo_core::views::ViewLimits::default(), clock, &SeededRandom::new(1)));
+    GroupMachine::open(SharedMachine::new(machine, store, SHARD, range, gate, views)).expect("it opens")
 }
 
 /// An entry that adds one to a sum; the first of a log, as always, does not.

@@ -126,7 +126,11 @@ impl TestCluster {
     }
 
     /// The same, where it may fail.
-    pub async fn try_start_node(&mut self, id: u64, join: bool) -> Result<()> {
+    pub fn try_start_node(&mut self, id: u64, join: bool) -> futures::future::BoxFuture<'_, Result<()>> {
+        Box::pin(self.start_new(id, join))
+    }
+
+    async fn start_new(&mut self, id: u64, join: bool) -> Result<()> {
         let (store, log) = self.open_stores(id).await;
         let identity = self.identity(id);
         let parts = NodeParts {

@@ -18,7 +18,8 @@ fn addresses(nodes: &Nodes) -> Vec<String> {
 async fn key(client: &RemoteEngine) -> Result<Key> {
     let keyspace = client.keyspace("users", KeyspaceKind::Hashed).await?;
     let in_shard_1 = |key: &Key| key.encode().starts_with(&[0x10]) && key.encode()[1] < 0x80;
-    let key = (0..).map(|number| keyspace.key(format!("user{number}"), "n")).find(in_shard_1).expect("there is one");
+    let key =
+        (0..1_000).map(|number| keyspace.key(format!("user{number}"), "n")).find(in_shard_1).expect("there is one");
     client.write(Batch::new().put(key.clone(), "there")).await?;
     Ok(key)
 }

@@ -25,9 +25,11 @@ pub(crate) struct Request {
     pub(crate) answer: Option<(Revision, u64)>,
 }
 
+type ById = BTreeMap<(u64, u64, u64), Request>;
+
 /// All requests of a run. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Requests(Arc<Mutex<BTreeMap<(u64, u64, u64), Request>>>);
+pub(crate) struct Requests(Arc<Mutex<ById>>);
 
 /// What a partition holds in the end.
 #[derive(Debug, Clone)]

@@ -109,8 +109,8 @@ impl Seen {
     pub(crate) fn missing(&self, record: &Record) -> Option<Put> {
         let state = lock(&self.0);
         let record = lock(&record.0);
-        let owed = record.values().filter(|put| put.began_ms > state.since_ms && put.revision.is_some());
-        owed.cloned().find(|put| !state.by_value.contains_key(&put.value))
+        let mut owed = record.values().filter(|put| put.began_ms > state.since_ms && put.revision.is_some());
+        owed.find(|put| !state.by_value.contains_key(&put.value)).cloned()
     }
 
     /// Judges what a watcher saw; gives how many events were looked at.

@@ -218,7 +218,7 @@ impl Nemesis {
         Ok(true)
     }
 
-    pub(super) fn undo(&mut self, cluster: &mut Cluster, undo: &Undo, now_ms: u64) -> Result<()> {
+    pub(super) fn undo(cluster: &mut Cluster, undo: &Undo, now_ms: u64) -> Result<()> {
         let site = cluster.site.clone();
         site.wires.world.note(format_args!("over: {undo:?}"));
         match *undo {

@@ -60,8 +60,8 @@ impl Links {
     }
 
     /// The connection that a message travels on.
-    pub(crate) fn connection(&self, from: HostId, to: HostId) -> Option<u64> {
-        Some(self.connections.get(&(from, to)).map_or(0, |connection| connection.number))
+    pub(crate) fn connection(&self, from: HostId, to: HostId) -> u64 {
+        self.connections.get(&(from, to)).map_or(0, |connection| connection.number)
     }
 
     /// Whether the connection with that number has broken since.

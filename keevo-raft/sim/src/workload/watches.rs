@@ -14,7 +14,7 @@ const WATCHERS: u64 = 2;
 const KEYS: u64 = 4;
 const WRITES_MAX: u64 = 200;
 /// How long a watcher may take for what is left once the writers are done.
-const CATCH_UP: Duration = Duration::from_secs(60);
+const CATCH_UP: Duration = Duration::from_mins(1);
 
 /// Runs until the faults are over and the watchers have seen everything.
 pub(crate) async fn run(sim: Sim) -> std::result::Result<(), Violation> {
