@@ -43,7 +43,7 @@ pub struct RocksOptions {
     /// The size in bytes at which an exported snapshot file is ended.
     pub export_file_bytes: u64,
     /// The size in bytes from which on values lie in blob files beside the tables; 0 = all values lie in the tables.
-    /// What docs/decisions/0014 measured speaks against it.
+    /// See docs/decisions/0014.
     pub blob_bytes_min: u64,
     /// Whether to count what RocksDB does; see [`RocksStats`](super::RocksStats).
     pub statistics: bool,
