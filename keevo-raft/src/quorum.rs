@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use keevo_core::machine::ShardReader;
 use keevo_core::{Clock, Revision, Store};
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::alias::WatchReceiverOf;
 use tokio::sync::watch;
@@ -191,12 +192,23 @@ impl QuorumClock {
         self.metrics.get().map_or(0, |metrics| metrics.borrow_watched().current_term)
     }
 
-    /// The leadership of this replica, once it has applied an entry of its own.
+    /// Whether this replica is a voter, of all configurations of its newest membership.
+    pub(crate) fn has_vote(&self) -> bool {
+        self.metrics.get().is_some_and(|metrics| {
+            let metrics = metrics.borrow_watched();
+            let configs = metrics.membership_config.membership().get_joint_config();
+            configs.iter().all(|voters| voters.contains(&self.replica))
+        })
+    }
+
+    /// The leadership of this replica, once it has applied an entry of its own. Its vote alone does not say that it
+    /// leads: a replica that restarts finds the vote by which it led, and has yet to apply again what it had applied.
     pub(crate) fn settled_leader(&self) -> Option<LeaderId> {
         let metrics = self.metrics.get()?.borrow_watched();
         let applied = metrics.last_applied.as_ref()?.leader_id;
-        let leads = metrics.vote.committed && metrics.vote.leader_id == applied && applied.node_id == self.replica;
-        leads.then_some(applied)
+        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        let own = metrics.vote.committed && metrics.vote.leader_id == applied && applied.node_id == self.replica;
+        (leads && own).then_some(applied)
     }
 }
 
@@ -214,4 +226,4 @@ fn quorum_of(membership: &Membership, at: impl Fn(&u64) -> Option<Stamp>) -> Opt
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -38,13 +38,62 @@ impl Lease {
     pub(super) fn holds(&self) -> bool {
         let start = self.quorum.begin();
         let Some(leader) = self.quorum.settled_leader() else { return false };
-        // Looked at after the read began: a transfer that begins later may hide nothing from it.
+        // Looked at after the read began: a transfer that begins later may hide nothing from it. A leader that has lost its
+        // vote is made to hand over by openraft itself.
         self.handed_over_in.load(Ordering::SeqCst) != leader.term
+            && self.quorum.has_vote()
             && self.quorum.is_confirmed(leader, start, self.length)
     }
 
     /// Ends lease reads in the current term, before its leadership is handed over.
     pub(super) fn end(&self) {
         self.handed_over_in.fetch_max(self.quorum.term(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::ServerState;
+
+    use super::*;
+    use crate::quorum::tests::{Bench, LEASE, leader};
+
+    fn lease(bench: &Bench) -> Lease {
+        Lease::new(Arc::clone(&bench.quorum), LEASE)
+    }
+
+    #[tokio::test]
+    async fn a_lease_holds_while_a_quorum_follows_and_ends_with_a_transfer() {
+        let bench = Bench::new(&[&[1, 2, 3]]);
+        let lease = lease(&bench);
+        assert!(!lease.holds(), "nobody has followed yet");
+        bench.quorum.followed(leader(1), 2, bench.quorum.sending());
+        assert!(lease.holds());
+        lease.end();
+        assert!(!lease.holds());
+    }
+
+    /// A leader that was taken out of the voters goes on until openraft makes another one lead, before any promise has
+    /// run out.
+    #[tokio::test]
+    async fn a_leader_without_a_vote_has_no_lease() {
+        let memberships: [&[&[u64]]; 2] = [&[&[2, 3]], &[&[1, 2, 3], &[2, 3]]];
+        for configs in memberships {
+            let bench = Bench::new(configs);
+            for replica in [2, 3] {
+                bench.quorum.followed(leader(1), replica, bench.quorum.sending());
+            }
+            assert!(!lease(&bench).holds(), "{configs:?}");
+        }
+    }
+
+    /// A sole voter that restarts finds its own vote and what it had flushed, and nobody else's promise to ask for: it
+    /// would read, as a leader, a state that lacks what it had acknowledged since the last flush.
+    #[tokio::test]
+    async fn a_restarted_replica_does_not_read_by_the_vote_that_it_finds() {
+        let mut bench = Bench::new(&[&[1]]);
+        assert!(lease(&bench).holds(), "a sole voter that leads");
+        bench.set(|metrics| metrics.state = ServerState::Follower);
+        assert!(!lease(&bench).holds(), "it has not been elected again");
     }
 }

@@ -9,7 +9,7 @@ use openraft::type_config::alias::WatchSenderOf;
 use super::*;
 use crate::types::{StoredMembership, Vote, log_id};
 
-const LEASE: Duration = Duration::from_millis(500);
+pub(crate) const LEASE: Duration = Duration::from_millis(500);
 
 /// A clock whose two hands are moved by hand.
 #[derive(Debug, Default)]
@@ -35,20 +35,20 @@ impl Clock for Hands {
     }
 }
 
-struct Bench {
+pub(crate) struct Bench {
     hands: Arc<Hands>,
-    quorum: Arc<QuorumClock>,
+    pub(crate) quorum: Arc<QuorumClock>,
     metrics: RaftMetrics,
     metrics_tx: WatchSenderOf<TypeConfig, RaftMetrics>,
 }
 
-fn leader(term: u64) -> LeaderId {
+pub(crate) fn leader(term: u64) -> LeaderId {
     LeaderId { term, node_id: 1 }
 }
 
 impl Bench {
     /// Replica 1 leads term 1; `configs` are the voters.
-    fn new(configs: &[&[u64]]) -> Self {
+    pub(crate) fn new(configs: &[&[u64]]) -> Self {
         let hands = Arc::new(Hands::default());
         hands.pass(1_000_000, 0);
         let quorum = QuorumClock::new(1, Arc::clone(&hands) as Arc<dyn Clock>, 200);
@@ -58,11 +58,18 @@ impl Bench {
         let membership = Membership::new(configs, nodes).expect("a membership");
         let mut metrics = RaftMetrics::new_initial(1);
         metrics.membership_config = Arc::new(StoredMembership::new(Some(log_id(1, 1, 1)), membership));
+        metrics.state = ServerState::Leader;
         metrics.vote = Vote::new_committed(1, 1);
         metrics.last_applied = Some(log_id(1, 1, 1));
         let (metrics_tx, metrics_rx) = TypeConfig::watch_channel(metrics.clone());
         quorum.set(metrics_rx);
         Self { hands, quorum, metrics, metrics_tx }
+    }
+
+    /// Changes the group's metrics.
+    pub(crate) fn set(&mut self, change: impl FnOnce(&mut RaftMetrics)) {
+        change(&mut self.metrics);
+        self.metrics_tx.send(self.metrics.clone()).expect("heard");
     }
 
     fn is_confirmed(&self, start: Stamp) -> bool {
@@ -182,14 +189,16 @@ async fn a_promise_names_what_was_applied_after_the_quorum_followed() {
 #[tokio::test]
 async fn a_new_leader_promises_nothing_before_an_entry_of_its_own() {
     let mut bench = Bench::new(&[&[1, 2, 3]]);
-    bench.metrics.vote = Vote::new_committed(2, 1);
-    bench.metrics_tx.send(bench.metrics.clone()).expect("heard");
+    bench.set(|metrics| metrics.vote = Vote::new_committed(2, 1));
     bench.quorum.followed(leader(2), 2, bench.quorum.sending());
     assert_eq!(bench.quorum.promise(|| Revision(7)), None);
-    bench.metrics.last_applied = Some(log_id(2, 1, 2));
-    bench.metrics_tx.send(bench.metrics.clone()).expect("heard");
+    bench.set(|metrics| metrics.last_applied = Some(log_id(2, 1, 2)));
     assert!(bench.quorum.promise(|| Revision(7)).is_some());
-    bench.metrics.vote = Vote::new_committed(2, 3);
-    bench.metrics_tx.send(bench.metrics.clone()).expect("heard");
+    bench.set(|metrics| metrics.state = ServerState::Follower);
+    assert_eq!(bench.quorum.promise(|| Revision(7)), None, "it has lost the leadership");
+    bench.set(|metrics| {
+        metrics.state = ServerState::Leader;
+        metrics.vote = Vote::new_committed(2, 3);
+    });
     assert_eq!(bench.quorum.promise(|| Revision(7)), None, "another replica leads");
 }
