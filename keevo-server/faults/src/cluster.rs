@@ -232,7 +232,7 @@ impl Cluster {
             let Some(address) = self.nodes.get(id).map(|node| node.grpc.to_string()) else { continue };
             let Ok(mut admin) = admin(&address) else { continue };
             // A replica that meets with damage stops, and then not all hashes come together.
-            if admin.checksum(pb::ChecksumRequest {}).await.is_ok() {
+            if admin.checksum(pb::ChecksumRequest::default()).await.is_ok() {
                 return;
             }
         }

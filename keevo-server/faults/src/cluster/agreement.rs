@@ -43,7 +43,7 @@ impl Cluster {
         }
         let mut failure = Error::new(ErrorKind::Unavailable, "no node runs");
         for address in self.running() {
-            match admin(&address)?.checksum(pb::ChecksumRequest {}).await {
+            match admin(&address)?.checksum(pb::ChecksumRequest::default()).await {
                 Ok(answer) => return equal(&answer.into_inner().replicas, &status),
                 Err(status) => failure = error_from_status(&status),
             }
