@@ -1,5 +1,7 @@
 //! A follower that was away for so long that the others' logs begin after what it has: only a snapshot helps it.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use keevo_core::{Batch, Engine, Result};
 
@@ -16,7 +18,8 @@ pub(super) async fn leave_behind(cluster: &mut Cluster) -> Result<u64> {
     let leader = cluster.leader().await?;
     let victim = cluster.ids().into_iter().find(|&id| id != leader).unwrap_or(leader);
     cluster.node(victim)?.kill();
-    let engine = cluster.connect().await?;
+    // The victim may have led the shard that knows the keyspaces.
+    let engine = cluster.connect().await?.with_deadline(Duration::from_secs(20));
     let keyspace = engine.find_keyspace("faults").await?;
     let writes =
         (0..WRITES).map(|number| {
