@@ -1,10 +1,15 @@
-//! The load: clients in a closed loop over random keys, the same for every target.
+//! The load: clients over random keys, the same for every target.
+//!
+//! Closed loop: a client's next request follows its last answer. Open loop: requests are due at a fixed rate, whatever the
+//! system does; each is taken by the next free client, and its latency counts from when it was due ([`arrivals`]).
 //!
 //! Invariant: what the clients ask for is decided by the load alone. Two targets under the same load meet the same
 //! keys and values, in the same order per client.
 
+mod arrivals;
 mod tally;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +21,16 @@ use tokio::task::JoinSet;
 use crate::target::{Target, key};
 use crate::usage::{self, Usage};
 use crate::window::Window;
+use arrivals::Arrivals;
 
 pub(crate) use tally::Tally;
 
 /// How many clients write them at first.
 const PRELOAD_CLIENTS: u64 = 64;
-/// How long that may take.
+/// How long that may take, beside [`PRELOAD_PER_KEY`].
 const PRELOAD_WITHIN: Duration = Duration::from_mins(2);
+/// How long a key may take on average.
+const PRELOAD_PER_KEY: Duration = Duration::from_millis(2);
 /// How often one key is tried: a cluster that has just started may still elect.
 const PRELOAD_ATTEMPTS: usize = 20;
 /// How long a client waits after a failure.
@@ -64,6 +72,8 @@ pub(crate) struct Load {
     pub(crate) measure: Duration,
     /// Which of several runs: each has keys and values of its own.
     pub(crate) round: u32,
+    /// Requests a second that are due, all clients together; `None` = the loop is closed.
+    pub(crate) open_per_s: Option<u32>,
 }
 
 /// What a run gave.
@@ -79,34 +89,37 @@ pub(crate) struct Measured {
 
 /// Random bytes that values are cut out of, so that no system gains by compressing them.
 #[derive(Debug, Clone)]
-struct Values {
+pub(crate) struct Values {
     pool: Bytes,
     bytes: usize,
 }
 
 impl Values {
-    fn new(bytes: usize, seed: u64) -> Self {
+    /// Values of `bytes` bytes.
+    pub(crate) fn new(bytes: usize, seed: u64) -> Self {
         let random = SeededRandom::new(seed);
         let words = POOL_BYTES / 8 + u64::try_from(bytes).unwrap_or(0).div_ceil(8);
         let pool: Vec<u8> = (0..words).flat_map(|_| random.next_u64().to_be_bytes()).collect();
         Self { pool: pool.into(), bytes }
     }
 
-    fn next(&self, random: &dyn Random) -> Bytes {
+    /// The next value.
+    pub(crate) fn next(&self, random: &dyn Random) -> Bytes {
         let start = usize::try_from(random.next_u64() % POOL_BYTES).unwrap_or(0);
         self.pool.slice(start..start + self.bytes)
     }
 }
 
-/// Writes every key once.
-pub(crate) async fn preload<T: Target>(target: &T, keys: u64, value_bytes: usize) -> Result<()> {
+/// Writes every key of the range once.
+pub(crate) async fn preload<T: Target>(target: &T, keys: Range<u64>, value_bytes: usize) -> Result<()> {
     let values = Values::new(value_bytes, u64::MAX);
+    let count = u32::try_from(keys.end.saturating_sub(keys.start)).unwrap_or(u32::MAX);
     let mut clients = JoinSet::new();
     for number in 0..PRELOAD_CLIENTS {
-        let (target, values) = (target.clone(), values.clone());
+        let (target, values, keys) = (target.clone(), values.clone(), keys.start + number..keys.end);
         clients.spawn(async move {
             let random = SeededRandom::new(number);
-            for key in (number..keys).step_by(usize::try_from(PRELOAD_CLIENTS).unwrap_or(1)) {
+            for key in keys.step_by(usize::try_from(PRELOAD_CLIENTS).unwrap_or(1)) {
                 preload_one(&target, key, &values.next(&random)).await?;
             }
             Ok::<_, Error>(())
@@ -118,7 +131,8 @@ pub(crate) async fn preload<T: Target>(target: &T, keys: u64, value_bytes: usize
         }
         Ok(())
     };
-    tokio::time::timeout(PRELOAD_WITHIN, all).await.unwrap_or_else(|elapsed| {
+    let within = PRELOAD_WITHIN + PRELOAD_PER_KEY * count;
+    tokio::time::timeout(within, all).await.unwrap_or_else(|elapsed| {
         Err(Error::new(ErrorKind::DeadlineExceeded, "the keys could not be written in time").with_source(elapsed))
     })
 }
@@ -139,6 +153,7 @@ async fn preload_one<T: Target>(target: &T, number: u64, value: &Bytes) -> Resul
 pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> Result<Measured> {
     let values = Values::new(load.value_bytes, u64::from(load.round));
     let window = Arc::new(Window::after(load.warm_up, load.measure));
+    let arrivals = load.open_per_s.map(|per_s| Arrivals::start(per_s, &window)).transpose()?;
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
         let seed = (u64::from(load.round) << 32) | u64::from(number);
@@ -149,6 +164,7 @@ pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> R
             values: values.clone(),
             random: SeededRandom::new(seed),
             window: Arc::clone(&window),
+            arrivals: arrivals.clone(),
         };
         clients.spawn(client.run());
     }
@@ -163,6 +179,12 @@ pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> R
     tokio::time::timeout(DRAIN_WITHIN, all).await.unwrap_or_else(|elapsed| {
         Err(Error::new(ErrorKind::DeadlineExceeded, "the last requests were not answered").with_source(elapsed))
     })?;
+    let left = arrivals.map_or(0, |arrivals| arrivals.left());
+    if left > 0 {
+        tally.failed += left;
+        let never = || Error::new(ErrorKind::DeadlineExceeded, "no client came free for a request that was due");
+        tally.first_failure.get_or_insert_with(never);
+    }
     Ok(Measured { tally, elapsed: window.measured(), usage })
 }
 
@@ -170,7 +192,7 @@ fn ended_badly(error: &tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Closed, format!("a client ended badly: {error}"))
 }
 
-/// One client: its next request follows the answer to the one before.
+/// One client: its next request follows the answer to the one before, and waits until one is due where the loop is open.
 struct Client<T> {
     target: T,
     case: Case,
@@ -178,13 +200,18 @@ struct Client<T> {
     values: Values,
     random: SeededRandom,
     window: Arc<Window>,
+    arrivals: Option<Arrivals>,
 }
 
 impl<T: Target> Client<T> {
     async fn run(self) -> Result<Tally> {
         let mut tally = Tally::new()?;
         loop {
-            let began = self.window.now();
+            let began = match &self.arrivals {
+                Some(arrivals) => arrivals.next().await,
+                None => self.window.now(),
+            };
+            // What was due within the window is asked for, however late.
             if self.window.has_ended_at(began) {
                 return Ok(tally);
             }

@@ -7,6 +7,10 @@ use std::path::Path;
 use keevo_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use serde::Serialize;
 
+use crate::output::note;
+
+/// The load average beyond which a machine is not quiet.
+const BUSY: f64 = 0.5;
 /// How often a sync is timed.
 const SYNCS: usize = 51;
 
@@ -44,6 +48,15 @@ impl Machine {
         })
     }
 
+    /// Looks at the machine, and says on standard error what makes the figures say less than they seem to.
+    pub(crate) fn look_and_warn(folder: &Path) -> Result<Self> {
+        let machine = Self::look(folder)?;
+        for warning in machine.warnings() {
+            note(&warning);
+        }
+        Ok(machine)
+    }
+
     /// One line for people.
     pub(crate) fn line(&self) -> String {
         let processor = self.processor.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
@@ -74,6 +87,15 @@ impl Machine {
 pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// The load average, with a word on standard error where the machine is not quiet.
+pub(crate) fn quiet_or_note() -> String {
+    let load = load_average();
+    if load.parse::<f64>().is_ok_and(|load| load > BUSY) {
+        note(&format!("other work runs on this machine (load average {load}): the figures will tell of it too"));
+    }
+    load
 }
 
 fn unusable(folder: &Path, error: std::io::Error) -> Error {

@@ -1,16 +1,19 @@
 //! keevo-bench: Keevo under load, beside its peers or alone.
 //!
-//! `compare PEER` starts Keevo and the peer side by side and drives both; `load` drives a cluster that runs already.
-//! Closed loop: each client sends its next request when the one before is answered.
+//! `compare PEER` starts Keevo and the peer side by side and drives both; `load` drives a cluster that runs already; the
+//! other subcommands start Keevo alone and measure one thing each.
 
+mod alone;
 mod channels;
 mod compare;
+mod embedded;
 mod failure;
 mod figures;
 mod interrupt;
 mod load;
 mod machine;
 mod output;
+mod plot;
 mod report;
 mod servers;
 mod target;
@@ -24,7 +27,9 @@ use clap::{Args, Parser, Subcommand};
 use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{Error, ErrorKind, Result};
 
+use alone::{GroupsArgs, IdleArgs, RestartArgs, ScaleArgs, StormArgs};
 use compare::CompareArgs;
+use embedded::SideArgs;
 use failure::Failure;
 use load::{Case, Load};
 use output::{Output, note, print};
@@ -41,10 +46,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Work {
-    /// Starts three nodes of Keevo and three of a peer, drives both in turns, and prints both and the ratio.
+    /// Starts Keevo and a peer, drives both in turns, and prints both and the ratio.
     Compare(CompareArgs),
     /// Drives a running cluster through keevo-client and prints throughput and latency.
     Load(RunningArgs),
+    /// Syncs and bytes that a put costs as the groups (shards) of three nodes grow.
+    Groups(GroupsArgs),
+    /// CPU and memory of shards that nobody uses.
+    Idle(IdleArgs),
+    /// Time until nodes serve again that were killed with much unflushed log.
+    Restart(RestartArgs),
+    /// Cost of puts and gets as the keys grow, in steps.
+    Scale(ScaleArgs),
+    /// Many clients that connect at once.
+    Storm(StormArgs),
+    /// Runs one embedded store for `compare rocksdb`, which starts it.
+    #[command(hide = true)]
+    Side(SideArgs),
 }
 
 /// What every kind of run is told.
@@ -72,6 +90,10 @@ struct LoadArgs {
     /// How the result looks.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Let requests be due at this rate a second, whatever the system does (open loop); then `clients` only bounds how
+    /// many are under way, and latencies count from when a request was due.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    open: Option<u32>,
 }
 
 impl LoadArgs {
@@ -99,7 +121,13 @@ fn main() -> ExitCode {
         }
     };
     let done = match &cli.work {
+        Work::Side(args) => embedded::run(args).map_err(Failure::from),
         Work::Compare(args) => runtime.block_on(compare::run(args)),
+        Work::Groups(args) => runtime.block_on(alone::groups(args)),
+        Work::Idle(args) => runtime.block_on(alone::idle(args)),
+        Work::Restart(args) => runtime.block_on(alone::restart(args)),
+        Work::Scale(args) => runtime.block_on(alone::scale(args)),
+        Work::Storm(args) => runtime.block_on(alone::storm(args)),
         Work::Load(args) => runtime.block_on(load_running(args)).map_err(Failure::from),
     };
     match done {
@@ -124,7 +152,7 @@ async fn load_running(args: &RunningArgs) -> Result<()> {
     let engine = RemoteEngine::connect(args.endpoints.clone(), ClientOptions::default()).await?;
     let target = Keevo::open(engine).await?;
     let value_bytes = args.load.value_bytes();
-    load::preload(&target, args.load.keys, value_bytes).await?;
+    load::preload(&target, 0..args.load.keys, value_bytes).await?;
     let mut rows = Vec::new();
     for &case in &args.load.case {
         for &clients in &args.load.clients {
@@ -136,6 +164,7 @@ async fn load_running(args: &RunningArgs) -> Result<()> {
                 warm_up: Duration::from_secs(args.load.warm_up_seconds),
                 measure: Duration::from_secs(args.load.seconds),
                 round: 0,
+                open_per_s: args.load.open,
             };
             let row = Row::new(&load, &load::drive(&target, &load, &[]).await?);
             if args.load.output == Output::Json {

@@ -68,7 +68,16 @@ mod tests {
     #[test]
     fn a_row_is_json_and_a_line_of_the_table() {
         let (warm_up, measure) = (Duration::ZERO, Duration::from_secs(2));
-        let load = Load { case: Case::Put, clients: 64, keys: 1, value_bytes: 256, warm_up, measure, round: 0 };
+        let load = Load {
+            case: Case::Put,
+            clients: 64,
+            keys: 1,
+            value_bytes: 256,
+            warm_up,
+            measure,
+            round: 0,
+            open_per_s: None,
+        };
         let row = Row::new(&load, &run(2_468, 10, 2, 1));
         expect_test::expect![[
             r#"{"case":"put","clients":64,"value_bytes":256,"ops_per_s":1234.0,"p50_us":10,"p99_us":10,"p999_us":10,"failed":1}"#

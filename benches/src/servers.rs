@@ -5,11 +5,12 @@
 
 mod etcd;
 mod keevod;
+mod metrics;
 mod process;
 pub(crate) mod programs;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keevo_core::{Error, ErrorKind, Result};
@@ -20,6 +21,7 @@ use process::{Process, Spec};
 
 pub(crate) use etcd::start as start_etcd;
 pub(crate) use keevod::start as start_keevo;
+pub(crate) use metrics::Metrics;
 
 /// How many nodes each cluster has.
 pub(crate) const NODES: u16 = 3;
@@ -28,6 +30,21 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How long all nodes together may take to end by themselves.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
+
+/// How a cluster of Keevo is laid out, where it is not as by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// How many nodes.
+    pub(crate) nodes: u16,
+    /// Further flags of keevod, each with its value.
+    pub(crate) flags: Vec<(&'static str, String)>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { nodes: NODES, flags: Vec::new() }
+    }
+}
 
 /// The nodes of one system.
 #[derive(Debug)]
@@ -50,10 +67,36 @@ impl Cluster {
 
     /// Waits until every node serves. `Unavailable` when one ends first, or takes too long.
     pub(crate) async fn wait_ready(&mut self) -> Result<()> {
+        self.wait_ready_within(READY_WITHIN).await
+    }
+
+    /// As [`Cluster::wait_ready`], for nodes that may take longer.
+    pub(crate) async fn wait_ready_within(&mut self, within: Duration) -> Result<()> {
         for process in &mut self.processes {
-            process.wait_ready(READY_WITHIN).await?;
+            process.wait_ready(within).await?;
         }
         Ok(())
+    }
+
+    /// Kills every node at once, as SIGKILL does.
+    pub(crate) fn kill(&mut self) {
+        for process in &mut self.processes {
+            process.kill();
+        }
+    }
+
+    /// Starts the killed nodes again, on their folders.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::start_again)
+    }
+
+    /// The sum over all nodes of each metric without labels, from their `/metrics`.
+    pub(crate) async fn metrics(&self) -> Result<Metrics> {
+        let mut sums = Metrics::default();
+        for process in &self.processes {
+            sums.add(&process.page("/metrics").await?);
+        }
+        Ok(sums)
     }
 
     /// Where clients reach the nodes, `host:port`.
@@ -83,8 +126,17 @@ pub(crate) async fn stop_all(mut clusters: Vec<Cluster>) {
     drop(clusters);
 }
 
+/// The folder in which the servers' folders are made: `named`, or where temporary files go.
+pub(crate) fn parent_folder(named: Option<&Path>) -> Result<PathBuf> {
+    let folder = named.map_or_else(std::env::temp_dir, Path::to_owned);
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("{} cannot be made", folder.display())).with_source(error)
+    })?;
+    Ok(folder)
+}
+
 /// A folder of its own for the nodes of `system`, in `parent`.
-fn folder_of(system: &str, parent: &Path) -> Result<TempDir> {
+pub(crate) fn folder_of(system: &str, parent: &Path) -> Result<TempDir> {
     let prefix = format!("keevo-bench-{system}-");
     tempfile::Builder::new()
         .prefix(&prefix)
@@ -93,7 +145,7 @@ fn folder_of(system: &str, parent: &Path) -> Result<TempDir> {
 }
 
 /// Two free loopback addresses for each node. All are bound before any is released, so none comes twice.
-fn free_addresses() -> Result<Vec<(u16, SocketAddr, SocketAddr)>> {
+fn free_addresses(nodes: u16) -> Result<Vec<(u16, SocketAddr, SocketAddr)>> {
     let bind = || -> std::io::Result<(TcpListener, SocketAddr)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
@@ -101,7 +153,7 @@ fn free_addresses() -> Result<Vec<(u16, SocketAddr, SocketAddr)>> {
     };
     let mut held = Vec::new();
     let mut addresses = Vec::new();
-    for id in 1..=NODES {
+    for id in 1..=nodes {
         let both = bind().and_then(|first| Ok((first, bind()?)));
         let ((first_listener, first), (second_listener, second)) =
             both.map_err(|error| Error::new(ErrorKind::Io, "no loopback port is free").with_source(error))?;

@@ -52,12 +52,24 @@ pub(crate) async fn over(pids: &[u32], window: &Window) -> Result<Usage> {
         tokio::time::sleep(left.min(EVERY)).await;
         rss_bytes_max = rss_bytes_max.max(rss_bytes(pids)?);
     }
+    Ok(Counters::of(pids)?.since(before, rss_bytes_max))
+}
+
+/// Watches processes while `work` runs; returns what both gave.
+pub(crate) async fn until<T>(pids: &[u32], work: impl Future<Output = Result<T>>) -> Result<(Usage, T)> {
+    let before = Counters::of(pids)?;
+    let mut rss_bytes_max = rss_bytes(pids)?;
+    let mut work = std::pin::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done?,
+            () = tokio::time::sleep(EVERY) => {
+                rss_bytes_max = rss_bytes_max.max(rss_bytes(pids)?);
+            }
+        }
+    };
     let after = Counters::of(pids)?;
-    Ok(Usage {
-        cpu: after.cpu.saturating_sub(before.cpu),
-        rss_bytes_max,
-        written_bytes: after.written_bytes.zip(before.written_bytes).map(|(end, start)| end.saturating_sub(start)),
-    })
+    Ok((after.since(before, rss_bytes_max.max(rss_bytes(pids)?)), done))
 }
 
 /// What grows with the life of processes.
@@ -68,6 +80,15 @@ struct Counters {
 }
 
 impl Counters {
+    /// What was used since `before`.
+    fn since(self, before: Self, rss_bytes_max: u64) -> Usage {
+        Usage {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            rss_bytes_max,
+            written_bytes: self.written_bytes.zip(before.written_bytes).map(|(end, start)| end.saturating_sub(start)),
+        }
+    }
+
     fn of(pids: &[u32]) -> Result<Self> {
         let mut all = Self { cpu: Duration::ZERO, written_bytes: Some(0) };
         for &pid in pids {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use keevo_core::{Clock, SystemClock};
 
+/// How long requests that were due within a window may still be sent after it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
 /// A warm-up, and then a measured span, on a clock of its own.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -25,6 +28,11 @@ impl Window {
         self.clock.monotonic()
     }
 
+    /// When the measured span begins, on the clock of the window.
+    pub(crate) fn began(&self) -> Duration {
+        self.start
+    }
+
     /// How long it is measured.
     pub(crate) fn measured(&self) -> Duration {
         self.end.saturating_sub(self.start)
@@ -43,6 +51,11 @@ impl Window {
     /// Whether `time` lies behind the warm-up.
     pub(crate) fn has_started_at(&self, time: Duration) -> bool {
         time >= self.start
+    }
+
+    /// Whether `time` lies so far behind the end that what is left of an open loop is given up.
+    pub(crate) fn gives_up_at(&self, time: Duration) -> bool {
+        time >= self.end + GIVE_UP_AFTER
     }
 
     /// Whether `time` lies behind the end.

@@ -40,12 +40,20 @@ fn a_peer_that_is_not_installed_is_named_with_its_package() {
 #[test]
 fn a_peer_that_is_not_known_and_senseless_numbers_are_refused() {
     let output = keevo_bench(&["compare", "consul"]).output().expect("the program starts");
-    refused(&output, "error: invalid value 'consul' for '<PEER>'");
-    assert!(text(&output.stderr).contains("[possible values: etcd]"), "{}", text(&output.stderr));
+    refused(&output, "error: unrecognized subcommand 'consul'");
     for args in [["--clients", "0"], ["--seconds", "0"], ["--rounds", "0"], ["--value-bytes", "0"], ["--case", "scan"]]
     {
         let output = keevo_bench(&["compare", "etcd"]).args(args).output().expect("the program starts");
         refused(&output, &format!("error: invalid value '{}' for '{} <", args[1], args[0]));
+    }
+    for args in [
+        ["compare", "rocksdb", "--keys", "999"],
+        ["restart", "--nodes=3", "--log-bytes", "1"],
+        ["idle", "--nodes=3", "--shards", "0"],
+        ["load", "--clients=1", "--open", "0"],
+    ] {
+        let output = keevo_bench(&args).output().expect("the program starts");
+        refused(&output, &format!("error: invalid value '{}' for '{} <", args[3], args[2]));
     }
 }
 
@@ -131,9 +139,7 @@ fn cluster_of_each_is_compared() {
         .output()
         .expect("the program starts");
     let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let lines: Vec<serde_json::Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines = lines_of(&output);
     assert_eq!(lines.len(), 2, "put and get: {said}");
     for (line, case) in lines.iter().zip(["put", "get"]) {
         assert_eq!((line["case"].as_str(), line["clients"].as_u64()), (Some(case), Some(16)), "{line}");
@@ -150,5 +156,76 @@ fn cluster_of_each_is_compared() {
         assert!(line["ratio"].as_f64().is_some_and(|ratio| (ratio - quotient).abs() < 0.001), "{line}");
     }
     assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the servers' folders are gone");
+    assert_eq!(started_in(data.path()), Vec::<u32>::new());
+}
+
+/// The values of the lines that a successful run prints as JSON.
+fn lines_of(output: &Output) -> Vec<serde_json::Value> {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn the_embedded_engine_and_the_crate_are_compared_and_drawn() {
+    let (data, plots) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let output = keevo_bench(&["compare", "rocksdb", "--clients", "1,4", "--seconds", "1", "--rounds", "1"])
+        .args(["--warm-up-seconds", "0", "--keys", "2000", "--output", "json", "--dir"])
+        .arg(data.path())
+        .arg("--svg")
+        .arg(plots.path())
+        .output()
+        .expect("the program starts");
+    let lines = lines_of(&output);
+    let cases: Vec<_> = lines.iter().map(|line| (line["case"].as_str(), line["clients"].as_u64())).collect();
+    let expected = ["put", "get", "scan"].map(|case| [(Some(case), Some(1)), (Some(case), Some(4))]);
+    assert_eq!(cases, expected.concat());
+    for line in &lines {
+        for side in ["keevo", "peer"] {
+            assert!(line[side]["ops_per_s"].as_f64().is_some_and(|ops| ops > 10.0), "{side}: {line}");
+            assert!(line[side]["rss_bytes_max"].as_u64().is_some_and(|bytes| bytes > 3 << 20), "{side}: {line}");
+            assert_eq!(line[side]["failed"].as_u64(), Some(0), "{side}: {line}");
+        }
+        assert_eq!(line["peer"]["name"].as_str(), Some("rocksdb"), "{line}");
+        assert!(line["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the folders are gone");
+    assert_eq!(std::fs::read_dir(plots.path()).expect("it is there").count(), 6, "two plots a case");
+}
+
+/// Nodes that start, are killed and start again, in small: where keevod is missing there is nothing to start.
+#[test]
+fn what_keevo_does_alone_is_measured_and_leaves_nothing() {
+    let keevod = Path::new(PROGRAM).with_file_name("keevod");
+    if !keevod.is_file() {
+        println!("skipped: needs {}", keevod.display());
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let alone = |args: &[&str]| {
+        let output = keevo_bench(args).args(["--output", "json", "--dir"]).arg(data.path()).output();
+        let lines = lines_of(&output.expect("the program starts"));
+        assert!(lines.iter().all(|line| line["case"].as_str().is_some() && line["machine"].is_object()), "{lines:?}");
+        lines
+    };
+    let restart = alone(&["restart", "--log-bytes", "2097152", "--nodes", "3"]);
+    let keevo = &restart[0]["keevo"];
+    assert!(keevo["serving_ms"].as_u64().is_some_and(|ms| ms > 100), "{keevo}");
+    assert!(
+        keevo["log_bytes"].as_f64().is_some_and(|bytes| bytes > 2_097_152.0),
+        "what was written was logged: {keevo}"
+    );
+
+    let groups = alone(&["groups", "--groups", "1,16", "--clients", "64", "--seconds", "1", "--keys", "500"]);
+    assert_eq!(groups.len(), 2);
+    for line in &groups {
+        assert!(line["keevo"]["syncs_per_proposal"].as_f64().is_some_and(|syncs| syncs > 0.0 && syncs < 1.0), "{line}");
+    }
+    let idle = alone(&["idle", "--shards", "1,4", "--nodes", "1", "--settle-seconds", "0", "--seconds", "1"]);
+    assert!(idle[1]["keevo"]["rss_bytes_per_shard"].is_number(), "{idle:?}");
+    let scale = alone(&["scale", "--keys", "100,200", "--seconds", "1", "--clients", "8"]);
+    assert_eq!(scale.len(), 4, "put and get at each step");
+    let storm = alone(&["storm", "--clients", "20"]);
+    assert_eq!(storm[0]["keevo"]["failed"].as_u64(), Some(0), "{storm:?}");
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the nodes' folders are gone");
     assert_eq!(started_in(data.path()), Vec::<u32>::new());
 }

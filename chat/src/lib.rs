@@ -102,6 +102,8 @@
 mod channel;
 mod chat;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod history;
 mod ids;
 mod keys;

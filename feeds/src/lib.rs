@@ -48,6 +48,8 @@ mod feed_id;
 mod feeds;
 mod follow;
 mod followers;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ids;
 mod keys;
 mod lists;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use keevo_core::{Clock, Random, SeededRandom, SystemClock};
-use keevo_fuzz::{Failure, Stop, TARGETS, Target, find, run};
+use keevo_fuzz::{Failure, Stop, Target, find, run, targets};
 
 /// Feeds every decoder of Keevo with damaged inputs.
 #[derive(Debug, Parser)]
@@ -43,34 +43,38 @@ fn main() -> ExitCode {
 /// Whether no target failed.
 fn fuzz(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
     if arguments.list {
-        for target in TARGETS {
+        for target in targets() {
             writeln!(out, "{}", target.name)?;
         }
         return Ok(true);
     }
-    let targets: Vec<&Target> = match &arguments.target {
+    let targets: Vec<Target> = match &arguments.target {
         Some(name) => vec![find(name).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("there is no target '{name}'; --list names them"))
         })?],
-        None => TARGETS.iter().collect(),
+        None => targets(),
     };
     let seed = arguments.seed.unwrap_or_else(|| SeededRandom::from_os().next_u64());
     let clock = SystemClock::new();
     let share = Duration::from_secs(arguments.secs) / u32::try_from(targets.len()).unwrap_or(1).max(1);
-    let (mut executions, mut failures) = (0, 0);
+    let (mut executions, mut passed, mut failed) = (0, 0, 0);
     for target in &targets {
         let tally = run(target, seed, Stop::After(share), &clock);
         executions += tally.executions;
         writeln!(out, "{:18} {:>12} executions {:>12} accepted", target.name, tally.executions, tally.accepted)?;
+        passed += u64::from(tally.failure.is_none() && tally.executions > 0);
         if let Some(Failure { input, message }) = tally.failure {
-            failures += 1;
+            failed += 1;
             writeln!(out, "{} FAILED under seed {seed}: {message}\n  input {}", target.name, hex(&input))?;
         }
     }
     let seconds = clock.monotonic().as_secs_f64();
-    let count = targets.len();
-    writeln!(out, "{count} targets, {executions} executions, {failures} failures, seed {seed}, {seconds:.1} s")?;
-    Ok(failures == 0)
+    writeln!(
+        out,
+        "fuzz: {passed} passed, {failed} failed, {} targets, {executions} executions, seed {seed}, {seconds:.1} s",
+        targets.len()
+    )?;
+    Ok(passed > 0 && failed == 0)
 }
 
 fn hex(bytes: &[u8]) -> String {

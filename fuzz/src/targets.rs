@@ -1,6 +1,7 @@
 //! The list of decoders.
 //!
-//! Invariant: sorted by name. A decoder of bytes from disk or network that is not here is not fuzzed.
+//! Invariant: a decoder of bytes from disk or network that is not here, and in no `fuzzing` module of its package, is
+//! not fuzzed.
 
 mod data;
 mod proto;
@@ -12,18 +13,10 @@ use bytes::Bytes;
 use keevo_core::Result;
 
 /// A decoder under test.
-#[derive(Debug, Clone, Copy)]
-pub struct Target {
-    /// What it is called on the command line.
-    pub name: &'static str,
-    /// Decodes the input and says whether it was accepted. Panics where the decoder breaks a promise.
-    pub accepts: fn(&[u8]) -> bool,
-    /// Valid inputs to start from.
-    pub samples: fn() -> Vec<Vec<u8>>,
-}
+pub type Target = keevo_core::fuzzing::Decoder;
 
-/// Every target.
-pub const TARGETS: &[Target] = &[
+/// The targets of this package: decoders that their packages export.
+const OWN: &[Target] = &[
     data::ENTRY,
     data::KEY,
     data::KEYSPACE_ROW,
@@ -46,9 +39,22 @@ pub const TARGETS: &[Target] = &[
     data::STATE_ROW,
 ];
 
+/// Every target, by name: these here, and the decoders that stand behind others in their packages.
+pub fn targets() -> Vec<Target> {
+    let inner = [
+        keevo_core::fuzzing::DECODERS,
+        keevo_raft::fuzzing::DECODERS,
+        keevo_feeds::fuzzing::DECODERS,
+        keevo_chat::fuzzing::DECODERS,
+    ];
+    let mut all: Vec<Target> = OWN.iter().chain(inner.into_iter().flatten()).copied().collect();
+    all.sort_by_key(|target| target.name);
+    all
+}
+
 /// The target of that name.
-pub fn find(name: &str) -> Option<&'static Target> {
-    TARGETS.iter().find(|target| target.name == name)
+pub fn find(name: &str) -> Option<Target> {
+    targets().into_iter().find(|target| target.name == name)
 }
 
 /// Whether `input` is decoded; panics where the value is another one after being encoded and decoded again.
@@ -68,9 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_sorted_and_take_their_own_samples() {
-        assert!(TARGETS.is_sorted_by(|a, b| a.name < b.name));
-        for target in TARGETS {
+    fn names_differ_and_targets_take_their_own_samples() {
+        let targets = targets();
+        assert!(targets.is_sorted_by(|a, b| a.name < b.name), "two targets have the same name");
+        for target in targets {
             assert!(find(target.name).is_some());
             let samples = (target.samples)();
             assert!(!samples.is_empty(), "{} has no samples", target.name);

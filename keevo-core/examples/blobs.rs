@@ -139,7 +139,7 @@ fn noise(random: &SeededRandom, bytes: usize) -> Bytes {
 fn seconds(clock: &SystemClock, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let begun = clock.monotonic();
     work()?;
-    Ok((clock.monotonic() - begun).max(Duration::from_micros(1)).as_secs_f64())
+    Ok(clock.monotonic().saturating_sub(begun).max(Duration::from_micros(1)).as_secs_f64())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]

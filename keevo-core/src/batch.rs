@@ -19,7 +19,7 @@ pub enum Op {
         /// Milliseconds until it expires, by the shard's clock; `None` = never.
         ttl_ms: Option<u64>,
     },
-    /// Removes a key; removing one that is absent is no error.
+    /// Removes a key; removing one that is absent is no error and changes nothing.
     Delete {
         /// Which.
         key: Key,

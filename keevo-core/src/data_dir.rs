@@ -248,5 +248,17 @@ fn sync_folder(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|source| io_error("sync the folder", path, source))
 }
 
+/// The text of an identity, as its file holds it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn identity_text(identity: &Identity) -> String {
+    render(identity)
+}
+
+/// Whether these bytes are an identity file.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn is_identity(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &|what: &str| Error::corrupt(what)).is_ok())
+}
+
 #[cfg(test)]
 mod tests;

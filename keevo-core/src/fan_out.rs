@@ -35,7 +35,8 @@ pub enum FanOutAction {
         /// Milliseconds until it expires; `None` = never.
         ttl_ms: Option<u64>,
     },
-    /// Removes the record and leaves a tombstone, which later fan-out puts respect until it expires.
+    /// Removes the record and leaves a tombstone, which later fan-out puts respect until it expires. Deletes leave it
+    /// alone; an ordinary put, and a range delete over it, end it.
     Remove {
         /// How long the tombstone lives, in milliseconds.
         tombstone_ttl_ms: u64,

@@ -179,17 +179,22 @@ pub fn partition_hash(partition: &[u8]) -> u16 {
 
 /// The encoded start of a partition, with room for `sort_bytes` more.
 pub fn encode_partition(keyspace: Keyspace, partition: &[u8], sort_bytes: usize) -> BytesMut {
-    let mut out = BytesMut::with_capacity(partition.len() + sort_bytes + 12);
+    // The exact length: what does not fill its buffer is moved to a larger one when it is frozen.
+    let frame_bytes = match keyspace.kind {
+        KeyspaceKind::Hashed => 8 + partition.split(|&byte| byte == 0).count(),
+        KeyspaceKind::Ordered { .. } => 5,
+    };
+    let mut out = BytesMut::with_capacity(frame_bytes + partition.len() + sort_bytes);
     match keyspace.kind {
         KeyspaceKind::Hashed => {
             out.put_u8(if keyspace.id == Keyspace::META.id { CLASS_META } else { CLASS_HASHED });
             out.put_u16(partition_hash(partition));
             out.put_u32(keyspace.id.0);
-            for &byte in partition {
-                out.put_u8(byte);
-                if byte == 0 {
-                    out.put_u8(0xff);
+            for (number, part) in partition.split(|&byte| byte == 0).enumerate() {
+                if number > 0 {
+                    out.put_slice(&[0, 0xff]);
                 }
+                out.put_slice(part);
             }
             out.put_slice(&[0, 0]);
         }

@@ -19,6 +19,8 @@ mod engine;
 mod error;
 mod failpoint;
 mod fan_out;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ids;
 mod key;
 pub mod keyspaces;
@@ -27,6 +29,7 @@ pub mod limits;
 mod local_engine;
 pub mod machine;
 mod memory_engine;
+pub mod mutants;
 mod read;
 mod record;
 mod scan;
@@ -35,6 +38,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 mod watch;
 mod wire;
 
@@ -61,7 +65,7 @@ pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,
-    StoreLoad, StoreOp, Visit, verify_snapshot,
+    StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
 pub use store::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};

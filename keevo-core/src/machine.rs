@@ -11,9 +11,11 @@
 mod apply;
 mod changes;
 mod overlay;
+mod page;
 mod reader;
 mod session;
 mod shared;
+mod view;
 mod watcher;
 
 use std::sync::Arc;
@@ -22,7 +24,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use changes::Retention;
+#[cfg(feature = "fuzzing")]
+pub(crate) use changes::{decode_last, decode_starts};
 pub use reader::ShardReader;
+#[cfg(feature = "fuzzing")]
+pub(crate) use session::decode_header;
+pub use view::{ShardView, scan_in_view};
 
 use crate::command::{Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};

@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 const FLAG_TTL: u8 = 1;
 const FLAG_TOMBSTONE: u8 = 1 << 1;
 const FLAGS_KNOWN: u8 = FLAG_TTL | FLAG_TOMBSTONE;
+const HEADER_BYTES: usize = 10;
+const HEADER_TTL_BYTES: usize = 18;
+const CRC_BYTES: usize = 4;
 
 /// A stored value with its revision and expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +71,8 @@ impl StoredRecord {
         if self.tombstone {
             flags |= FLAG_TOMBSTONE;
         }
-        let mut out = BytesMut::with_capacity(22 + self.record.value.len());
+        let header_bytes = if self.record.expires_at_ms.is_some() { HEADER_TTL_BYTES } else { HEADER_BYTES };
+        let mut out = BytesMut::with_capacity(header_bytes + CRC_BYTES + self.record.value.len());
         out.put_u8(FORMAT);
         out.put_u8(flags);
         out.put_u64(self.record.revision.0);
@@ -89,8 +93,32 @@ impl StoredRecord {
         }
     }
 
-    /// Decodes and verifies what is stored under the encoded key `key`.
+    /// Decodes and verifies what is stored under the encoded key `key`. The value shares the memory of `stored`.
     pub fn decode(key: &[u8], stored: &Bytes) -> Result<Self> {
+        Self::decode_owned(key, stored.clone())
+    }
+
+    /// As [`StoredRecord::decode`], of bytes that nobody else needs: it allocates nothing.
+    pub fn decode_owned(key: &[u8], mut stored: Bytes) -> Result<Self> {
+        let head = RecordHead::decode(key, &stored)?;
+        stored.advance(head.payload_at);
+        Ok(head.with_value(stored))
+    }
+}
+
+/// What a stored record says of its payload, which it has been verified with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordHead {
+    revision: Revision,
+    expires_at_ms: Option<u64>,
+    tombstone: bool,
+    /// Where the payload begins.
+    pub(crate) payload_at: usize,
+}
+
+impl RecordHead {
+    /// Decodes and verifies what is stored under the encoded key `key`, without copying any of it.
+    pub(crate) fn decode(key: &[u8], stored: &[u8]) -> Result<Self> {
         let cut_short = || Error::corrupt("a record is cut short");
         let format = *stored.first().ok_or_else(cut_short)?;
         if format > FORMAT {
@@ -103,20 +131,27 @@ impl StoredRecord {
         if format != FORMAT || flags & !FLAGS_KNOWN != 0 {
             return Err(Error::corrupt("a record has an unknown header"));
         }
-        let header_bytes = if flags & FLAG_TTL == 0 { 10 } else { 18 };
-        let mut rest = stored.clone();
-        if rest.len() < header_bytes + 4 {
+        let has_ttl = flags & FLAG_TTL != 0;
+        let header_bytes = if has_ttl { HEADER_TTL_BYTES } else { HEADER_BYTES };
+        let (header, mut rest) = stored.split_at_checked(header_bytes).ok_or_else(cut_short)?;
+        if rest.len() < CRC_BYTES {
             return Err(cut_short());
         }
-        let header = rest.split_to(header_bytes);
         let crc = rest.get_u32();
-        if crc != checksum(key, &header, &rest) {
+        if crc != checksum(key, header, rest) {
             return Err(Error::corrupt(format!("the record under key {} fails its checksum", key.escape_ascii())));
         }
-        let mut fields = header.slice(2..);
+        let mut fields = header.get(2..).ok_or_else(cut_short)?;
         let revision = Revision(fields.get_u64());
-        let expires_at_ms = (flags & FLAG_TTL != 0).then(|| fields.get_u64());
-        Ok(Self { record: Record { revision, expires_at_ms, value: rest }, tombstone: flags & FLAG_TOMBSTONE != 0 })
+        let expires_at_ms = has_ttl.then(|| fields.get_u64());
+        let tombstone = flags & FLAG_TOMBSTONE != 0;
+        Ok(Self { revision, expires_at_ms, tombstone, payload_at: header_bytes + CRC_BYTES })
+    }
+
+    /// The record with its value.
+    pub(crate) fn with_value(self, value: Bytes) -> StoredRecord {
+        let Self { revision, expires_at_ms, tombstone, .. } = self;
+        StoredRecord { record: Record { revision, expires_at_ms, value }, tombstone }
     }
 }
 

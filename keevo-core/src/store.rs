@@ -21,6 +21,7 @@ pub use rocks::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, c
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -109,6 +110,12 @@ pub struct ExpiryClock {
 /// What a scan calls for each key and value; it breaks when it has enough.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
 
+/// One state of a store's data column, for as long as it is held: what is written later does not show in it.
+pub trait StoreView: Debug + Send + Sync + 'static {
+    /// As [`Store::scan`] of [`Column::Data`], of this state.
+    fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()>;
+}
+
 /// An ordered map with atomic batches.
 pub trait Store: Clone + Debug + Send + Sync + 'static {
     /// The value under `key`.
@@ -119,6 +126,9 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
 
     /// Visits `[lower, upper)` in `direction`; an empty `upper` means no end. The whole call sees one state.
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()>;
+
+    /// The state of [`Column::Data`] as it is now. It costs little, but space: what it shows stays on disk.
+    fn view(&self) -> Result<Arc<dyn StoreView>>;
 
     /// Applies a batch.
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()>;

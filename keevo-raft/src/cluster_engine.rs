@@ -7,6 +7,7 @@
 mod known;
 mod reads;
 mod route;
+mod view_scan;
 mod watch;
 mod writes;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use keevo_core::keyspaces::{self, MetaStore};
 use keevo_core::sessions::Sessions;
 use keevo_core::{
@@ -86,13 +88,15 @@ impl ClusterEngine {
         }
     }
 
-    pub(crate) async fn get_unchecked(&self, key: Key) -> Result<Option<Record>> {
-        self.get_key(key, Consistency::Linearizable).await
+    pub(crate) fn get_unchecked(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>>> {
+        Box::pin(self.get_key(key, Consistency::Linearizable))
     }
 
-    pub(crate) async fn write_unchecked(&self, batch: Batch) -> Result<Written> {
-        batch.validate()?;
-        self.write_batch(batch).await
+    pub(crate) fn write_unchecked(&self, batch: Batch) -> BoxFuture<'_, Result<Written>> {
+        Box::pin(async move {
+            batch.validate()?;
+            self.write_batch(batch).await
+        })
     }
 }
 

@@ -12,39 +12,40 @@ mod lease;
 mod membership;
 mod proposer;
 mod read_gate;
+mod rounds;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::machine::{Machine, ShardReader};
-use keevo_core::{
-    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outcome, Result, ShardId,
-    verify_snapshot,
-};
-use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
+use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
+use keevo_core::mutants::{self, Mutant};
+use keevo_core::views::Views;
+use keevo_core::{Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, verify_snapshot};
+use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
 
+use crate::blocking;
 use crate::gate::Gate;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
-use crate::network::{AddressBook, GroupNetwork, QuorumClock};
+use crate::network::{AddressBook, GroupNetwork};
 use crate::peer_messages::{ReadAnswer, ReadRequest};
+use crate::quorum::QuorumClock;
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
-use crate::transport::Transport;
-use crate::types::{EntryPayload, Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+use crate::transport::{Transport, within};
+use crate::types::{EntryPayload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
-
-/// What an entry takes in the log beside keys and values, in bytes.
-const ENTRY_BYTES: usize = 64;
 
 /// Followers that lag by more than this many times the kept entries get a snapshot instead of the log.
 const LAG_WAITED_FOR: u64 = 20;
@@ -60,6 +61,8 @@ pub(crate) struct GroupContext {
     pub(crate) gate: Arc<Gate>,
     pub(crate) timing: Timing,
     pub(crate) staging: PathBuf,
+    /// The read views of consistent scans, of all groups.
+    pub(crate) views: Arc<Views<ShardView>>,
 }
 
 /// A replica of a shard.
@@ -76,6 +79,7 @@ pub struct Group {
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
     lease: lease::Lease,
+    index_rounds: Arc<rounds::Rounds>,
     deaf_until: Duration,
     shared: Arc<SharedMachine>,
     installs: Semaphore,
@@ -94,10 +98,11 @@ impl Group {
         let machine = Machine::open(store.clone(), context.cluster, shard.id, range.clone())?;
         let reader = machine.reader();
         let hlc = machine.clock();
-        let shared = SharedMachine::new(machine, store, shard.id, range, Arc::clone(&context.gate));
+        let (gate, views) = (Arc::clone(&context.gate), Arc::clone(&context.views));
+        let shared = SharedMachine::new(machine, store, shard.id, range, gate, views);
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
         let alone = state_machine.has_sole_voter(replica);
-        let quorum = QuorumClock::new(Arc::clone(&context.clock));
+        let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
         let network = GroupNetwork {
             cluster: context.cluster,
             shared: Arc::clone(&shared),
@@ -105,6 +110,7 @@ impl Group {
             addresses: Arc::clone(&context.addresses),
             staging: context.staging.clone(),
             quorum: Arc::clone(&quorum),
+            reader: reader.clone(),
             append_timeout: context.timing.append_timeout(),
         };
         let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
@@ -113,12 +119,13 @@ impl Group {
         quorum.set(raft.metrics());
         // A sole voter, committed and in its newest membership, has granted no lease to anybody.
         let alone = alone && is_sole_voter(&raft, replica);
-        let quiet = if restarted && !alone { context.timing.lease_max() } else { Duration::ZERO };
+        let waits = restarted && !alone && !mutants::is_on(Mutant::VotesAfterRestart);
+        let quiet = if waits { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
         let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
-        let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
-        let lease = lease::Lease::new(raft.metrics(), context.timing.lease_for_reads());
+        let lease = lease::Lease::new(Arc::clone(&quorum), context.timing.lease_for_reads());
+        let reads = read_gate::ReadGate::start(raft.clone(), quorum, &context.timing);
         let group = Arc::new(Self {
             shard: shard.id,
             replica,
@@ -131,6 +138,7 @@ impl Group {
             inbound,
             reads,
             lease,
+            index_rounds: Arc::default(),
             deaf_until,
             shared,
             installs: Semaphore::new(1),
@@ -185,7 +193,14 @@ impl Group {
 
     /// Why the replica has stopped, if it has.
     pub(crate) fn fault(&self) -> Option<Error> {
-        self.metrics().running_state.err().map(fatal)
+        use openraft::async_runtime::watch::WatchReceiver;
+        let mut metrics = self.raft.metrics();
+        if let Err(stopped) = metrics.borrow_and_update().running_state.clone() {
+            return Some(fatal(stopped));
+        }
+        // A core that ends by a panic says nothing, but its end of the channel goes with it.
+        let has_ended = metrics.changed().now_or_never().is_some_and(|changed| changed.is_err());
+        has_ended.then(|| Error::new(ErrorKind::Unavailable, "the replica has stopped: its core has panicked"))
     }
 
     /// Whether the replica believes that it leads.
@@ -202,36 +217,11 @@ impl Group {
         metrics.membership_config.membership().get_node(&leader).cloned()
     }
 
-    /// Proposes a command and waits until it is applied here.
-    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<Outcome> {
-        let _permit = self.proposals.try_acquire().map_err(|error| {
-            Error::new(
-                ErrorKind::ResourceExhausted,
-                format!("shard {} has {PROPOSALS_MAX} writes under way", self.shard),
-            )
-            .with_source(error)
-        })?;
-        // A move of the clock is what a read needs to go on, and is a few bytes.
-        let exempt = matches!(command, Command::MoveClock);
-        let mut entry = CommandEntry { hlc: Hlc::default(), command };
-        let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry)).await?) };
-        entry.hlc = self.next_hlc();
-        let write = self.proposer.propose(Payload::new(&entry));
-        match tokio::time::timeout(deadline, write).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(Ok(applied))) => applied
-                .0
-                .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
-            Ok(Ok(Err(error))) => Err(self.write_error(error)),
-            Err(_elapsed) => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
-            )),
-        }
-    }
-
     /// Waits until every write acknowledged before the call is applied here. Leader only.
     pub async fn read_barrier(&self, deadline: Duration) -> Result<u64> {
+        if mutants::is_on(Mutant::StaleLeaseRead) && self.is_leader() {
+            return Ok(self.metrics().last_applied.map_or(0, |log_id| log_id.index));
+        }
         match tokio::time::timeout(deadline, self.reads.join()).await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(error)) => Err(self.locate_leader(error)),
@@ -251,6 +241,17 @@ impl Group {
         self.metrics().last_quorum_acked.is_some_and(|at| at.elapsed() >= lease)
     }
 
+    /// Waits until every write acknowledged before the call is applied here, on a replica that does not lead. `ask`
+    /// asks the leader for its read index; reads that wait at the same time share the question.
+    pub(crate) async fn follow_barrier<F>(&self, ask: F, deadline: Duration) -> Result<()>
+    where
+        F: FnOnce() -> BoxFuture<'static, Result<u64>> + Send + 'static,
+    {
+        let patience = Duration::from_millis(self.context.timing.heartbeat_ms);
+        let wait = async { self.wait_applied(self.index_rounds.join(patience, ask).await?, deadline).await };
+        within(deadline, "the shard's leader", wait).await
+    }
+
     /// Waits until the entry at log `index` is applied here.
     pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<()> {
         let wait = self.raft.wait(Some(deadline)).applied_index_at_least(Some(index), "follower read").await;
@@ -260,50 +261,53 @@ impl Group {
         })
     }
 
-    /// Whether the replica has applied all that had been committed at most `max_age` ago. Between two nodes' clocks,
-    /// which may be apart by as much as they are.
+    /// Whether the replica has applied all that had been acknowledged `max_age` ago, give or take the smaller of two
+    /// things: how far this node's wall clock is behind the leader's, and how long the leader's last word was on its
+    /// way.
     pub fn is_fresh(&self, max_age: Duration) -> bool {
-        let applied = self.metrics().last_applied.map_or(0, |log_id| log_id.index);
-        let oldest_ms =
-            self.context.clock.now_ms().saturating_sub(u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX));
-        self.inbound.contact().is_some_and(|contact| {
-            contact.at + max_age >= tokio::time::Instant::now()
-                && contact.as_of_ms >= oldest_ms.max(1)
-                && contact.committed <= applied
-        })
+        let (applied, now_ms) = (self.reader.applied(), self.context.clock.now_ms());
+        self.inbound.contact().is_some_and(|contact| contact.is_fresh(applied, max_age, now_ms))
     }
 
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
     /// it has stood for so long that the answer shows something expired, an entry of its own moves it first.
     pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
-        if let Some(term) = self.lease.term() {
-            let (answer, has_expired) = self.read_here(request)?;
-            if !has_expired && self.lease.term() == Some(term) {
-                return Ok(answer);
-            }
+        if !self.lease.holds() {
+            self.read_barrier(deadline).await?;
         }
-        self.read_barrier(deadline).await?;
         let (answer, has_expired) = self.read_here(request)?;
         if !has_expired {
             return Ok(answer);
         }
         self.propose(Command::MoveClock, deadline).await?;
+        if request.consistent_scan().is_some() {
+            return Ok(answer);
+        }
         self.read_here(request).map(|(answer, _)| answer)
     }
 
-    /// What the replica has applied, and whether that shows something expired. `ShardMoved` once the replica is closed.
+    /// What the replica has applied, or the page of a read view, and whether the shard's clock must be moved: the
+    /// answer shows something that has expired, or, being of a view, leaves it out. `ShardMoved` once the replica is
+    /// closed.
     pub(crate) fn read_here(&self, request: &ReadRequest) -> Result<(ReadAnswer, bool)> {
-        let answer = request.run(&self.reader)?;
+        let now_ms = self.context.clock.now_ms();
+        let (answer, has_expired) = if let Some(scan) = request.consistent_scan() {
+            let (page, has_expired) = scan_in_view(&self.context.views, &self.reader, scan, now_ms)?;
+            (ReadAnswer::Page(page), has_expired)
+        } else {
+            let answer = request.run(&self.reader)?;
+            let has_expired = answer.has_expired(now_ms);
+            (answer, has_expired)
+        };
         self.shared.check_open()?;
-        let has_expired = answer.has_expired(self.context.clock.now_ms());
         Ok((answer, has_expired))
     }
 
     /// Queues an append in the order of the calls, and answers it.
     pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
         match messages::decode_append(body) {
-            Ok((request, as_of_ms)) => match self.admit(&request, body) {
-                Ok(()) => self.inbound.append(request, as_of_ms),
+            Ok((request, freshness)) => match self.admit(&request, body) {
+                Ok(()) => self.inbound.append(request, freshness),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
             },
             Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -352,9 +356,8 @@ impl Group {
                 .with_source(error)
         })?;
         let (vote, meta) = messages::decode_snapshot_head(head)?;
-        let staged = tokio::task::spawn_blocking(move || verify_snapshot(&staged.files).map(|_sorted| staged))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the snapshot's check stopped").with_source(error))??;
+        let check = move || verify_snapshot(&staged.files).map(|_sorted| staged);
+        let staged = blocking::run(&self.shared.store, "the check of a snapshot", check).await?;
         let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         Ok(messages::encode_snapshot_answer(&answer))
@@ -396,35 +399,26 @@ impl Group {
 
     /// Stops the replica's tasks. When it returns nothing is applied or installed any more.
     pub(crate) async fn shutdown(&self) {
+        self.index_rounds.clear();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.shard, %error, "a replica did not stop cleanly");
         }
         // openraft does not wait for what its state machine is doing.
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = tokio::task::spawn_blocking(move || shared.close()).await {
+        let close = move || {
+            shared.close();
+            Ok(())
+        };
+        if let Err(error) = blocking::run(&self.shared.store, "the closing of a replica", close).await {
             tracing::warn!(shard = %self.shard, %error, "a replica could not be closed");
         }
     }
 
-    fn next_hlc(&self) -> Hlc {
-        let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
-        *hlc = hlc.next(self.context.clock.now_ms());
-        *hlc
-    }
-
-    fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward_error(self.shard, &forward),
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("shard {} changed its leader while the write was under way", self.shard),
-            ),
-            RaftError::APIError(other) => Error::new(ErrorKind::Conflict, format!("shard {}: {other}", self.shard)),
-            RaftError::Fatal(error) => Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("the replica of shard {} stopped during the write: {error}", self.shard),
-            ),
-        }
+    /// Ends the replica's core by a panic, as a bug in openraft does.
+    #[cfg(test)]
+    pub(crate) async fn panic_core(&self) {
+        let sent = self.raft.external_request(|_| panic!("a test ends the core of this replica")).await;
+        sent.expect("the core runs");
     }
 
     fn locate_leader(&self, error: Error) -> Error {
@@ -436,24 +430,6 @@ impl Group {
             _ => error,
         }
     }
-}
-
-/// About how many bytes a command takes in the log; a fan-out counts as what it becomes when it is applied.
-fn entry_bytes(entry: &CommandEntry) -> u64 {
-    let bytes = match &entry.command {
-        Command::FanOut(fan_out) => fan_out.expanded_bytes(),
-        Command::Write(batch) => batch.ops.iter().map(op_bytes).sum(),
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
-    };
-    u64::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u64::MAX)
-}
-
-fn op_bytes(op: &Op) -> usize {
-    let value = match op {
-        Op::Put { value, .. } | Op::Append { value, .. } => value.len(),
-        Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
-    };
-    op.key().partition.len() + op.key().sort.len() + value
 }
 
 /// Whether the newest membership in the replica's log has this one voter.
@@ -479,3 +455,6 @@ pub(crate) fn forward_error(shard: ShardId, forward: &ForwardToLeader<TypeConfig
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,11 @@
 
 pub mod answer;
 mod backlog;
+mod blocking;
 mod cluster_engine;
 mod cluster_map;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gate;
 mod group;
 pub mod log_store;
@@ -18,6 +21,8 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+mod quorum;
+pub mod runtime;
 pub mod shard_map;
 mod state_machine;
 mod storage_care;

@@ -30,7 +30,7 @@ mod adapter;
 #[cfg(any(test, feature = "rocksdb"))]
 mod cache;
 #[cfg(any(test, feature = "rocksdb"))]
-mod codec;
+pub(crate) mod codec;
 #[cfg(any(test, feature = "rocksdb"))]
 mod group;
 mod memory;

@@ -10,7 +10,7 @@
 //! * A step touches one replica, in the group and in the map: whatever else is there stays.
 
 mod join;
-mod operation;
+pub(crate) mod operation;
 mod remove;
 
 use std::time::Duration;

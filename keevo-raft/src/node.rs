@@ -23,10 +23,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use keevo_core::machine::ShardView;
+use keevo_core::views::{ViewLimits, Views};
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
 use crate::gate::Gate;
 use crate::group::{Group, GroupContext};
@@ -34,6 +37,8 @@ use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
 use crate::storage_care::StorageCare;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use bootstrap::decode_hello;
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub use status::{NodeStatus, ReplicaStatus};
@@ -56,6 +61,8 @@ pub(crate) struct NodeInner {
     groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     faults: faults::Faults,
     pub(crate) addresses: Arc<AddressBook>,
+    /// The read views of consistent scans.
+    pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
     pub(crate) gate: Arc<Gate>,
     /// Asks for a flush before its time.
@@ -88,7 +95,10 @@ impl Node {
             }
             std::fs::create_dir_all(&options.staging)
                 .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
+            let (clock, random) = (Arc::clone(&parts.clock), parts.random.as_ref());
+            let views = Arc::new(Views::new(options.node_id, ViewLimits::default(), clock, random));
             let inner = Arc::new(NodeInner {
+                views,
                 identity: RwLock::new(identity),
                 map_tx: watch::Sender::new(None),
                 adopting: Mutex::new(()),
@@ -107,9 +117,13 @@ impl Node {
             for (&id, address) in &inner.options.peers {
                 inner.addresses.set(id, address);
             }
-            if let Some(map) = rows::load_map(&inner.parts.store)? {
-                inner.resume(map.clone())?;
-                inner.open_groups(&map).await;
+            match (rows::load_map(&inner.parts.store)?, identity.cluster) {
+                (Some(map), _) => {
+                    inner.resume(map.clone())?;
+                    inner.open_groups(&map).await;
+                }
+                (None, Some(cluster)) => return Err(bootstrap::lost_data(cluster)),
+                (None, None) => {}
             }
             let node = Self { inner };
             node.spawn(reconcile::run(Arc::clone(&node.inner)));
@@ -178,15 +192,17 @@ impl Node {
         async move {
             self.halt().await;
             let store = self.inner.parts.store.clone();
-            tokio::task::spawn_blocking(move || store.flush())
-                .await
-                .map_err(|error| Error::new(ErrorKind::Io, "the last flush did not run").with_source(error))?
+            blocking::run(&self.inner.parts.store, "the last flush", move || store.flush()).await
         }
         .boxed()
     }
 
     /// Ends the node's tasks and replicas; what is not durable yet stays so.
-    pub(crate) async fn halt(&self) {
+    pub(crate) fn halt(&self) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(&self) {
         self.inner.closed.send_replace(true);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
@@ -201,6 +217,7 @@ impl Node {
         for group in groups.into_values() {
             group.shutdown().await;
         }
+        self.inner.views.end_all();
     }
 }
 
@@ -273,6 +290,7 @@ impl NodeInner {
             gate: Arc::clone(&self.gate),
             timing: self.options.timing,
             staging: self.options.staging.clone(),
+            views: Arc::clone(&self.views),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use keevo_core::machine::ShardReader;
+use keevo_core::views::ViewId;
 use keevo_core::{
     ClusterId, Command, Consistency, Cursor, DataStore, Direction, Entry, Error, FanOut, Hlc, Key, Keyspace,
     KeyspaceId, KeyspaceKind, PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId, has_expired,
@@ -98,6 +99,8 @@ struct ScanWire {
     limit: u64,
     #[prost(bytes = "bytes", optional, tag = "7")]
     after: Option<Bytes>,
+    #[prost(bool, tag = "8")]
+    consistent: bool,
 }
 
 /// The answer to a read.
@@ -132,7 +135,20 @@ pub(crate) enum ReadAnswer {
 }
 
 impl ReadRequest {
-    /// Reads what a replica has applied.
+    /// The scan, if its pages share read views.
+    pub(crate) fn consistent_scan(&self) -> Option<&Scan> {
+        match self {
+            Self::Scan(scan) if scan.consistent => Some(scan),
+            _ => None,
+        }
+    }
+
+    /// The read view that the page is to come from.
+    pub(crate) fn view(&self) -> Option<ViewId> {
+        self.consistent_scan().and_then(Scan::view)
+    }
+
+    /// Reads what a replica has applied. A scan gets a page that is its own view.
     pub(crate) fn run(&self, reader: &ShardReader<DataStore>) -> Result<ReadAnswer> {
         match self {
             Self::Keys(keys) => Ok(ReadAnswer::Records(reader.multi_get(keys)?)),
@@ -204,6 +220,7 @@ fn scan_wire(scan: &Scan) -> ScanWire {
         backward: scan.direction == Direction::Backward,
         limit: u64::try_from(scan.limit).unwrap_or(u64::MAX),
         after: scan.after.as_ref().map(|token| token.0.clone()),
+        consistent: scan.consistent,
     }
 }
 
@@ -223,6 +240,7 @@ pub(crate) fn read_of(wire: ReadWire) -> Result<ReadRequest> {
         limit: usize::try_from(scan.limit).unwrap_or(usize::MAX),
         after: scan.after.map(PageToken),
         consistency: Consistency::Linearizable,
+        consistent: scan.consistent,
     };
     scan.validate()?;
     Ok(ReadRequest::Scan(scan))

@@ -18,15 +18,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keevo_core::machine::Machine;
+use keevo_core::machine::{Machine, ShardView};
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::system::ShardState;
+use keevo_core::views::Views;
 use keevo_core::{
     Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
-    SnapshotFile, Store, failpoint, system,
+    SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::backlog::Backlog;
+use crate::blocking;
 use crate::gate::Gate;
 use crate::types::{
     Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
@@ -90,6 +93,8 @@ pub(crate) struct SharedMachine {
     pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
+    /// Ended when what they show is replaced or removed.
+    views: Arc<Views<ShardView>>,
     /// Set, under the machine's lock, before the rows are destroyed.
     closed: AtomicBool,
     /// Snapshots that are being sent: the log behind them is still needed.
@@ -112,12 +117,14 @@ impl SharedMachine {
         shard: ShardId,
         range: (Bytes, Bytes),
         gate: Arc<Gate>,
+        views: Arc<Views<ShardView>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(machine),
             store,
             shard,
             range,
+            views,
             closed: AtomicBool::new(false),
             sending: AtomicUsize::new(0),
             backlog: Backlog::new(gate.backlog_sum()),
@@ -141,6 +148,7 @@ impl SharedMachine {
     pub(crate) fn close(&self) {
         let _machine = self.lock();
         self.closed.store(true, Ordering::SeqCst);
+        self.views.end_shard(self.shard);
     }
 
     /// Refuses once the replica is closed: `ShardMoved`. What was read before this call was not destroyed yet.
@@ -227,11 +235,24 @@ impl GroupMachine {
         self.membership.membership().voter_ids().eq([replica])
     }
 
+    /// Refuses an entry that does not follow the last one: a skipped entry would make this replica diverge.
+    fn check_next(&self, log_id: &LogId) -> Result<()> {
+        let next = self.applied.map_or(0, |applied| applied.index + 1);
+        if log_id.index == next {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "shard {}: entry {log_id} is to be applied, but the next one is {next}",
+            self.shared.shard
+        )))
+    }
+
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
         let mut membership_changed = false;
         for Decoded { log_id, command, membership, responder, .. } in batch {
+            self.check_next(&log_id)?;
             self.applied = Some(log_id);
             if let Some(membership) = membership {
                 self.membership = StoredMembership::new(Some(log_id), membership);
@@ -249,6 +270,10 @@ impl GroupMachine {
         let outcomes = {
             let mut machine = self.shared.lock();
             self.shared.check_open()?;
+            if mutants::is_on(Mutant::AppliedApart) {
+                let ops = rows.drain(..).map(|(key, row)| StoreOp::Put(Column::Data, key, row)).collect();
+                self.shared.store.write(StoreBatch { ops }, Durability::Sync)?;
+            }
             failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
@@ -345,10 +370,11 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
             shared.store.install(&staged.files)?;
             failpoint("snapshot.installed");
             machine.reload()?;
+            shared.views.end_shard(shared.shard);
             shared.position(false)
         };
         let (applied, membership) =
-            tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?.map_err(to_io)?;
+            blocking::run(&self.shared.store, "the install of a snapshot", install).await.map_err(to_io)?;
         if applied != meta.last_log_id {
             return Err(to_io(Error::corrupt(format!(
                 "the snapshot of shard {} holds another position than it says",
@@ -379,7 +405,11 @@ impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
     type SnapshotData = GroupSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {
-        let (last_log_id, last_membership) = self.shared.position(true).map_err(to_io)?;
+        let flushed = !mutants::is_on(Mutant::PurgePastFlush);
+        let (last_log_id, last_membership) = self.shared.position(flushed).map_err(to_io)?;
         Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ openraft::declare_raft_types!(
         Node = PeerNode,
         Term = u64,
         LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>,
-        AsyncRuntime = openraft::impls::TokioRuntime,
+        AsyncRuntime = crate::runtime::KeevoRuntime,
 );
 
 /// The id of one replica of one shard: an incarnation, never reused.

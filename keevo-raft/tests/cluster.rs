@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keevo_core::{Batch, Consistency, Engine, ErrorKind, Keyspace, KeyspaceKind, Scan, ShardId};
+use keevo_raft::Timing;
 use keevo_raft::testing::cluster::TestCluster;
 
 async fn counters(engine: &impl Engine) -> Keyspace {
@@ -227,5 +228,76 @@ async fn without_a_quorum_writes_and_reads_fail_clearly_and_go_on_after_the_heal
     cluster.ready().await;
     let found = cluster.engine(1).get(key, Consistency::Linearizable).await.expect("read").expect("there");
     assert_eq!(found.value, "before", "a write that was refused for want of a quorum was not applied");
+    cluster.stop().await;
+}
+
+/// A replica that came by a snapshot knows its group from the snapshot's rows alone; with a stale membership (openraft's
+/// issue 1808) it would count a quorum among nodes that are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_came_by_a_snapshot_knows_its_group() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let timing = Timing { log_entries_kept: 0, ..Timing::quick() };
+    let mut cluster = TestCluster::start_with(dir.path(), 3, 1, timing).await;
+    let keyspace = counters(&cluster.engine(1)).await;
+    let key = |number: u32| keyspace.key(format!("p{}", number % 7), format!("{number}"));
+    for number in 0..600 {
+        cluster.engine(1).write(Batch::new().put(key(number), "x")).await.expect("written");
+    }
+    let shard = ShardId(1);
+    let purged = |cluster: &TestCluster, id| {
+        cluster.node(id).replicas().into_iter().find(|one| one.shard == shard).map_or(0, |one| one.purged)
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while (1..=2).any(|id| purged(&cluster, id) == 0) {
+        assert!(tokio::time::Instant::now() < deadline, "the logs were not purged");
+        for id in 1..=2 {
+            cluster.node(id).flush().await.expect("flushed");
+        }
+    }
+    let admin = cluster.engine(1).with_deadline(Duration::from_secs(30));
+    admin.remove(3).await.expect("removed");
+    cluster.stop_node(3).await;
+    cluster.start_node(4, true).await;
+    admin.join(4, "node-4:7000").await.expect("joined");
+    assert!(purged(&cluster, 4) > 0, "node 4 has its data from a snapshot");
+    cluster.kill_node(4).await;
+    cluster.start_node(4, false).await;
+    cluster.ready().await;
+    cluster.kill_node(2).await;
+    // Only 1 and 4 are left of the three: each needs the other, and only the new membership says so.
+    let engine = cluster.engine(4).with_deadline(Duration::from_secs(30));
+    engine.write(Batch::new().put(key(1_000), "x")).await.expect("two of three are a quorum");
+    cluster.kill_node(1).await;
+    let alone = cluster.engine(4).with_deadline(Duration::from_secs(2));
+    alone.write(Batch::new().put(key(1_001), "x")).await.expect_err("one of three is none");
+    drop((admin, engine, alone));
+    cluster.start_node(1, false).await;
+    cluster.start_node(2, false).await;
+    cluster.ready().await;
+    assert_eq!(cluster.hashes_agree(4).await, 2);
+    cluster.stop().await;
+}
+
+/// Openraft's issue 2080: a leader whose appends arrive and whose answers are lost keeps its followers from electing
+/// another, though it can commit nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_no_answers_makes_way() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = TestCluster::start(dir.path(), 3, 1).await;
+    let keyspace = counters(&cluster.engine(1)).await;
+    let leader = cluster.leader(ShardId(1)).await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    for other in &others {
+        cluster.network.cut(*other, leader);
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !others.iter().any(|id| cluster.leads(*id, ShardId(1))) {
+        assert!(tokio::time::Instant::now() < deadline, "the two that hear each other have no leader");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let engine = cluster.engine(others[0]).with_deadline(Duration::from_secs(20));
+    engine.write(Batch::new().put(keyspace.key("p", "k"), "x")).await.expect("written");
+    cluster.network.heal();
+    cluster.ready().await;
     cluster.stop().await;
 }

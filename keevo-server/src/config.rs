@@ -109,8 +109,8 @@ impl Config {
                 heartbeat_ms: layers.parse("heartbeat_ms", "a number of milliseconds")?,
                 election_ms_min: layers.parse("election_ms_min", "a number of milliseconds")?,
                 election_ms_max: layers.parse("election_ms_max", "a number of milliseconds")?,
+                drift_ms_max: layers.parse("drift_ms_max", "a number of milliseconds")?,
                 log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
-                ..Timing::default()
             },
             snapshot_bytes_per_second: layers
                 .parse::<u64>("snapshot_mib_per_s", "a number of MiB a second, or 0")?
@@ -215,6 +215,7 @@ mod tests {
             data_dir             = "keevo-data"        default
             disk_ballast_mib     = "64"                default
             disk_low_water_mib   = "1024"              default
+            drift_ms_max         = "200"               default
             election_ms_max      = "2000"              default
             election_ms_min      = "1000"              default
             flush_every_ms       = "5000"              default

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 
 const MIB: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A file system of its own, in memory, that is gone with this.
 struct Tmpfs(tempfile::TempDir);
@@ -51,7 +51,7 @@ impl Tmpfs {
         let path = self.path().join("filler");
         let mut file = std::fs::File::create(&path).expect("a file");
         while self.free_bytes() > but_bytes {
-            file.write_all(&[7; 1 << 16]).expect("filled");
+            file.write_all(&vec![7; 1 << 16]).expect("filled");
         }
         path
     }
@@ -265,7 +265,7 @@ async fn a_scrub_reads_everything_and_names_a_table_with_a_flipped_bit() {
     assert!(flipped > 0);
     let damaged = scrub(&daemon, pb::ScrubRequest::default()).await;
     assert!(!damaged.damages.is_empty(), "{damaged:?}");
-    assert!(damaged.damages.iter().any(|one| one.place.ends_with(".sst")), "{damaged:?}");
+    assert!(damaged.damages.iter().any(|one| one.place.contains(".sst")), "{damaged:?}");
     assert!(damaged.entries > 200, "the logs are read all the same: {damaged:?}");
     let told = metrics(&daemon).await;
     assert!(!told.contains("\nkeevo_scrub_damages 0\n") && told.contains("\nkeevo_scrubs_total 3\n"), "{told}");

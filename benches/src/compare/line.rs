@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::plan::Side;
 use crate::figures::{Figures, Total, per_second, rounded};
-use crate::load::{Case, Measured};
+use crate::load::Measured;
 use crate::machine::Machine;
 
 /// The peer, as it is printed.
@@ -21,6 +21,9 @@ pub(crate) struct Line {
     pub(crate) case: &'static str,
     pub(crate) clients: u32,
     pub(crate) value_bytes: usize,
+    /// Requests a second that were due, all clients together; absent where the loop was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offered_per_s: Option<u32>,
     pub(crate) keevo: Figures,
     pub(crate) peer: PeerFigures,
     /// `keevo.ops_per_s / peer.ops_per_s`; absent when the peer answered nothing.
@@ -98,7 +101,7 @@ impl Runs {
     /// The line, once both sides have run.
     pub(crate) fn line(
         self,
-        (case, clients): (Case, u32),
+        (case, clients): (&'static str, u32),
         value_bytes: usize,
         peer: &PeerName,
         machine: &Machine,
@@ -106,9 +109,10 @@ impl Runs {
         let (keevo, peer_figures) = (self.keevo?.figures(), self.peer?.figures());
         let measured = peer_figures.ops_per_s > 0.0;
         Some(Line {
-            case: case.name(),
+            case,
             clients,
             value_bytes,
+            offered_per_s: None,
             ratio: measured.then(|| rounded(keevo.ops_per_s / peer_figures.ops_per_s, 1_000.0)),
             keevo,
             peer: PeerFigures { name: peer.clone(), figures: peer_figures },
@@ -120,11 +124,11 @@ impl Runs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::figures::tests::run;
 
-    fn line(unary: bool) -> Line {
+    pub(crate) fn line(unary: bool) -> Line {
         let machine = Machine {
             cores: 2,
             processor: None,
@@ -145,7 +149,7 @@ mod tests {
         let failures = ["etcd: 3 requests failed, the first with UNAVAILABLE: the node is gone. Retry with back-off; \
                          the request was not applied."];
         assert_eq!(runs.failures("etcd"), failures);
-        runs.line((Case::Put, 64), 256, &peer, &machine).expect("both sides ran")
+        runs.line(("put", 64), 256, &peer, &machine).expect("both sides ran")
     }
 
     #[test]
@@ -167,11 +171,11 @@ mod tests {
         let mut runs = Runs::default();
         runs.add(Side::Keevo, run(10, 1, 1, 0)).expect("adds");
         runs.add(Side::Peer, run(0, 1, 1, 9)).expect("adds");
-        let silent = runs.line((Case::Get, 1), 256, &peer, &line.machine).expect("both sides ran");
+        let silent = runs.line(("get", 1), 256, &peer, &line.machine).expect("both sides ran");
         assert_eq!(silent.ratio, None);
         assert!(silent.json().contains(r#""ratio":null"#));
         let mut alone = Runs::default();
         alone.add(Side::Keevo, run(10, 1, 1, 0)).expect("adds");
-        assert_eq!(alone.line((Case::Get, 1), 256, &peer, &line.machine), None);
+        assert_eq!(alone.line(("get", 1), 256, &peer, &line.machine), None);
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     /// Whether Keevo also runs through unary calls.
     pub(crate) unary: bool,
+    /// Requests a second that are due, all clients together; `None` = the loop is closed.
+    pub(crate) open_per_s: Option<u32>,
 }
 
 impl Plan {
@@ -46,8 +48,8 @@ impl Plan {
 
     /// The load of one run.
     pub(crate) fn load(&self, case: Case, clients: u32, round: u32) -> Load {
-        let Self { keys, value_bytes, warm_up, measure, .. } = *self;
-        Load { case, clients, keys, value_bytes, warm_up, measure, round }
+        let Self { keys, value_bytes, warm_up, measure, open_per_s, .. } = *self;
+        Load { case, clients, keys, value_bytes, warm_up, measure, round, open_per_s }
     }
 }
 
@@ -65,6 +67,7 @@ mod tests {
             measure: Duration::from_secs(5),
             rounds: 2,
             unary,
+            open_per_s: None,
         }
     }
 

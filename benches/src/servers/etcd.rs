@@ -6,12 +6,12 @@ use std::path::Path;
 use keevo_core::Result;
 
 use super::process::Spec;
-use super::{Cluster, folder_of, free_addresses};
+use super::{Cluster, NODES, folder_of, free_addresses};
 
 /// Starts the members; their data goes to a folder made in `parent`.
 pub(crate) fn start(program: &Path, parent: &Path) -> Result<Cluster> {
     let folder = folder_of("etcd", parent)?;
-    let addresses = free_addresses()?;
+    let addresses = free_addresses(NODES)?;
     let members = addresses.iter().map(|(id, _, peer)| format!("node-{id}=http://{peer}"));
     let members = members.collect::<Vec<_>>().join(",");
     let mut specs = Vec::new();

@@ -1,4 +1,4 @@
-//! Three keevod nodes on loopback, started as the README does it, with the default settings.
+//! Nodes of keevod on loopback, started as the README does it; three with the default settings unless asked otherwise.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use keevo_core::Result;
 
 use super::process::Spec;
-use super::{Cluster, folder_of, free_addresses};
+use super::{Cluster, Layout, folder_of, free_addresses};
 
 /// Starts the nodes; their data goes to a folder made in `parent`.
-pub(crate) fn start(program: &Path, parent: &Path) -> Result<Cluster> {
+pub(crate) fn start(program: &Path, parent: &Path, layout: &Layout) -> Result<Cluster> {
     let folder = folder_of("keevo", parent)?;
-    let addresses = free_addresses()?;
+    let addresses = free_addresses(layout.nodes)?;
     let peers = addresses.iter().map(|(id, grpc, _)| format!("{id}={grpc}")).collect::<Vec<_>>().join(",");
     let mut specs = Vec::new();
     for (id, grpc, http) in &addresses {
@@ -23,6 +23,9 @@ pub(crate) fn start(program: &Path, parent: &Path) -> Result<Cluster> {
             ("--http", http.to_string()),
             ("--peers", peers.clone()),
         ] {
+            arguments.extend([flag.into(), value.into()]);
+        }
+        for (flag, value) in &layout.flags {
             arguments.extend([flag.into(), value.into()]);
         }
         specs.push(Spec {

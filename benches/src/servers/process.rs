@@ -15,6 +15,8 @@ use super::POLL;
 
 /// How long one question for its health may take.
 const HEALTH_WITHIN: Duration = Duration::from_secs(3);
+/// The most bytes of a page that are read.
+const PAGE_BYTES_MAX: u64 = 64 << 20;
 /// How many lines of its log are told when it fails.
 const LOG_LINES: usize = 5;
 
@@ -44,21 +46,15 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(spec: Spec) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            let message = format!("{} cannot be started from {}", spec.name, spec.program.display());
-            Error::new(ErrorKind::Io, message).with_source(error)
-        };
-        let log = File::create(&spec.log).map_err(failed)?;
-        let also = log.try_clone().map_err(failed)?;
-        let mut command = Command::new(&spec.program);
-        command.args(&spec.arguments).stdin(Stdio::null()).stdout(log).stderr(also);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with(spec.foreign_variables) {
-                command.env_remove(name);
-            }
-        }
-        let child = command.spawn().map_err(failed)?;
+        let child = spawn(&spec)?;
         Ok(Self { spec, child })
+    }
+
+    /// Starts it once more, after it was killed.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        self.kill();
+        self.child = spawn(&self.spec)?;
+        Ok(())
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -92,6 +88,15 @@ impl Process {
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
+    /// The page at `path`. `Unavailable`: it cannot be fetched.
+    pub(super) async fn page(&self, path: &str) -> Result<String> {
+        let failed = || Error::new(ErrorKind::Unavailable, format!("{} does not answer {path}", self.spec.name));
+        let page = tokio::time::timeout(HEALTH_WITHIN, fetch(self.spec.http, path)).await;
+        let page = page.map_err(|late| failed().with_source(late))?.map_err(|error| failed().with_source(error))?;
+        let (head, body) = page.split_once("\r\n\r\n").ok_or_else(failed)?;
+        if head.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(failed()) }
+    }
+
     /// Sends SIGTERM, or kills it where that is not possible.
     pub(super) fn ask_to_stop(&mut self) {
         if !self.is_running() {
@@ -105,11 +110,28 @@ impl Process {
         }
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         // Both fail only for a process that has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn spawn(spec: &Spec) -> Result<Child> {
+    let failed = |error: std::io::Error| {
+        let message = format!("{} cannot be started from {}", spec.name, spec.program.display());
+        Error::new(ErrorKind::Io, message).with_source(error)
+    };
+    let log = File::options().create(true).append(true).open(&spec.log).map_err(failed)?;
+    let also = log.try_clone().map_err(failed)?;
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.arguments).stdin(Stdio::null()).stdout(log).stderr(also);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(spec.foreign_variables) {
+            command.env_remove(name);
+        }
+    }
+    command.spawn().map_err(failed)
 }
 
 impl Drop for Process {
@@ -120,12 +142,17 @@ impl Drop for Process {
 
 /// Whether `path` answers 200.
 async fn is_healthy(http: SocketAddr, path: &str) -> std::io::Result<bool> {
+    Ok(fetch(http, path).await?.starts_with("HTTP/1.1 200"))
+}
+
+/// The answer to `GET path`, its head included, up to [`PAGE_BYTES_MAX`].
+async fn fetch(http: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(http).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(4_096).read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
+    stream.take(PAGE_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn last_lines(log: &Path) -> String {

@@ -86,7 +86,7 @@ mod tests {
         let etcd = Etcd::connect(cluster.addresses()).await.expect("twelve connections");
         assert_eq!(etcd.connections.len(), 12);
 
-        load::preload(&etcd, KEYS, 20).await.expect("every key");
+        load::preload(&etcd, 0..KEYS, 20).await.expect("every key");
         for number in [0, 1, KEYS - 1] {
             assert_eq!(etcd.get(key(number)).await.expect("an answer").map(|value| value.len()), Some(20));
         }
@@ -100,7 +100,16 @@ mod tests {
 
         etcd.put(key(0), Bytes::from_static(&[7; 20])).await.expect("a majority");
         let (warm_up, measure) = (Duration::from_millis(100), Duration::from_millis(500));
-        let load = Load { case: Case::Get, clients: 8, keys: KEYS, value_bytes: 20, warm_up, measure, round: 0 };
+        let load = Load {
+            case: Case::Get,
+            clients: 8,
+            keys: KEYS,
+            value_bytes: 20,
+            warm_up,
+            measure,
+            round: 0,
+            open_per_s: None,
+        };
         let measured = load::drive(&etcd, &load, &cluster.pids()).await.expect("a run");
         assert!(measured.tally.ops > 50 && measured.tally.failed == 0, "{:?}", measured.tally);
         assert!(measured.usage.cpu > Duration::ZERO && measured.usage.rss_bytes_max > 3 << 20, "{:?}", measured.usage);

@@ -1,6 +1,6 @@
 //! The tree's own rules, as far as a machine can check them. The rules themselves are the tests of this package:
-//! `tests/files.rs` (shape and wording of files), `tests/links.rs` (documentation), `tests/packages.rs` (who may
-//! import whom, licences).
+//! `tests/files.rs` (shape and wording of files), `tests/links.rs` and `tests/promises.rs`
+//! (documentation), `tests/packages.rs` (who may import whom, licences).
 //!
 //! Invariant: only reads, and only what belongs to the tree: files that git tracks or would track.
 

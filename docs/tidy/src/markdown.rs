@@ -19,6 +19,21 @@ pub fn links(text: &str) -> Vec<String> {
     found
 }
 
+/// The inline links in `text`, in order: what they are called, and where they lead.
+pub fn named_links(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for line in prose(text) {
+        let mut rest = line.as_str();
+        while let Some((before, after)) = rest.split_once("](") {
+            let Some((target, next)) = after.split_once(')') else { break };
+            let name = before.rsplit_once('[').map_or(before, |(_, name)| name);
+            found.push((name.to_owned(), target.trim().to_owned()));
+            rest = next;
+        }
+    }
+    found
+}
+
 /// The anchors of the headings in `text`, as code hosts make them.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -68,6 +83,12 @@ mod tests {
     #[test]
     fn links_outside_code_are_found() {
         assert_eq!(links(TEXT), ["a.md", "p.png", "d/e.md#f"]);
+    }
+
+    #[test]
+    fn links_have_names() {
+        let names: Vec<(String, String)> = named_links(TEXT);
+        assert_eq!(names, [("x".into(), "a.md".into()), ("y".into(), "<p.png> \"t\"".into())]);
     }
 
     #[test]

@@ -21,7 +21,6 @@ use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ClientId;
 use crate::key::{CLASS_END, CLASS_META};
-use crate::machine::Machine;
 use crate::store::{Durability, ExpiryClock, RocksStore, Store};
 
 /// How far the clock moves before compactions are told, in milliseconds.
@@ -32,6 +31,12 @@ pub(super) fn everything(now_ms: u64) -> ExpiryClock {
     let (lower, upper) = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
     ExpiryClock { lower, upper, now_ms }
 }
+use crate::machine::{Machine, ShardView};
+use crate::views::Views;
+
+/// How often the writer lets other threads run before it takes fewer writes than it expects: some 20 µs where there are
+/// none that want to.
+const LINGER_YIELDS: usize = 64;
 
 /// What is asked of the writer.
 #[derive(Debug)]
@@ -74,6 +79,8 @@ pub(super) struct Writer {
     pub(super) counts: Arc<Counts>,
     /// The clock by which the store may drop what has expired, in milliseconds.
     pub(super) expiry_ms: u64,
+    /// Swept as it writes: a view costs nothing but the space of what is overwritten.
+    pub(super) views: Arc<Views<ShardView>>,
 }
 
 /// Whom to answer with which of a group's outcomes.
@@ -86,12 +93,28 @@ struct Waiting {
 impl Writer {
     /// Applies groups until it is told to stop or the last engine is dropped.
     pub(super) fn run(mut self) {
-        while let Some(request) = self.requests_rx.blocking_recv() {
+        let mut expected = 1;
+        while let Some(request) = self.next(expected) {
             let group = self.gather(request);
+            expected = group.len().max(1);
             if !group.is_empty() {
+                self.views.sweep();
                 self.commit(group);
             }
         }
+    }
+
+    /// The next request; `None` when there will be none. Those who were just answered often write again at once: for a
+    /// moment it waits until as many are there as in the group before, letting them run meanwhile, since a sync for one
+    /// of them would hold up all the others, and a thread that sleeps takes longer to wake.
+    fn next(&mut self, expected: usize) -> Option<Request> {
+        for _ in 0..LINGER_YIELDS {
+            if self.requests_rx.len() >= expected {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.requests_rx.blocking_recv()
     }
 
     /// The request and what waits behind it, up to the bounds of a group.

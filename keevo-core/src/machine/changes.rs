@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! [shard u64 BE][revision u64 BE] → the changes of one entry
-//! [shard u64 BE][ff × 8]          → revision of the last entry that this column knows of
+//! [shard u64 BE][ff × 8]          → revision of the last entry that this column knows of, and the floor it was at
 //!
 //! segments  │ start₀ … │ start₁ … │ … │ current …      floor = start₀; a full segment is dropped whole
 //! ```
 //!
 //! Invariant: every row from the floor on is there. The floor lies in the data column and travels with a
-//! snapshot, the rows do not; the last row above tells them apart, and where they differ the changes are
-//! forgotten, so that a watch gets `CursorCompacted` and never a gap.
+//! snapshot, the rows do not; the last row above tells them apart, and where revision or floor differ the changes
+//! are forgotten, so that a watch gets `CursorCompacted` and never a gap.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -80,7 +80,7 @@ impl ChangeLog {
         state: &ShardState,
     ) -> Result<(Self, Vec<StoreOp>)> {
         let last = store.get(Column::Changes, &last_key(shard))?;
-        let last = last.map(|row| decode_revision(&row)).transpose()?.unwrap_or_default();
+        let last = last.map(|row| decode_last(&row)).transpose()?.unwrap_or((Revision(0), Some(0)));
         let floor_row = store.get(Column::Data, &row_key(shard, CHANGES_FLOOR))?;
         let starts = floor_row.map(|row| decode_starts(&row)).transpose()?.unwrap_or_else(|| [0].into());
         let mut log = Self {
@@ -93,7 +93,7 @@ impl ChangeLog {
             pending: Vec::new(),
             moved: false,
         };
-        if last == state.revision {
+        if last == (state.revision, Some(log.stored_floor)) {
             log.count_current(store)?;
             return Ok((log, Vec::new()));
         }
@@ -160,16 +160,20 @@ impl ChangeLog {
     }
 
     fn last_op(&self, state: &ShardState) -> StoreOp {
-        let row = Bytes::copy_from_slice(&state.revision.0.to_be_bytes());
-        StoreOp::Put(Column::Changes, last_key(self.shard), row)
+        let mut row = BytesMut::with_capacity(16);
+        row.put_u64(state.revision.0);
+        row.put_u64(self.floor());
+        StoreOp::Put(Column::Changes, last_key(self.shard), row.freeze())
     }
 }
 
-fn decode_revision(mut row: &[u8]) -> Result<Revision> {
-    if row.len() != 8 {
-        return Err(Error::corrupt(format!("the last revision of the changes has {} bytes, not 8", row.len())));
+/// The last revision and the floor; rows of the first version had no floor, so that theirs is not known.
+pub(crate) fn decode_last(mut row: &[u8]) -> Result<(Revision, Option<u64>)> {
+    match row.len() {
+        8 => Ok((Revision(row.get_u64()), None)),
+        16 => Ok((Revision(row.get_u64()), Some(row.get_u64()))),
+        length => Err(Error::corrupt(format!("the last row of the changes has {length} bytes, not 16"))),
     }
-    Ok(Revision(row.get_u64()))
 }
 
 fn encode_starts(starts: &VecDeque<u64>) -> Bytes {
@@ -181,7 +185,7 @@ fn encode_starts(starts: &VecDeque<u64>) -> Bytes {
     out.freeze()
 }
 
-fn decode_starts(mut row: &[u8]) -> Result<VecDeque<u64>> {
+pub(crate) fn decode_starts(mut row: &[u8]) -> Result<VecDeque<u64>> {
     check_format(row, FLOOR_FORMAT, "changes floor")?;
     row.advance(1);
     if row.is_empty() || !row.len().is_multiple_of(8) {

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ClientId, RequestId, ShardId};
 use crate::key::prefix_end;
 use crate::limits::{SESSION_IDLE_MS_MAX, SESSION_WINDOW, SESSIONS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
 use crate::store::{Column, Store, StoreOp};
 use crate::system::{SESSIONS, check_format, outcomes_key, row_key, session_key};
@@ -154,7 +155,7 @@ impl Sessions {
         let Some(session) = self.clients.get(&client) else {
             return Ok(Seen::Unknown(Error::session_not_open(client)));
         };
-        if session.known.contains(&sequence) {
+        if session.known.contains(&sequence) && !mutants::is_on(Mutant::LostDedup) {
             let lost = || Error::corrupt(format!("session {client} has lost the outcome of request {sequence}"));
             let chunk = sequence / CHUNK;
             let stored = match self.chunks.get(&(client, chunk)) {
@@ -224,7 +225,7 @@ fn encode_header(hlc: Hlc) -> Bytes {
     out.freeze()
 }
 
-fn decode_header(mut row: &[u8]) -> Result<Hlc> {
+pub(crate) fn decode_header(mut row: &[u8]) -> Result<Hlc> {
     check_format(row, HEADER_FORMAT, "session header")?;
     if row.len() != HEADER_BYTES {
         return Err(Error::corrupt(format!("a session header has {} bytes, not {HEADER_BYTES}", row.len())));

@@ -17,6 +17,7 @@ use super::shared::{Shared, closed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Revision;
 use crate::key::{Key, prefix_end};
+use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
 use crate::store::{Column, Store};
 use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchRange};
@@ -120,6 +121,9 @@ impl<S: Store> Watcher<S> {
             self.next.1 = 0;
         }
         self.next.0 = last.saturating_add(1);
+        if rows.len() == CHUNK_ROWS_MAX && mutants::is_on(Mutant::WatchPageBorder) {
+            rows.pop();
+        }
         for (revision, row) in rows {
             let changes = ChangeRow::decode(&row)?;
             if may_concern(&self.range, &changes) {

@@ -106,6 +106,11 @@ impl Edit<'_> {
     fn delete(&mut self, key: &Key) {
         let place = Place::of(key);
         let was_there = self.state.visible(&place).is_some();
+        let now_ms = self.state.now_ms;
+        if matches!(self.state.records.get(&place), Some(Held::Tombstone { expires_at_ms }) if *expires_at_ms > now_ms)
+        {
+            return;
+        }
         self.set(place, None);
         if was_there {
             self.changes.push((key.clone(), Change::Delete));

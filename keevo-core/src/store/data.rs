@@ -4,12 +4,15 @@
 //! once, and the choice is made where the node is put together. Each call goes to the store within, unchanged.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 #[cfg(feature = "rocksdb")]
 use super::RocksStore;
-use super::{Column, Durability, ExpiryClock, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreLoad, Visit};
+use super::{
+    Column, Durability, ExpiryClock, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreLoad, StoreView, Visit,
+};
 use crate::error::Result;
 use crate::scan::Direction;
 
@@ -58,6 +61,10 @@ impl Store for DataStore {
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
         within!(self, store => store.scan(column, lower, upper, direction, visit))
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        within!(self, store => store.view())
     }
 
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {

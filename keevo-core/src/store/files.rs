@@ -3,6 +3,8 @@
 //! Invariant: nothing of a snapshot is used before every file of it has the size and the CRC that its
 //! sender named, and the ranges of the files are in order and apart.
 
+pub(crate) mod rows;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

@@ -12,21 +12,18 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::files::{self, EXPORT_FILE_BYTES, io_error};
-use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+use super::files::{self, EXPORT_FILE_BYTES, io_error, rows};
+use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, StoreView, Visit};
 use crate::error::{Error, Result};
+use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
-
-const MAGIC: &[u8; 8] = b"KEEVOMS1";
-/// No key or value of the engine comes near; a longer one is damage.
-const FIELD_BYTES_MAX: u32 = 64 << 20;
 
 type Map = BTreeMap<Bytes, Bytes>;
 
@@ -45,6 +42,8 @@ struct State {
     data: Arc<Map>,
     changes: Arc<Map>,
     undo: BTreeMap<(Column, Bytes), Option<Bytes>>,
+    /// What every write is refused with.
+    fault: Option<Error>,
 }
 
 impl Default for MemoryStore {
@@ -78,12 +77,22 @@ impl MemoryStore {
         }
     }
 
+    /// From now on writes, flushes and installs are refused with `fault`, as by a full or failing disk, until this is
+    /// called with `None`. What is refused changes nothing.
+    pub fn set_fault(&self, fault: Option<Error>) {
+        self.lock().fault = fault;
+    }
+
     /// A store of its own with what a power cut at this moment would leave.
     #[must_use]
     pub fn flushed_copy(&self) -> Self {
         let state = self.lock();
-        let copy =
-            State { data: Arc::clone(&state.data), changes: Arc::clone(&state.changes), undo: state.undo.clone() };
+        let copy = State {
+            data: Arc::clone(&state.data),
+            changes: Arc::clone(&state.changes),
+            undo: state.undo.clone(),
+            fault: None,
+        };
         drop(state);
         let copy = Self { state: Arc::new(Mutex::new(copy)), export_file_bytes: self.export_file_bytes };
         copy.crash();
@@ -93,6 +102,12 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No caller's code runs under the lock, so a poisoned one guards a whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for a change, unless changes are refused.
+    fn writable(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        state.fault.clone().map_or(Ok(state), Err)
     }
 
     fn map(&self, column: Column) -> Arc<Map> {
@@ -149,6 +164,30 @@ fn range<'a>(map: &'a Map, lower: &[u8], upper: &[u8]) -> impl DoubleEndedIterat
     map.range::<[u8], _>((Bound::Included(lower), end))
 }
 
+fn walk(map: &Map, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
+    let entries = range(map, lower, upper);
+    let entries: Box<dyn Iterator<Item = (&Bytes, &Bytes)>> = match direction {
+        Direction::Forward => Box::new(entries),
+        Direction::Backward => Box::new(entries.rev()),
+    };
+    for (key, value) in entries {
+        if visit(key, value)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The map as it was; a write copies it if this is still held.
+#[derive(Debug)]
+struct MemoryView(Arc<Map>);
+
+impl StoreView for MemoryView {
+    fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
+        walk(&self.0, lower, upper, direction, visit)
+    }
+}
+
 impl Store for MemoryStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
         Ok(self.map(column).get(key).cloned())
@@ -160,22 +199,15 @@ impl Store for MemoryStore {
     }
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
-        let map = self.map(column);
-        let entries = range(&map, lower, upper);
-        let entries: Box<dyn Iterator<Item = (&Bytes, &Bytes)>> = match direction {
-            Direction::Forward => Box::new(entries),
-            Direction::Backward => Box::new(entries.rev()),
-        };
-        for (key, value) in entries {
-            if visit(key, value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+        walk(&self.map(column), lower, upper, direction, visit)
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        Ok(Arc::new(MemoryView(self.map(Column::Data))))
     }
 
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.writable()?;
         for op in batch.ops {
             state.apply(op);
         }
@@ -186,7 +218,7 @@ impl Store for MemoryStore {
     }
 
     fn flush(&self) -> Result<()> {
-        self.lock().undo.clear();
+        self.writable()?.undo.clear();
         Ok(())
     }
 
@@ -225,9 +257,11 @@ impl Store for MemoryStore {
         for file in &files {
             loaded.push(read_file(file)?);
         }
-        let mut state = self.lock();
+        let mut state = self.writable()?;
         for (file, rows) in files.iter().zip(loaded) {
-            state.remove_range(Column::Data, &file.lower, &file.upper);
+            if !mutants::is_on(Mutant::InstallKeepsOld) {
+                state.remove_range(Column::Data, &file.lower, &file.upper);
+            }
             state.map_mut(Column::Data).extend(rows);
         }
         state.undo.clear();
@@ -244,7 +278,7 @@ impl Store for MemoryStore {
 fn write_file(path: &Path, view: &Map, lower: &Bytes, upper: &Bytes, bytes_max: u64) -> Result<Bytes> {
     let failed = |source| io_error("write the snapshot file", path, source);
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    out.write_all(MAGIC).map_err(failed)?;
+    out.write_all(rows::MAGIC).map_err(failed)?;
     let mut bytes = 0_u64;
     let mut end = upper.clone();
     for (key, value) in range(view, lower, upper) {
@@ -252,7 +286,7 @@ fn write_file(path: &Path, view: &Map, lower: &Bytes, upper: &Bytes, bytes_max: 
             end = key.clone();
             break;
         }
-        let frame = frame(key, value)?;
+        let frame = rows::frame(key, value)?;
         out.write_all(&frame).map_err(failed)?;
         bytes += u64::try_from(frame.len()).unwrap_or(u64::MAX);
     }
@@ -261,59 +295,10 @@ fn write_file(path: &Path, view: &Map, lower: &Bytes, upper: &Bytes, bytes_max: 
     Ok(end)
 }
 
-/// `[crc32 u32][key length u32][value length u32][key][value]`, the CRC over all that follows it.
-fn frame(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
-    let length = |field: &[u8]| match u32::try_from(field.len()) {
-        Ok(length) if length <= FIELD_BYTES_MAX => Ok(length.to_be_bytes()),
-        _ => Err(Error::invalid(format!("a row of {} bytes is too long for a snapshot", field.len()))),
-    };
-    let body = [length(key)?.as_slice(), length(value)?.as_slice(), key, value].concat();
-    Ok([crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat())
-}
-
 fn read_file(file: &SnapshotFile) -> Result<Map> {
-    let failed = |source| io_error("read the snapshot file", &file.path, source);
-    let damaged = |what: &str| Error::corrupt(format!("the snapshot file {} {what}", file.path.display()));
-    let mut input = BufReader::new(File::open(&file.path).map_err(failed)?).take(file.bytes);
-    let mut magic = [0; 8];
-    input.read_exact(&mut magic).map_err(failed)?;
-    if magic != *MAGIC {
-        return Err(damaged("does not start like one"));
-    }
-    let mut rows = Map::new();
-    while input.limit() > 0 {
-        let (mut crc, mut lengths) = ([0; 4], [0; 8]);
-        input.read_exact(&mut crc).map_err(failed)?;
-        input.read_exact(&mut lengths).map_err(failed)?;
-        let (key_length, value_length) = lengths.split_at(4);
-        let key = read_field(&mut input, key_length).map_err(failed)?;
-        let value = read_field(&mut input, value_length).map_err(failed)?;
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&lengths);
-        hasher.update(&key);
-        hasher.update(&value);
-        if hasher.finalize().to_be_bytes() != crc {
-            return Err(damaged("holds a row that fails its checksum"));
-        }
-        if key < file.lower || key >= file.upper {
-            return Err(damaged("holds a key outside its range"));
-        }
-        rows.insert(key, value);
-    }
-    Ok(rows)
-}
-
-fn read_field(input: &mut impl Read, length: &[u8]) -> std::io::Result<Bytes> {
-    let cut_short = |what: &'static str| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let length = length.try_into().map_err(|source| std::io::Error::new(std::io::ErrorKind::InvalidData, source))?;
-    let length = u32::from_be_bytes(length);
-    if length > FIELD_BYTES_MAX {
-        return Err(cut_short("a length out of bounds"));
-    }
-    let mut field = Vec::new();
-    input.take(u64::from(length)).read_to_end(&mut field)?;
-    if u32::try_from(field.len()).ok() != Some(length) {
-        return Err(cut_short("the file ends within a row"));
-    }
-    Ok(field.into())
+    let input = File::open(&file.path).map_err(|source| io_error("read the snapshot file", &file.path, source))?;
+    let read = rows::read(BufReader::new(input), file.bytes, &(file.lower.clone(), file.upper.clone()));
+    read.map_err(|error| {
+        Error::corrupt(format!("the snapshot file {}: {}", file.path.display(), error.message())).with_source(error)
+    })
 }

@@ -17,10 +17,10 @@ mod options;
 mod scrub;
 mod snapshot;
 mod stats;
+mod view;
 mod wal;
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -37,7 +37,9 @@ pub use self::wal::check_wals;
 
 use self::errors::translate;
 use self::options::Built;
-use super::{Column, Durability, ExpiryClock, Export, SnapshotFile, Store, StoreBatch, StoreLoad, StoreOp, Visit};
+use super::{
+    Column, Durability, ExpiryClock, Export, SnapshotFile, Store, StoreBatch, StoreLoad, StoreOp, StoreView, Visit,
+};
 use crate::columns::{self, FAMILIES, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Direction;
@@ -54,6 +56,8 @@ struct Shared {
     settings: RocksOptions,
     path: PathBuf,
     stopped: OnceLock<Error>,
+    /// How points are read: made once, since each costs an allocation.
+    reads: ReadOptions,
     /// A write or a flush has failed for want of space, and no flush has succeeded since.
     out_of_space: AtomicBool,
     /// Failures of background work that a later flush has made good. Without the write-ahead log only.
@@ -93,6 +97,7 @@ impl RocksStore {
             stopped: OnceLock::new(),
             out_of_space: AtomicBool::new(false),
             made_good: AtomicU64::new(0),
+            reads: ReadOptions::default(),
         };
         let store = Self { shared: Arc::new(shared) };
         for column in Column::ALL {
@@ -245,7 +250,7 @@ fn existing_families(built: &Built, path: &Path) -> Result<Vec<String>> {
 
 impl Store for RocksStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
-        let found = self.shared.db.get_pinned_cf(self.family(column)?, key);
+        let found = self.shared.db.get_pinned_cf_opt(self.family(column)?, key, &self.shared.reads);
         Ok(found.map_err(|source| translate("read a key", source))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -259,29 +264,12 @@ impl Store for RocksStore {
     }
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
-        if !upper.is_empty() && lower >= upper {
-            return Ok(());
-        }
-        let mut how = ReadOptions::default();
-        how.set_iterate_lower_bound(lower);
-        if !upper.is_empty() {
-            how.set_iterate_upper_bound(upper);
-        }
-        let mut iterator = self.shared.db.raw_iterator_cf_opt(self.family(column)?, how);
-        match direction {
-            Direction::Forward => iterator.seek_to_first(),
-            Direction::Backward => iterator.seek_to_last(),
-        }
-        while let Some((key, value)) = iterator.item() {
-            if let ControlFlow::Break(()) = visit(key, value)? {
-                return Ok(());
-            }
-            match direction {
-                Direction::Forward => iterator.next(),
-                Direction::Backward => iterator.prev(),
-            }
-        }
-        iterator.status().map_err(|source| translate("scan a range", source))
+        let Some(how) = view::bounded(lower, upper) else { return Ok(()) };
+        view::walk(self.shared.db.raw_iterator_cf_opt(self.family(column)?, how), direction, visit)
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        Ok(Arc::new(view::RocksView::new(self)))
     }
 
     /// With the write-ahead log, `Unlogged` is written as `Buffered`; without it, `Buffered` and `Sync` flush.

@@ -1,63 +1,50 @@
 //! The leader's lease, judged where the read is: without a message to the Raft core.
 //!
 //! ```text
-//! holds? ─▶ read the store ─▶ holds still, in the same term? ─▶ answer
-//!   └ no ───────────────────────└ no ─▶ through the read gate, which asks the core and, if need be, a quorum
+//! read begins ─▶ holds? ─ yes ─▶ read the store ─▶ answer
+//!                   └─── no ───▶ through the read gate, which asks the core and, if need be, a quorum
 //! ```
 //!
 //! Why that is enough: a write is acknowledged by the leader after it is applied here, so what this replica has applied
 //! holds every write of its own term that anybody was told of; and once it has applied an entry of its own term, every
-//! write of earlier terms too. Nobody else can have acknowledged a write as long as a quorum's promise lasts: a voter
-//! that followed this leader at `t` elects nobody else before `t` + election timeout, and the lease used here is shorter
-//! by the drift that two clocks may have. The second look is what a pause of the process between the first one and the
-//! read is judged by.
+//! write of earlier terms too. Nobody else can have acknowledged a write when the read began, as long as a quorum's
+//! promise lasted then. How long after that the store is read makes no difference, as in `read_gate.rs`.
 //!
 //! Invariant: no lease read takes place in a term in which this replica has begun to hand its leadership over: the
 //! successor's election does not wait for promises.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::type_config::alias::WatchReceiverOf;
-use openraft::{Instant as _, ServerState};
-
-use crate::types::{RaftMetrics, TypeConfig};
+use crate::quorum::QuorumClock;
 
 /// What is known of the lease of one replica.
+#[derive(Debug)]
 pub(super) struct Lease {
-    metrics: WatchReceiverOf<TypeConfig, RaftMetrics>,
-    /// How old a quorum's acknowledgement may be.
+    quorum: Arc<QuorumClock>,
+    /// How old a quorum's acknowledgement may be; zero = there are no leases.
     length: Duration,
     /// The last term in which a transfer was begun here; 0 = none.
     handed_over_in: AtomicU64,
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("length", &self.length).finish_non_exhaustive()
-    }
-}
-
 impl Lease {
-    pub(super) fn new(metrics: WatchReceiverOf<TypeConfig, RaftMetrics>, length: Duration) -> Self {
-        Self { metrics, length, handed_over_in: AtomicU64::new(0) }
+    pub(super) fn new(quorum: Arc<QuorumClock>, length: Duration) -> Self {
+        Self { quorum, length, handed_over_in: AtomicU64::new(0) }
     }
 
-    /// The term in which this replica may answer reads from what it has applied, now; `None` if it may not.
-    pub(super) fn term(&self) -> Option<u64> {
-        let metrics = self.metrics.borrow_watched();
-        let term = metrics.current_term;
-        let own_is_applied = metrics.last_applied.as_ref().is_some_and(|applied| applied.leader_id.term == term);
-        let followed = metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < self.length);
-        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
-        let stays = self.handed_over_in.load(Ordering::SeqCst) != term;
-        (leads && own_is_applied && followed && stays).then_some(term)
+    /// Whether a read that begins now may be answered from what this replica has applied.
+    pub(super) fn holds(&self) -> bool {
+        let start = self.quorum.begin();
+        let Some(leader) = self.quorum.settled_leader() else { return false };
+        // Looked at after the read began: a transfer that begins later may hide nothing from it.
+        self.handed_over_in.load(Ordering::SeqCst) != leader.term
+            && self.quorum.is_confirmed(leader, start, self.length)
     }
 
     /// Ends lease reads in the current term, before its leadership is handed over.
     pub(super) fn end(&self) {
-        let term = self.metrics.borrow_watched().current_term;
-        self.handed_over_in.fetch_max(term, Ordering::SeqCst);
+        self.handed_over_in.fetch_max(self.quorum.term(), Ordering::SeqCst);
     }
 }

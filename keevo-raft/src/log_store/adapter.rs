@@ -62,8 +62,15 @@ impl GroupLog {
                 "group {}: the log starts at {}, but {} is to be applied",
                 self.group, first.log_id.index, range.start
             )))),
-            // openraft's contract: a range may reach beyond the end of the log.
-            _ => Ok(None),
+            // openraft's contract: a range may reach beyond the end of the log. It takes the end of the stream for the
+            // end of the range, so entries that were purged are an error, not an end.
+            _ => match self.log.log_state(self.group).map_err(io_error)?.last_purged_log_id {
+                Some(purged) if purged.index >= range.start => Err(io_error(Error::corrupt(format!(
+                    "group {}: the log was purged up to {purged}, but {} is to be applied",
+                    self.group, range.start
+                )))),
+                _ => Ok(None),
+            },
         }
     }
 }

@@ -110,6 +110,35 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Whether these bytes are a row of the log: sixteen bytes of key, then the value under it.
+#[cfg(all(feature = "fuzzing", feature = "rocksdb"))]
+pub(crate) fn is_row(input: &[u8]) -> bool {
+    let Some((key, value)) = input.split_at_checked(16) else { return false };
+    let value = Bytes::copy_from_slice(value);
+    let is_mark = key.get(..9).is_some_and(|key| parse_state_key(key).is_ok());
+    match parse_entry_key(key).and_then(|_| decode_value(key, &value)) {
+        Ok(body) => crate::wire::decode_entry(&body).is_ok() || crate::wire::decode_vote(&body).is_ok(),
+        Err(_) => is_mark,
+    }
+}
+
+/// An entry and a vote under their keys.
+#[cfg(all(feature = "fuzzing", feature = "rocksdb"))]
+pub(crate) fn sample_rows() -> Vec<Vec<u8>> {
+    use crate::types::{Entry, EntryPayload, Vote, log_id};
+    let key = entry_key(3, 400);
+    let row = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut value = Vec::new();
+        encode_value(&key, &mut value, write);
+        [&key[..], &value].concat()
+    };
+    let entry = Entry { log_id: log_id(3, 12, 400), payload: EntryPayload::Blank };
+    vec![
+        row(&|buffer| crate::wire::encode_entry_into(&entry, buffer)),
+        row(&|buffer| buffer.extend_from_slice(&crate::wire::encode_vote(&Vote::new(7, 12)))),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -139,7 +139,11 @@ impl MemoryLogStore {
 
     /// Lets the disk fail: unsynced calls, and every call from now on, end with `Io`.
     pub fn fail(&self) {
-        let error = Error::new(ErrorKind::Io, "the log store has stopped: the disk failed");
+        self.fail_with(&Error::new(ErrorKind::Io, "the log store has stopped: the disk failed"));
+    }
+
+    /// As [`MemoryLogStore::fail`], with the error that the calls end with.
+    pub fn fail_with(&self, error: &Error) {
         let pending = {
             let mut state = lock(&self.state);
             state.failed = Some(error.clone());
@@ -189,6 +193,8 @@ impl MemoryLogStore {
     }
 
     fn write(&self, op: LogOp, done: Option<Done>) -> Result<()> {
+        let confirmed_early = op.needs_sync() && !op.needs_durability();
+        let (early, done) = if confirmed_early { (done, None) } else { (None, done) };
         {
             let mut state = self.state()?;
             if let LogOp::Append { group, entries } = &op {
@@ -196,6 +202,9 @@ impl MemoryLogStore {
             }
             state.visible.apply(op.clone());
             state.pending.push_back((op, done));
+        }
+        if let Some(done) = early {
+            done(Ok(()));
         }
         if self.syncs_at_once.load(Ordering::SeqCst) {
             self.flush(usize::MAX);

@@ -1,6 +1,7 @@
 //! What is written to a log store: one operation per call, kept in the order of the calls.
 
 use bytes::Bytes;
+use keevo_core::mutants::{self, Mutant};
 use keevo_core::{Error, Result};
 
 use super::GroupId;
@@ -43,6 +44,16 @@ impl LogOp {
             Self::Append { .. } | Self::Vote { .. } | Self::Destroy { .. } | Self::Stamp(_) | Self::Sync => true,
             Self::Committed { .. } | Self::Truncate { .. } | Self::Purge { .. } => false,
         }
+    }
+
+    /// The same, but for the call that a mutant confirms too early.
+    pub(super) fn needs_durability(&self) -> bool {
+        let confirmed_early = match self {
+            Self::Append { .. } => mutants::is_on(Mutant::SkipLogSync),
+            Self::Vote { .. } => mutants::is_on(Mutant::VoteNotDurable),
+            _ => false,
+        };
+        self.needs_sync() && !confirmed_early
     }
 
     /// The group that it belongs to.

@@ -175,7 +175,7 @@ impl<B: Backend> Shared<B> {
     }
 
     fn write(&self, ops: &[LogOp]) -> Result<()> {
-        let sync = ops.iter().any(LogOp::needs_sync);
+        let sync = ops.iter().any(LogOp::needs_durability);
         failpoint(if sync { "log.before_sync" } else { "log.before_write" });
         let bytes = self.backend.write(ops, sync).map_err(|error| self.fail(error))?;
         failpoint(if sync { "log.after_sync" } else { "log.after_write" });

@@ -84,6 +84,18 @@ fn decode(bytes: &[u8]) -> Result<(Change, u64)> {
     }
 }
 
+/// Whether these bytes are the record of a change.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn is_record(bytes: &[u8]) -> bool {
+    decode(bytes).is_ok()
+}
+
+/// The record of a node that comes.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sample_record() -> Vec<u8> {
+    OperationWire { format: FORMAT, kind: 1, node_id: 4, owner: 1, token: Bytes::from_static(b"token") }.encode_to_vec()
+}
+
 /// The right to make the steps of a change: the record as this owner wrote it.
 #[derive(Debug, Clone)]
 pub(super) struct Ticket {

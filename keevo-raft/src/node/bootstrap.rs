@@ -13,6 +13,7 @@ use bytes::Bytes;
 use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId, failpoint};
 
 use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
+use crate::blocking;
 use crate::peer_messages::{HelloWire, parse};
 use crate::shard_map::{NodeInfo, ShardMap};
 use crate::transport::{Peer, PeerCall, PeerRequest};
@@ -34,6 +35,15 @@ pub(super) fn load_identity(options: &NodeOptions, parts: &NodeParts) -> Result<
     let identity = Identity { node_id: options.node_id, pair: random.next_u128(), cluster: None };
     parts.identity.save(&identity)?;
     Ok(identity)
+}
+
+/// The error of a node whose data store is not the one that it had. The map is durable before the node takes part in a
+/// cluster, so a store without one is new; on it the node would begin its replicas anew, and could vote a second time.
+pub(super) fn lost_data(cluster: ClusterId) -> Error {
+    Error::corrupt(format!(
+        "this node belongs to cluster {cluster}, but its data store is empty: it was lost or replaced; remove the node \
+         and let it join under a new id with empty folders"
+    ))
 }
 
 /// What a peer says of itself.
@@ -136,9 +146,7 @@ impl NodeInner {
         }
         let node = Arc::clone(self);
         // Once begun it runs to its end, whatever becomes of the caller: the check and the row belong together.
-        tokio::task::spawn_blocking(move || node.adopt_now(map))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "a map could not be saved").with_source(error))?
+        blocking::run(&self.parts.store, "the saving of a map", move || node.adopt_now(map)).await
     }
 
     /// One at a time: between the check and the row nobody else may save an older or a newer map.
@@ -195,7 +203,7 @@ impl NodeInner {
     }
 }
 
-pub(super) fn decode_hello(body: &Bytes) -> Result<Hello> {
+pub(crate) fn decode_hello(body: &Bytes) -> Result<Hello> {
     let wire: HelloWire = parse("a hello", body)?;
     let id = |bytes: &Bytes| {
         <[u8; 16]>::try_from(bytes.as_ref())

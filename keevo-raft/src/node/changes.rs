@@ -90,7 +90,7 @@ impl ChangesRequest {
         })
     }
 
-    fn decode(body: &Bytes) -> Result<Self> {
+    pub(crate) fn decode(body: &Bytes) -> Result<Self> {
         let wire: RequestWire = parse("a request for changes", body)?;
         let place = key_of(wire.place.ok_or_else(|| Error::corrupt("a request for changes names no place"))?)?;
         let range = if wire.whole_keyspace {
@@ -111,7 +111,7 @@ impl ChangesRequest {
 }
 
 impl ChangesPage {
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         pack(&PageWire { events: self.events.iter().map(event_wire).collect() })
     }
 

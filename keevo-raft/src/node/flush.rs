@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use keevo_core::{Error, ErrorKind, Result, Store, failpoint};
+use keevo_core::mutants::{self, Mutant};
+use keevo_core::{Result, Store, failpoint};
 
 use super::NodeInner;
+use crate::blocking;
 
 /// Flushes from time to time, and whenever that is wanted, until the node stops.
 pub(super) async fn run(node: Arc<NodeInner>) {
@@ -35,11 +37,12 @@ pub(super) async fn run(node: Arc<NodeInner>) {
 /// is closed, to be opened again; the others' logs go on to shrink. One at a time, and none while a copy is made.
 pub(super) async fn once(node: &Arc<NodeInner>) -> Result<()> {
     let _one = node.flushing.lock().await;
-    let store = node.parts.store.clone();
+    node.views.sweep();
     failpoint("flush.before");
-    tokio::task::spawn_blocking(move || store.flush())
-        .await
-        .map_err(|error| Error::new(ErrorKind::Io, "the flush did not run").with_source(error))??;
+    if !mutants::is_on(Mutant::PurgePastFlush) {
+        let store = node.parts.store.clone();
+        blocking::run(&node.parts.store, "the flush", move || store.flush()).await?;
+    }
     failpoint("flush.after");
     let groups = node.groups();
     node.parts.store.set_expiry(groups.iter().filter_map(|group| group.expiry_clock()).collect());

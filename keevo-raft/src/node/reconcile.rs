@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use keevo_core::{Error, ErrorKind, Result};
+use keevo_core::{Column, Error, ErrorKind, Result, ShardId, Store, system};
 use tokio::time::Instant;
 
 use super::{NodeInner, rows};
@@ -123,7 +123,9 @@ impl NodeInner {
             old.shutdown().await;
         }
         let restarted = kept == Some(replica);
-        if !restarted {
+        if restarted {
+            self.check_log(shard.id)?;
+        } else {
             // Whatever a replica before it left here, be it half destroyed, must not become this one's.
             self.parts.log.destroy(shard.id.0).await?;
             rows::begin(&self.parts.store, shard, replica)?;
@@ -133,6 +135,19 @@ impl NodeInner {
         tracing::info!(shard = %shard.id, replica, restarted, "a replica is open");
         self.insert_group(group);
         Ok(())
+    }
+
+    /// Refuses data whose log has been lost: the replica could vote twice in a term, and forget what it has
+    /// acknowledged. Whoever has applied an entry has a vote, which was durable before.
+    fn check_log(&self, shard: ShardId) -> Result<()> {
+        let applied = self.parts.store.get(Column::Data, &system::row_key(shard, system::APPLIED))?;
+        if applied.is_none() || self.parts.log.vote(shard.0)?.is_some() {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "shard {shard} has data here, but its log is lost: remove the node and let it join under a new id with \
+             empty folders"
+        )))
     }
 
     /// Ends the replicas that the map no longer places here, and removes their data. The rows say which there are:

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
+use crate::cluster_engine::ClusterEngine;
 use crate::group::Group;
 use crate::peer_messages::{self, HelloWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
@@ -128,15 +129,21 @@ impl NodeInner {
         Ok(group.propose(command, deadline(wire.deadline_ms)).await?.encode())
     }
 
-    async fn read(&self, request: &PeerRequest) -> Result<Bytes> {
+    async fn read(self: &Arc<Self>, request: &PeerRequest) -> Result<Bytes> {
         let wire: ReadWire = parse("a read", &request.body)?;
         let limit = deadline(wire.deadline_ms);
         let group = self.group_for(request)?;
-        match wire.stale_ms_plus_1.checked_sub(1) {
+        let max_age_ms = wire.stale_ms_plus_1.checked_sub(1);
+        let request = peer_messages::read_of(wire)?;
+        if request.view().is_some() {
+            let engine = ClusterEngine::new(Node { inner: Arc::clone(self) }).with_deadline(limit);
+            return engine.read_view(&group, &request).await.map(ReadAnswer::encode);
+        }
+        match max_age_ms {
             Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {
-                group.read_here(&peer_messages::read_of(wire)?).map(|(answer, _)| answer.encode())
+                group.read_here(&request).map(|(answer, _)| answer.encode())
             }
-            _ => group.read(&peer_messages::read_of(wire)?, limit).await.map(ReadAnswer::encode),
+            _ => group.read(&request, limit).await.map(ReadAnswer::encode),
         }
     }
 }

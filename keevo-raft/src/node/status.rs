@@ -119,8 +119,9 @@ fn down_status(down: Down) -> ReplicaStatus {
 fn replica_status(group: &Group) -> ReplicaStatus {
     let metrics = group.metrics();
     let index = |log_id: Option<crate::types::LogId>| log_id.map_or(0, |log_id| log_id.index);
-    let role = match (&metrics.running_state, metrics.state) {
-        (Err(_), _) | (_, ServerState::Shutdown) => "stopped",
+    let fault = group.fault();
+    let role = match (&fault, metrics.state) {
+        (Some(_), _) | (_, ServerState::Shutdown) => "stopped",
         (_, ServerState::Leader) => "leader",
         (_, ServerState::Follower) => "follower",
         (_, ServerState::Candidate) => "candidate",
@@ -137,7 +138,7 @@ fn replica_status(group: &Group) -> ReplicaStatus {
         purged: index(metrics.purged),
         leader_node: group.leader_node().map_or(0, |node| node.node_id),
         checksum: checksum(group),
-        fault: group.fault().map(|error| error.to_string()).unwrap_or_default(),
+        fault: fault.map(|error| error.to_string()).unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod faults;
 mod leftovers;
+mod voting;
 
 use std::time::Duration;
 

@@ -122,6 +122,15 @@ impl TestCluster {
 
     /// Starts a node, new or again; `join` = it waits to be added.
     pub async fn start_node(&mut self, id: u64, join: bool) {
+        self.try_start_node(id, join).await.expect("the node starts");
+    }
+
+    /// The same, where it may fail.
+    pub fn try_start_node(&mut self, id: u64, join: bool) -> futures::future::BoxFuture<'_, Result<()>> {
+        Box::pin(self.start_new(id, join))
+    }
+
+    async fn start_new(&mut self, id: u64, join: bool) -> Result<()> {
         let (store, log) = self.open_stores(id).await;
         let identity = self.identity(id);
         let parts = NodeParts {
@@ -134,11 +143,12 @@ impl TestCluster {
         };
         let disk = Arc::clone(self.disks.entry(id).or_default()) as Arc<dyn Disk>;
         let care = StorageCare { disk, limits: self.limits };
-        let node = Node::start_with(self.options(id, join), parts, care).await.expect("the node starts");
+        let node = Node::start_with(self.options(id, join), parts, care).await?;
         let handler: Arc<Node> = Arc::new(node.clone());
         let on_network: Arc<dyn PeerHandler> = Arc::clone(&handler) as Arc<dyn PeerHandler>;
         self.network.connect(id, &on_network);
         self.running.insert(id, Running { node, store, log, _handler: handler });
+        Ok(())
     }
 
     /// Takes a node off the network and stops it in order: its data is flushed.
@@ -175,6 +185,12 @@ impl TestCluster {
         std::fs::remove_dir_all(self.home(id)).expect("the folder goes");
     }
 
+    /// Removes one store of a stopped node, `data` or `log`, as if its disk was replaced by an empty one.
+    pub fn lose_store(&mut self, id: u64, store: &str) {
+        assert!(!self.running.contains_key(&id), "node {id} still runs");
+        std::fs::remove_dir_all(self.home(id).join(store)).expect("the folder goes");
+    }
+
     /// A node.
     pub fn node(&self, id: u64) -> &Node {
         &self.running.get(&id).expect("the node runs").node
@@ -202,14 +218,17 @@ impl TestCluster {
         }
     }
 
+    /// Whether a node believes that it leads a shard.
+    pub fn leads(&self, id: u64, shard: ShardId) -> bool {
+        self.node(id).replicas().iter().any(|one| one.shard == shard && one.role == "leader")
+    }
+
     /// The node that leads a shard, as the running nodes see it.
     pub async fn leader(&self, shard: ShardId) -> u64 {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
-            for (&id, running) in &self.running {
-                if running.node.replicas().iter().any(|one| one.shard == shard && one.role == "leader") {
-                    return id;
-                }
+            if let Some(&id) = self.running.keys().find(|&&id| self.leads(id, shard)) {
+                return id;
             }
             assert!(tokio::time::Instant::now() < deadline, "shard {shard} has no leader");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -12,7 +12,7 @@ use keevo_core::{MemoryStore, SeededRandom, ShardId, SystemClock};
 use super::identity::MemoryIdentity;
 use crate::ClusterEngine;
 use crate::log_store::{MemoryDisk, MemoryLogStore};
-use crate::node::{Node, NodeOptions, NodeParts};
+use crate::node::{Node, NodeOptions, NodeParts, ReplicaStatus};
 use crate::timing::Timing;
 use crate::transport::PeerHandler;
 use crate::transport::memory::MemoryNetwork;
@@ -52,12 +52,17 @@ impl CrashCluster {
     /// Starts `nodes` nodes with `shards` data shards, and waits until every shard has a leader. `dir` is for
     /// snapshots on their way.
     pub async fn start(dir: &Path, nodes: u64, shards: u32) -> Self {
+        Self::start_with(dir, nodes, shards, Timing::quick()).await
+    }
+
+    /// As [`CrashCluster::start`], with another timing.
+    pub async fn start_with(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
         let mut cluster = Self {
             dir: dir.to_owned(),
             network: MemoryNetwork::new(),
             nodes,
             shards,
-            timing: Timing::quick(),
+            timing,
             disks: BTreeMap::new(),
             running: BTreeMap::new(),
         };
@@ -114,6 +119,12 @@ impl CrashCluster {
     /// A node.
     pub fn node(&self, id: u64) -> &Node {
         &self.running.get(&id).expect("the node runs").node
+    }
+
+    /// What a node says of its replica of a shard.
+    pub fn replica(&self, id: u64, shard: ShardId) -> ReplicaStatus {
+        let found = self.node(id).replicas().into_iter().find(|one| one.shard == shard);
+        found.expect("the node has a replica of the shard")
     }
 
     /// A node's log.

@@ -171,13 +171,25 @@ impl Routes {
         }
     }
 
-    /// Where to send the next attempt, after `failed` ones: the leader, or any replica when it is not known or not needed.
+    /// Where to send the next attempt, after `failed` ones.
+    ///
+    /// What only the leader serves goes to it, and to one replica after the other while it is not known. What any
+    /// replica may serve goes to a near one ([`ClientOptions::near`]), or, where none is, to one at random, so that
+    /// many clients spread over all; when that fails, to the leader, which can serve it for certain; and then to any
+    /// again.
     pub(crate) fn address_of(&self, shard: &Shard, any_replica: bool, failed: usize) -> Result<String> {
-        if let (Some(leader), false) = (&shard.leader, any_replica) {
+        if let Some(leader) = &shard.leader
+            && (!any_replica || failed == 1)
+        {
             return Ok(leader.clone());
         }
-        let turn = (self.pick(shard.replicas.len()) + failed) % shard.replicas.len().max(1);
-        let address = shard.replicas.get(turn).cloned();
+        let near = |address: &&String| any_replica && failed == 0 && self.options.near.contains(address);
+        let mut choice: Vec<&String> = shard.replicas.iter().filter(near).collect();
+        if choice.is_empty() {
+            choice = shard.replicas.iter().collect();
+        }
+        let turn = (self.pick(choice.len()) + failed) % choice.len().max(1);
+        let address = choice.get(turn).map(|address| (*address).clone());
         address.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("shard {} has no replica", shard.id)))
     }
 

@@ -108,7 +108,8 @@ pub(crate) async fn outer_ended() {
     // Reading blocks, and is no reason for the program to stay.
     std::thread::spawn(move || {
         let read = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        drop(ended_tx.send(read));
+        // Nobody waits any more when the program ends by itself.
+        ended_tx.send(read.is_ok()).unwrap_or_default();
     });
     drop(ended_rx.await);
 }

@@ -86,12 +86,12 @@ impl Lab {
     pub(crate) fn left_out(&self, case: Case) -> Option<String> {
         let root = || (self.privileges != Privileges::Root).then(|| "it mounts images, which needs root".to_owned());
         match case {
-            Case::DiskFull if self.privileges == Privileges::None => Some("it mounts a small disk".to_owned()),
-            Case::Kill | Case::Pause | Case::DiskFull | Case::Flips | Case::Wiped => None,
             Case::Failpoints => (!self.failpoints).then(|| "keevod was built without failpoints".to_owned()),
             Case::Partition => (!self.network.has_faults())
                 .then(|| "it drops packets, which needs namespaces, ip and iptables".to_owned()),
             Case::Power => root().or_else(disks::missing_for_power_cuts),
+            Case::DiskFull if self.privileges == Privileges::None => Some("it mounts a small disk".to_owned()),
+            Case::DiskFull | Case::Kill | Case::Pause | Case::Flips | Case::Wiped => None,
             Case::Clock => crate::cases::clock::library().is_none().then(|| "libfaketime is not installed".to_owned()),
         }
     }

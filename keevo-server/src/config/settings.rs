@@ -24,6 +24,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("data_dir", "keevo-data", "Folder of this node's stores"),
     setting("disk_ballast_mib", "64", "Space set aside for the time when the disk is full, MiB; 0 = none"),
     setting("disk_low_water_mib", "1024", "Free space below which writes are refused, MiB; 0 = never"),
+    setting(
+        "drift_ms_max",
+        "200",
+        "How far two nodes' clocks may drift apart during a lease, ms; the same on all nodes",
+    ),
     setting("election_ms_max", "2000", "Longest time without a leader before an election, ms; the same on all nodes"),
     setting("election_ms_min", "1000", "Shortest time without a leader before an election, ms; the same on all nodes"),
     setting("flush_every_ms", "5000", "Time between flushes of the data store, ms"),

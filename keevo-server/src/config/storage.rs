@@ -184,13 +184,13 @@ mod tests {
         let mut layers = Layers::defaults();
         layers.add_flag("block_cache_mib", "100");
         let config = StorageConfig::from_layers(&layers, &MACHINE).expect("good");
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             # auto: of 8192 MiB of memory and 4 processors
             # background_jobs is 4 here
             # unflushed_mib_flush is 12 MiB here
             # unflushed_mib_max is 50 MiB here
             # write_buffer_mib is 25 MiB here
-        "#]]
+        "]]
         .assert_eq(&config.explain(&layers, &MACHINE));
     }
 }

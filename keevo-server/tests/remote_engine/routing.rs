@@ -38,6 +38,11 @@ fn position(cuts: &[Bytes], key: &[u8]) -> usize {
 }
 
 pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
+    three_nodes_that(false).await
+}
+
+/// Three nodes; `follow` = those that do not lead a shard serve its reads too.
+pub(crate) async fn three_nodes_that(follow: bool) -> (Nodes, RemoteEngine) {
     let base = FaultyEngine::new(MemoryEngine::new());
     let mut listeners = Vec::new();
     for _ in 0..3 {
@@ -64,7 +69,7 @@ pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
             let leader = position(&cuts, key) % 3;
             let refused =
                 Error::new(ErrorKind::NotLeader, format!("node {node} follows")).with_leader(&addresses[leader]);
-            if leader == node { Ok(()) } else { Err(refused) }
+            if leader == node || follow { Ok(()) } else { Err(refused) }
         });
         let engine = base.node(owns);
         servers.push(Server::start_with(TestHost::of_map(engine.clone(), Arc::clone(&map)), listener));
@@ -74,7 +79,7 @@ pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
     (Nodes { engines, servers, map }, client)
 }
 
-fn calls(nodes: &Nodes) -> Vec<usize> {
+pub(crate) fn calls(nodes: &Nodes) -> Vec<usize> {
     nodes.engines.iter().map(|engine| engine.calls.load(Ordering::SeqCst)).collect()
 }
 

@@ -94,9 +94,13 @@ impl<S: Store> Applier<'_, S> {
             }
             Op::Delete { key } => {
                 let encoded = join(prefix, &key.sort);
-                let was_there = self.overlay.visible(self.store, &encoded, self.now_ms())?.is_some();
-                self.overlay.delete(encoded);
-                if was_there {
+                let now_ms = self.now_ms();
+                let found = self.overlay.get(self.store, &encoded)?.filter(|stored| !stored.is_expired(now_ms));
+                // A live tombstone stays: there is nothing to delete, and late puts must still meet it.
+                if found.as_ref().is_none_or(|stored| !stored.tombstone) {
+                    self.overlay.delete(encoded);
+                }
+                if found.is_some_and(|stored| !stored.tombstone) {
                     done.changes.push((key.sort, Change::Delete));
                 }
             }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Applier, Step, encode_partition, join};
 use crate::fan_out::{FanOut, FanOutAction, FannedOut, Target};
 use crate::ids::Revision;
+use crate::mutants::{self, Mutant};
 use crate::record::{Record, StoredRecord};
 use crate::store::Store;
 use crate::watch::Change;
@@ -81,7 +82,9 @@ impl<S: Store> Applier<'_, S> {
     /// What becomes of one target; `looks` = what lies there matters.
     fn target(&self, key: &Bytes, guard: Option<&Guard>, looks: bool, removes: bool) -> Step<Verdict> {
         let now_ms = self.now_ms();
-        if let Some(Guard { key, revision }) = guard {
+        if let Some(Guard { key, revision }) = guard
+            && !mutants::is_on(Mutant::GuardIgnored)
+        {
             let found = self.overlay.visible(self.store, key, now_ms)?;
             if found.is_none_or(|record| record.revision != *revision) {
                 return Ok(Verdict::Skip);

@@ -95,6 +95,27 @@ fn a_tombstone_stops_late_puts_until_it_expires() {
     assert_eq!(rig.get(&timeline("ann")).as_deref(), Some(&b"new life"[..]));
 }
 
+/// A delete of a key that held nothing but a tombstone took the tombstone with it, and a late put of the removed
+/// activity came back to life.
+#[test]
+fn a_delete_leaves_a_live_tombstone_alone() {
+    let mut rig = Rig::new();
+    rig.fan_out(to(["ann"], put("x")));
+    rig.fan_out(to(["ann"], REMOVE));
+    rig.write(Batch::new().delete(timeline("ann")));
+    assert_eq!(rig.fan_out(to(["ann"], put("late"))), done(0, 1));
+    // In one call with the removal, too.
+    let outcomes = rig.apply([
+        Command::FanOut(to(["ben"], REMOVE)),
+        Command::Write(Batch::new().delete(timeline("ben"))),
+        Command::FanOut(to(["ben"], put("late"))),
+    ]);
+    assert_eq!(format!("{:?}", outcomes[2]), format!("FannedOut({:?})", done(0, 1)));
+    rig.now_ms = START_MS + TOMBSTONE_MS;
+    rig.write(Batch::new().delete(timeline("ann")));
+    assert_eq!(rig.store.count(crate::store::Column::Data, &timeline("ann").encode()), 0, "an expired one goes");
+}
+
 #[test]
 fn put_and_remove_of_one_call_see_each_other() {
     let mut rig = Rig::new();

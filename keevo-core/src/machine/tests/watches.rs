@@ -14,7 +14,7 @@ use crate::ids::{ClusterId, KeyspaceId, Revision, ShardId};
 use crate::key::Keyspace;
 use crate::machine::Retention;
 use crate::store::{Column, Durability, Store, StoreBatch, StoreOp};
-use crate::system::{STATE, ShardState, row_key};
+use crate::system::{CHANGES_FLOOR, STATE, ShardState, row_key};
 use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchRange};
 
 const START: Cursor = Cursor { cluster: CLUSTER, shard: SHARD, revision: Revision(0), offset: u32::MAX };
@@ -222,4 +222,37 @@ async fn rows_replaced_underneath_compact_every_cursor() {
     rig.store.write(StoreBatch { ops: vec![row] }, Durability::Sync).expect("writes");
     rig.machine.reload().expect("reloads");
     assert_eq!(next(&mut live).await.expect_err("a gap").kind(), ErrorKind::CursorCompacted);
+}
+
+/// A snapshot that held no change beyond those already here (a blank entry, a change of members) brought its sender's
+/// floor, which was lower than the receiver's own; the receiver kept its rows, and a watch from between the two floors
+/// was told nothing of what lay there.
+#[tokio::test]
+async fn the_floor_of_another_replica_is_not_believed() {
+    let mut rig = Rig::new();
+    rig.apply((0..3).map(|_| fan_out(1)));
+    // The replica's own changes begin after revision 40, where a snapshot put it.
+    let state = ShardState { revision: Revision(40), ..ShardState::default() };
+    let put = |tag, row: Bytes| StoreOp::Put(Column::Data, row_key(SHARD, tag), row);
+    let ops = vec![put(STATE, state.encode())];
+    rig.store.write(StoreBatch { ops }, Durability::Sync).expect("writes");
+    rig.machine.reload().expect("reloads");
+    rig.index = 40;
+    rig.apply((0..2).map(|_| fan_out(1)));
+    let kept = Cursor { revision: Revision(41), ..START };
+    assert_eq!(take(&mut watch(&rig, all(), kept), 1).await.len(), 1);
+    // A second one at the revision that is applied already, from a sender that has kept everything.
+    let everything = [&[1][..], &0_u64.to_be_bytes()].concat();
+    let ops = vec![put(CHANGES_FLOOR, everything.into())];
+    rig.store.write(StoreBatch { ops }, Durability::Sync).expect("writes");
+    for crashed in [true, false] {
+        if crashed {
+            rig.reopen();
+        } else {
+            rig.machine.reload().expect("reloads");
+        }
+        let lost = Cursor { revision: Revision(20), ..START };
+        let refused = rig.machine.reader().watch(all(), Some(lost)).err().map(|error| error.kind());
+        assert_eq!(refused, Some(ErrorKind::CursorCompacted), "crashed: {crashed}");
+    }
 }

@@ -139,6 +139,8 @@ impl Built {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_atomic_flush(!settings.wal);
+        // With the write-ahead log one thread writes all batches, so memtables need no defence against several.
+        options.set_allow_concurrent_memtable_write(!settings.wal);
         // A torn end is what a crash leaves; damage before it would hide synced writes, and the store must not open.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_background_jobs(settings.max_background_jobs);

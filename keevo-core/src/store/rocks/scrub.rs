@@ -176,11 +176,10 @@ fn shown(key: &[u8]) -> String {
 /// Verifies one row as far as it carries a checksum or a format of its own.
 fn verify(column: Column, key: &[u8], value: &[u8]) -> ControlFlow<Damage> {
     let outcome = match (column, key) {
-        (Column::Changes, _) => Ok(()),
         (Column::Data, [CLASS_SYSTEM, rest @ ..]) if rest.len() == 9 && rest.last() == Some(&STATE) => {
             ShardState::decode(value).map(drop)
         }
-        (Column::Data, [CLASS_SYSTEM, ..]) => Ok(()),
+        (Column::Data, [CLASS_SYSTEM, ..]) | (Column::Changes, _) => Ok(()),
         (Column::Data, _) => StoredRecord::decode(key, &Bytes::copy_from_slice(value)).map(drop),
     };
     match outcome {

@@ -18,6 +18,7 @@ use rocksdb::{ColumnFamily, DBRawIterator, IngestExternalFileOptions, ReadOption
 use super::errors::translate;
 use super::{RocksStore, Shared};
 use crate::error::{ErrorKind, Result};
+use crate::mutants::{self, Mutant};
 use crate::store::files::{self, io_error};
 use crate::store::{Column, Export, SnapshotFile};
 
@@ -81,7 +82,9 @@ fn write_file(
     }
     rows.status().map_err(|source| translate("read the snapshot's rows", source))?;
     let end = rows.key().map_or_else(|| upper.clone(), Bytes::copy_from_slice);
-    writer.delete_range(start, &end).map_err(failed)?;
+    if !mutants::is_on(Mutant::InstallKeepsOld) {
+        writer.delete_range(start, &end).map_err(failed)?;
+    }
     writer.finish().map_err(failed)?;
     Ok(end)
 }

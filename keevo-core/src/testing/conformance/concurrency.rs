@@ -35,7 +35,9 @@ async fn cas_increment(engine: &impl Engine, key: &Key, mut met: Option<&Barrier
         let next = found.as_ref().map_or(0, number) + 1;
         // Leave room for another writer between the read and the write.
         match met.take() {
-            Some(met) => drop(met.wait().await),
+            Some(met) => {
+                met.wait().await;
+            }
             None => tokio::task::yield_now().await,
         }
         match engine.write(Batch::new().put(key.clone(), bytes(next)).require(key.clone(), check)).await {

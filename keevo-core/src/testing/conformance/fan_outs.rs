@@ -96,6 +96,8 @@ pub(super) async fn fan_out_respects_tombstones<F: Factory>(bench: Bench<'_, F>)
         assert_eq!(bench.value(&item(name)).await, value, "{name}");
     }
     assert_eq!(run(&bench, keyspace, remove(HOUR_MS), targets(["a"])).await, (1, 0), "a removal is repeatable");
+    bench.write(Batch::new().delete(item("a"))).await;
+    assert_eq!(run(&bench, keyspace, put("late"), targets(["a"])).await, (0, 1), "a delete leaves a tombstone alone");
     bench.write(Batch::new().put(item("a"), "own").require(item("a"), Check::Absent)).await;
     assert_eq!(bench.value(&item("a")).await, Some(Bytes::from("own")), "an ordinary put overwrites a tombstone");
     assert_eq!(run(&bench, keyspace, put("new"), targets(["a"])).await, (1, 0), "which is gone for fan-outs too");

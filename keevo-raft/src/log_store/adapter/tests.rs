@@ -154,6 +154,21 @@ async fn a_purge_under_an_apply_is_an_error_not_a_gap() {
     assert_eq!(keevo_error(last.as_ref().unwrap_err()).kind(), ErrorKind::Corrupt);
 }
 
+/// Where all that was left to apply had been purged, the stream just ended; in a release build openraft then counted
+/// the entries as applied, though they never were.
+#[tokio::test]
+async fn a_purge_of_all_that_is_left_to_apply_is_an_error_not_the_end() {
+    for upto in [99, 150] {
+        let mut log = filled(3500).await;
+        let mut reader = log.clone();
+        let mut entries = Box::pin(reader.entries_stream(0..100).await);
+        assert_eq!(entries.next().await.unwrap().unwrap().log_id.index, 0);
+        log.purge(log_id(1, 1, upto)).await.unwrap();
+        let last = entries.collect::<Vec<_>>().await.pop().unwrap();
+        assert_eq!(keevo_error(last.as_ref().unwrap_err()).kind(), ErrorKind::Corrupt, "purged up to {upto}");
+    }
+}
+
 #[test]
 fn errors_keep_their_kind_through_openraft() {
     let there = io_error(Error::new(ErrorKind::ResourceExhausted, "the disk is full"));

@@ -37,6 +37,31 @@ async fn a_replica_whose_core_has_stopped_is_opened_again_and_holds_up_no_flush(
     cluster.stop().await;
 }
 
+/// Openraft's issue 2116: a purge and an apply that race end the core by a panic, and on a quorum of the replicas at once
+/// the group stays without a leader for good. A core that panics leaves its last metrics behind as if it ran: the node did
+/// not see it, and the replica stayed down until a flush met it, or for good where none did. Now it is opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cores_that_panic_on_a_quorum_are_opened_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = TestCluster::start(dir.path(), 3, 3).await;
+    all_shards_work(&cluster.engine(1)).await;
+    for round in 0..2 {
+        for id in [1 + round, 2 + round] {
+            let group = cluster.node(id).inner.group(SHARD).expect("here");
+            group.panic_core().await;
+            eventually("the core has ended", || group.fault().is_some()).await;
+        }
+        // The others never stopped, and it needs no hand to bring this one back.
+        cluster.ready().await;
+        for id in 1..=3 {
+            eventually("the replica is open again", || fault(cluster.node(id), SHARD).is_empty()).await;
+        }
+        all_shards_work(&cluster.engine(3).with_deadline(std::time::Duration::from_secs(30))).await;
+    }
+    assert_eq!(cluster.hashes_agree(1).await, 4);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_replica_keeps_the_others_of_its_node_running_and_says_why_it_is_down() {
     let dir = tempfile::tempdir().expect("a folder");

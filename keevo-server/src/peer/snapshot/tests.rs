@@ -84,7 +84,7 @@ async fn breaking_proxy(target: SocketAddr, breaks: Vec<usize>) -> (SocketAddr, 
 }
 
 fn snapshot_file(dir: &Path, name: &str, bytes: usize, seed: u8) -> (SnapshotFile, Vec<u8>) {
-    let content: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8 ^ seed).collect();
+    let content: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).expect("it is small") ^ seed).collect();
     let path = dir.join(name);
     std::fs::write(&path, &content).expect("written");
     let key = |byte: u8| Bytes::copy_from_slice(&[byte]);
@@ -141,25 +141,30 @@ async fn a_snapshot_goes_on_where_its_stream_broke() {
     shutdown.cancel();
 }
 
+/// Has no room for any snapshot.
+struct Refuses(AtomicUsize);
+
+impl PeerHandler for Refuses {
+    fn handle(&self, _request: PeerRequest) -> BoxFuture<'static, Result<Bytes>> {
+        Box::pin(std::future::ready(Err(Error::invalid("snapshots only"))))
+    }
+
+    fn stage_snapshot(&self, _head: &SnapshotHead) -> Result<StagedFiles> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(ErrorKind::ResourceExhausted, "the disk is full"))
+    }
+
+    fn install_snapshot(&self, _head: SnapshotHead, _staged: StagedFiles) -> BoxFuture<'static, Result<Bytes>> {
+        Box::pin(std::future::ready(Err(Error::invalid("none was staged"))))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_receiver_refuses_is_not_sent_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let (file, _) = snapshot_file(dir.path(), "a", 10, 1);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let peer = Peer { node_id: 2, address: listener.local_addr().expect("bound").to_string() };
-    struct Refuses(AtomicUsize);
-    impl PeerHandler for Refuses {
-        fn handle(&self, _request: PeerRequest) -> BoxFuture<'static, Result<Bytes>> {
-            Box::pin(std::future::ready(Err(Error::invalid("snapshots only"))))
-        }
-        fn stage_snapshot(&self, _head: &SnapshotHead) -> Result<StagedFiles> {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            Err(Error::new(ErrorKind::ResourceExhausted, "the disk is full"))
-        }
-        fn install_snapshot(&self, _head: SnapshotHead, _staged: StagedFiles) -> BoxFuture<'static, Result<Bytes>> {
-            Box::pin(std::future::ready(Err(Error::invalid("none was staged"))))
-        }
-    }
     let refuses = Arc::new(Refuses(AtomicUsize::new(0)));
     let handler: Arc<dyn PeerHandler> = Arc::<Refuses>::clone(&refuses);
     let local = LocalPeer { node_id: 2, address: String::new() };
