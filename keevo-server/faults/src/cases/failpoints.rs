@@ -105,10 +105,7 @@ async fn passed_by(
 
 /// A follower that was away for too long dies with a snapshot that has just arrived.
 async fn arrived(cluster: &mut Cluster, name: &'static str, faults: &mut Faults) -> Result<()> {
-    let victim = backlog::leave_behind(cluster).await?;
-    let node = cluster.node(victim)?;
-    node.start(Some(name))?;
-    died(node, name).await?;
+    backlog::dies_with_a_snapshot(cluster, name).await?;
     *faults.entry(KIND).or_default() += 1;
     Ok(())
 }
