@@ -119,11 +119,15 @@ impl SmallDisk {
         &self.mounted
     }
 
-    /// Fills it up with a file of its own, but for `left` bytes.
+    /// Fills it up with a file of its own, but for `left` bytes; the file grows with every call that finds more.
     pub(crate) fn fill(&self, left: u64) -> Result<()> {
         let free = words(&format!("df --output=avail -B1 {}", text(&self.mounted)?))?;
         let free: u64 = free.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
-        run("fallocate", &["-l", &free.saturating_sub(left).max(1).to_string(), text(&self.ballast())?]).map(drop)
+        if free <= left {
+            return Ok(());
+        }
+        let has = std::fs::metadata(self.ballast()).map_or(0, |file| file.len());
+        run("fallocate", &["-l", &(has + free - left).to_string(), text(&self.ballast())?]).map(drop)
     }
 
     /// Gives back what [`Self::fill`] took.

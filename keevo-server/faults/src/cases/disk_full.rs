@@ -37,8 +37,7 @@ pub(super) async fn run(lab: &mut Lab) -> Result<()> {
         let what = Round { case: Case::DiskFull, detail, damage: false };
         let passed = lab
             .round(&what, &mut cluster, async |cluster, _, faults| {
-                disk.fill(left)?;
-                let refused = refused(cluster).await;
+                let refused = refused(cluster, &disk, left).await;
                 tokio::time::sleep(LASTS).await;
                 let read = read(cluster).await;
                 // Whatever came of it, the next round finds space.
@@ -64,25 +63,26 @@ pub(super) async fn run(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a write is refused, and for that reason.
-async fn refused(cluster: &Cluster) -> Result<()> {
+/// Fills the disk until a write is refused, and for that reason: what the nodes give back at first is taken too.
+async fn refused(cluster: &Cluster, disk: &SmallDisk, left: u64) -> Result<()> {
     let engine = cluster.connect().await?.with_deadline(Duration::from_secs(2));
     let keyspace = engine.find_keyspace("faults").await?;
     let mut last = "nothing was refused".to_owned();
     let waiting = async {
         loop {
+            disk.fill(left)?;
             let put = Batch::new().put(keyspace.key("full", "disk"), vec![7; 1_000]);
             match engine.write(put).await {
-                Err(error) if error.kind() == ErrorKind::ResourceExhausted => return,
+                Err(error) if error.kind() == ErrorKind::ResourceExhausted => return Ok(()),
                 Err(error) => last = error.to_string(),
                 Ok(_) => {}
             }
             tokio::time::sleep(POLL).await;
         }
     };
-    tokio::time::timeout(REFUSED_WITHIN, waiting).await.map_err(|elapsed| {
+    tokio::time::timeout(REFUSED_WITHIN, waiting).await.unwrap_or_else(|elapsed| {
         let message = format!("the disk is full for {} s and writes are not refused: {last}", REFUSED_WITHIN.as_secs());
-        Error::new(ErrorKind::Invalid, message).with_source(elapsed)
+        Err(Error::new(ErrorKind::Invalid, message).with_source(elapsed))
     })
 }
 

@@ -56,7 +56,9 @@ pub(super) async fn run(lab: &mut Lab) -> Result<()> {
 /// node leads by then.
 fn passes_max(name: &str) -> u64 {
     match name {
-        "flush.before" | "flush.after" | "log.before_write" | "log.after_write" => 3,
+        "flush.before" | "flush.after" => 3,
+        // A batch that needs no sync is rare on a node that is written to.
+        "log.before_write" | "log.after_write" => 1,
         _ => 600,
     }
 }
@@ -103,10 +105,7 @@ async fn passed_by(
 
 /// A follower that was away for too long dies with a snapshot that has just arrived.
 async fn arrived(cluster: &mut Cluster, name: &'static str, faults: &mut Faults) -> Result<()> {
-    let victim = backlog::leave_behind(cluster).await?;
-    let node = cluster.node(victim)?;
-    node.start(Some(name))?;
-    died(node, name).await?;
+    backlog::dies_with_a_snapshot(cluster, name).await?;
     *faults.entry(KIND).or_default() += 1;
     Ok(())
 }

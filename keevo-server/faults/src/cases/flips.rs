@@ -10,7 +10,7 @@ use super::{Case, backlog, rebuild};
 use crate::cluster::{Cluster, READY_WITHIN, Settings};
 use crate::lab::{Lab, Round};
 use crate::load::PROGRESS_WITHIN;
-use crate::node::{POLL, is_abort};
+use crate::node::POLL;
 
 /// Which files, in turn.
 const FILES: [&str; 3] = ["data files (SST)", "log files", "files of a snapshot that has arrived"];
@@ -58,13 +58,8 @@ pub(super) async fn run(lab: &mut Lab) -> Result<()> {
 
 /// Lets a follower die with a snapshot that has arrived, damages that, and sees that it is fetched again.
 async fn staged(cluster: &mut Cluster, faults: &mut crate::tally::Faults) -> Result<()> {
-    let victim = backlog::leave_behind(cluster).await?;
+    let victim = backlog::dies_with_a_snapshot(cluster, "snapshot.staged").await?;
     let node = cluster.node(victim)?;
-    node.start(Some("snapshot.staged"))?;
-    let status = node.ended(READY_WITHIN).await?;
-    if !is_abort(status) {
-        return Err(Error::invalid(format!("node {victim} ended with {status}, not at the failpoint")));
-    }
     let mut flipped = 0;
     for path in files_below(&node.data.join("staging"))? {
         flipped += u64::from(flip(&path)?);
