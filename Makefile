@@ -17,7 +17,17 @@ DEMO_DATA := $(if $(EXTRACT),:,.ci/demo-data.sh)
 
 SECS ?= 60
 
-.PHONY: help deps ready build test demo verify fix bench fuzz mutants clean-cache
+# The simulator: SEEDS=200 runs so many seeds, SEED=123 replays one. It has build output of its own, since the flag
+# that seeds tokio would have everything else built anew.
+SEEDS ?= 20
+SIM := export CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/sim" RUSTFLAGS="$${RUSTFLAGS:-} --cfg tokio_unstable"
+
+# The short form of the faults takes the binaries as they are built for the tests, without failpoints.
+FAULTS_BUILD := $(if $(SHORT),--bins --examples,--bin keevod --bin keevo-faults --features keevo-server/failpoints)
+comma := ,
+FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partition) $(ARGS)
+
+.PHONY: help deps ready build test demo verify fix bench faults fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -53,8 +63,18 @@ bench: ## Keevo beside etcd, three nodes each, optimised; ARGS="--case put --cli
 	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench; \
 		"$$CARGO_TARGET_DIR/release/keevo-bench" compare etcd $(ARGS)
 
+faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; ARGS="--only power --seed 7", SHORT=1
+	@.ci/deps.sh faults
+	@$(ENV); cargo build --workspace $(FAULTS_BUILD); "$$CARGO_TARGET_DIR/debug/keevo-faults" $(FAULTS_FLAGS)
+
 fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
+
+sim: ready ## Simulate whole clusters under faults; SEEDS=200, or SEED=123 to replay one seed
+	@$(ENV); $(SIM); cargo run -q -p keevo-sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+sim-example: ready ## Find the planted bug of keevo-raft/sim/examples/tickets.rs
+	@$(ENV); $(SIM); cargo run -q -p keevo-sim --example tickets
 
 mutants: ready ## Seeded defects that the simulator must catch; SEEDS=50, MUTANTS="lost-dedup guard-ignored"
 	@.ci/mutants.sh

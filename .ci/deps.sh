@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
-# nothing when all is there. Usage: deps.sh [bench] [data]
+# nothing when all is there. Usage: deps.sh [bench] [data] [faults]
 #   bench  also the peers of the benchmark (etcd); one that can't be had is a note, not a failure
 #   data   also what the full demo data is fetched with (npm, the package index); likewise optional
+#   faults what real processes are put under faults with: namespaces, packet filters, disk images, clocks; optional too
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/env.sh
@@ -10,6 +11,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rust_min=95 # 1.95
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# The caller's PATH may leave out where administration programs lie.
+have_admin() { have "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
 have_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null ||
@@ -41,7 +45,14 @@ for group in "$@"; do
             have npm || wanted+=(npm)
             compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || index_missing=true
             ;;
-        *) echo "deps: there is no group '$group'; the groups are bench and data" >&2 && exit 2 ;;
+        faults)
+            have_admin ip || wanted+=(iproute2)
+            have_admin iptables || wanted+=(iptables)
+            have_admin mkfs.btrfs || wanted+=(btrfs-progs)
+            have_admin mkfs.ext4 || wanted+=(e2fsprogs)
+            compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || wanted+=(faketime)
+            ;;
+        *) echo "deps: there is no group '$group'; the groups are bench, data and faults" >&2 && exit 2 ;;
     esac
 done
 

@@ -78,6 +78,11 @@ tests_libtest() {
 }
 
 example() { cargo build --workspace --examples && "$CARGO_TARGET_DIR/debug/examples/embedded"; }
+# A few seeds, and the simulator's own promises. Its build output is apart from all other: see the Makefile.
+simulation() (
+    export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/sim" RUSTFLAGS="${RUSTFLAGS:-} --cfg tokio_unstable"
+    libtest "" cargo test -p keevo-sim --test sim && cargo run -q -p keevo-sim -- --seeds 3 --replay-every 2
+)
 doc_tests() { libtest " (doc)" cargo test --workspace --doc --no-fail-fast; }
 
 if ! stage deps .ci/deps.sh; then
@@ -101,7 +106,9 @@ fi
 if [ -f keevo-core/examples/embedded.rs ]; then
     stage example example
 fi
+stage sim simulation
 stage demo make --no-print-directory demo CHECK=1 EXTRACT=1
+stage faults make --no-print-directory faults SHORT=1
 
 printf '\n=== wall time per stage\n'
 cat "$stages"

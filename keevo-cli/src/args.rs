@@ -27,6 +27,16 @@ Examples:
 With --output json an answer is one JSON document; a watch writes one object a line. Bytes that are
 no UTF-8 are written as hexadecimal digits, with a field NAME_encoding = \"hex\" beside NAME.";
 
+const SCRUB_EXAMPLES: &str = "\
+Examples:
+  keevo-cli scrub                                        # the node at 127.0.0.1:7101
+  keevo-cli --endpoints 10.0.0.1:7101,10.0.0.2:7101 scrub --shard 3 --mib-per-s 200";
+
+const CHECKPOINT_EXAMPLES: &str = "\
+Examples:
+  keevo-cli checkpoint /backup/monday                    # makes /backup/monday/node-1
+  keevod --data-dir /backup/monday/node-1 …              # only where the node itself is gone for good";
+
 /// Keys, feeds, chat and administration of a Keevo cluster.
 #[derive(Debug, Parser)]
 #[command(name = "keevo-cli", version, propagate_version = true, arg_required_else_help = false)]
@@ -74,6 +84,24 @@ pub(crate) enum Command {
     Compact,
     /// Make everything written so far durable on each of the --endpoints
     Flush,
+    /// Verify every checksum on each of the --endpoints, and compare the copies of each shard; exit code 8 on damage
+    #[command(after_help = SCRUB_EXAMPLES)]
+    Scrub {
+        /// Verify this shard alone
+        #[arg(long, value_name = "SHARD")]
+        shard: Option<u64>,
+        /// Read at most so many MiB a second on each node
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
+        mib_per_s: u64,
+    },
+    /// Make each of the --endpoints write a copy of itself into a new folder node-ID in DIR, on its own machine
+    #[command(after_help = CHECKPOINT_EXAMPLES)]
+    Checkpoint {
+        /// An absolute path
+        #[arg(value_name = "DIR")]
+        folder: String,
+    },
     /// Say who each of the --endpoints is
     Info,
     /// Publish to feeds, follow and read them

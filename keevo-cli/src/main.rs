@@ -81,6 +81,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Shard(shard) => run::cluster::shard(&context, shard).await,
             Command::Compact => run::nodes::compact(&context).await,
             Command::Flush => run::nodes::flush(&context).await,
+            Command::Scrub { shard, mib_per_s } => run::storage::scrub(&context, shard, mib_per_s).await,
+            Command::Checkpoint { folder } => run::storage::checkpoint(&context, folder).await,
             Command::Info => run::nodes::info(&context).await,
             Command::Feed(feed) => run::feed::run(&context, feed).await,
             Command::Chat(chat) => run::chat::run(&context, chat).await,

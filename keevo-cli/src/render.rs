@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod kv;
+pub(crate) mod storage;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod nodes;
+pub(crate) mod storage;
 
 use std::future::Future;
 use std::io::Read;

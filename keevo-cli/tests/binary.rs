@@ -112,12 +112,13 @@ struct Fake {
 #[tonic::async_trait]
 impl Admin for Fake {
     type CompactStream = BoxStream<'static, Result<pb::CompactProgress, Status>>;
+    type ScrubStream = BoxStream<'static, Result<pb::ScrubProgress, Status>>;
 
     async fn cluster_status(
         &self,
         _: Request<pb::ClusterStatusRequest>,
     ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
-        let node = pb::NodeStatus { id: 1, address: "a:1".into(), reachable: true, version: "0.1.0".into() };
+        let node = pb::NodeStatus { id: 1, address: "a:1".into(), reachable: true, ..Default::default() };
         Ok(Response::new(pb::ClusterStatusResponse { nodes: vec![node], ..Default::default() }))
     }
 
@@ -159,6 +160,32 @@ impl Admin for Fake {
         Ok(Response::new(futures::stream::iter(steps.collect::<Vec<_>>()).boxed()))
     }
 
+    async fn scrub(&self, request: Request<pb::ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        // Shard 2 is damaged, the others are sound; a scrub of all is cut off where the fake does not finish.
+        let damaged = request.into_inner().shard == Some(2);
+        let damage = pb::Damage { shard: Some(2), place: "key user/7".into(), detail: "fails its checksum".into() };
+        let half = pb::ScrubProgress { done_bytes: 5, total_bytes: 10, records: 3, ..Default::default() };
+        let whole = pb::ScrubProgress {
+            done_bytes: 10,
+            total_bytes: 10,
+            records: 7,
+            entries: 4,
+            damages: if damaged { vec![damage] } else { Vec::new() },
+            finished: true,
+            ..Default::default()
+        };
+        let steps = if self.finishes { vec![Ok(half), Ok(whole)] } else { vec![Ok(half)] };
+        Ok(Response::new(futures::stream::iter(steps).boxed()))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<pb::CheckpointRequest>,
+    ) -> Result<Response<pb::CheckpointResponse>, Status> {
+        let folder = format!("{}/node-7", request.into_inner().folder);
+        Ok(Response::new(pb::CheckpointResponse { folder, node_id: 7, bytes: 3 << 20 }))
+    }
+
     async fn info(&self, _: Request<pb::InfoRequest>) -> Result<Response<pb::InfoResponse>, Status> {
         let cluster_id = vec![0xab; 16].into();
         Ok(Response::new(pb::InfoResponse { version: "0.1.0".into(), node_id: 7, cluster_id }))
@@ -176,7 +203,8 @@ fn against(fake: Fake, args: &[&str]) -> (Option<i32>, String, String) {
     drop(runtime.spawn(server.serve_with_incoming(incoming)));
     drop(entered);
     // The first endpoint is dead, so every call also shows that the next one is tried.
-    let dead = if args == ["info"] || args.first() == Some(&"compact") { String::new() } else { nobody() + "," };
+    let each = ["info", "compact", "scrub", "checkpoint"];
+    let dead = if each.iter().any(|one| args.first() == Some(one)) { String::new() } else { nobody() + "," };
     let output = keevo_cli(&format!("{dead}{address}"), args);
     let shown = |bytes: &[u8]| text(bytes).replace(&address, "NODE");
     (output.status.code(), shown(&output.stdout), shown(&output.stderr))
@@ -212,4 +240,38 @@ fn a_compaction_is_done_when_its_last_step_says_so() {
     let (code, out, said) = against(Fake { finishes: false }, &["compact"]);
     assert_eq!((code, out.as_str()), (Some(6), ""));
     assert!(said.contains("stopped reporting before its compaction was done"), "{said}");
+}
+
+#[test]
+fn a_scrub_tells_damage_compares_copies_and_is_never_half_a_scrub() {
+    let (code, out, said) = against(Fake { finishes: true }, &["scrub", "--shard", "2"]);
+    assert_eq!(code, Some(8), "{out}{said}");
+    assert!(out.contains("fails its checksum") && out.contains("user/7"), "{out}");
+    assert!(out.contains("not compared"), "the copies of a damaged store are not hashed: {out}");
+    assert!(said.starts_with("keevo-cli: CORRUPT: 1 damage was found on node 7. "), "{said}");
+    assert!(said.contains("cluster remove 7"), "what to do is said: {said}");
+
+    let (code, out, said) = against(Fake { finishes: true }, &["scrub"]);
+    assert_eq!(code, Some(8), "{out}{said}");
+    assert!(out.contains("HASH DIFFERS"), "{out}");
+    assert!(said.starts_with("keevo-cli: CORRUPT: copies differ at the same revision: shard 1. "), "{said}");
+
+    let (code, out, said) = against(Fake { finishes: true }, &["scrub", "--shard", "5", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("one JSON document");
+    assert_eq!(code, Some(8), "{said}");
+    assert_eq!((&json["nodes"][0]["records"], &json["nodes"][0]["log_entries"]), (&7.into(), &4.into()));
+    assert_eq!(json["differing_shards"], serde_json::json!([1]));
+
+    let (code, out, said) = against(Fake { finishes: false }, &["scrub"]);
+    assert_eq!((code, out.as_str()), (Some(6), ""));
+    assert!(said.starts_with("keevo-cli: UNAVAILABLE: NODE stopped reporting before its scrub was done."), "{said}");
+}
+
+#[test]
+fn a_checkpoint_says_where_it_lies_and_takes_no_relative_path() {
+    let (code, out, said) = against(Fake { finishes: true }, &["checkpoint", "/backup/monday"]);
+    assert_eq!((code, out.as_str()), (Some(0), "node 7: 3 MiB in /backup/monday/node-7\n"), "{said}");
+    let (code, out, said) = against(Fake { finishes: true }, &["checkpoint", "backup"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(said.contains("absolute path"), "{said}");
 }

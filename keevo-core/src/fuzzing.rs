@@ -15,7 +15,7 @@ use crate::machine;
 use crate::scan::{Direction, PageToken, Scan};
 use crate::store::files;
 use crate::watch::Change;
-use crate::wire::{ChangeRow, StoredOutcome};
+use crate::wire::{ChangeRow, StoredOutcome, StoredOutcomes};
 
 /// A decoder under test.
 #[derive(Debug, Clone, Copy)]
@@ -103,9 +103,9 @@ fn page_tokens() -> Vec<Vec<u8>> {
 }
 
 fn session_outcome(input: &[u8]) -> bool {
-    let Ok(stored) = StoredOutcome::decode(&Bytes::copy_from_slice(input)) else { return false };
+    let Ok(stored) = StoredOutcomes::decode(&Bytes::copy_from_slice(input)) else { return false };
     let encoded = stored.encode();
-    let again = StoredOutcome::decode(&encoded).expect("what was encoded decodes");
+    let again = StoredOutcomes::decode(&encoded).expect("what was encoded decodes");
     assert_eq!(again.encode(), encoded, "a session's outcome survives being encoded");
     true
 }
@@ -116,7 +116,9 @@ fn session_outcomes() -> Vec<Vec<u8>> {
         Outcome::Refused(Error::new(ErrorKind::Conflict, "key a/b is at revision 7, not 5")),
     ];
     let stored = outcomes.map(|outcome| StoredOutcome { hlc: Hlc(1 << 20), acked_below: 3, outcome });
-    stored.iter().map(|one| one.encode().to_vec()).collect()
+    let both = StoredOutcomes((3..).zip(stored).collect());
+    let one = StoredOutcomes(both.0.clone().into_iter().take(1).collect());
+    [one, both].map(|row| row.encode().to_vec()).into()
 }
 
 /// The file of a snapshot of the store in memory: `[a, z)`.

@@ -14,8 +14,10 @@ mod clock;
 mod columns;
 mod command;
 pub mod data_dir;
+mod disk;
 mod engine;
 mod error;
+mod failpoint;
 mod fan_out;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -36,6 +38,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 mod watch;
 mod wire;
 
@@ -43,8 +46,10 @@ pub use any_engine::AnyEngine;
 pub use batch::{Batch, Check, Op, Precondition, Written, validate_ttl, validate_value};
 pub use clock::{Clock, ManualClock, Random, SeededRandom, SystemClock};
 pub use command::{Command, Entry, Hlc, Outcome};
+pub use disk::{Disk, DiskGuard, DiskLimits, DiskStatus, FolderDisk, ManualDisk};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, ErrorRow, Result, TABLE as ERROR_TABLE};
+pub use failpoint::{FAILPOINTS, failpoint};
 pub use fan_out::{FanOut, FanOutAction, FannedOut, Target};
 pub use ids::{ClientId, ClusterId, KeyspaceId, NodeId, RequestId, Revision, ShardId};
 pub use key::{
@@ -59,11 +64,11 @@ pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
-    Column, DataStore, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreOp, Visit,
-    verify_snapshot,
+    Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,
+    StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
-pub use store::{RocksOptions, RocksStats, RocksStore, check_wals};
+pub use store::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
 
 /// The README's code, compiled and run with the doc-tests.

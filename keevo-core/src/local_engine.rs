@@ -33,11 +33,12 @@ use crate::fan_out::{FanOut, FannedOut};
 use crate::ids::{ClientId, ClusterId, KeyspaceId, NodeId, ShardId};
 use crate::key::{CLASS_END, CLASS_META, Key, Keyspace, KeyspaceKind};
 use crate::keyspaces::{self, MetaStore};
-use crate::machine::{Machine, ShardReader};
+use crate::machine::{Machine, ShardReader, ShardView, scan_in_view};
 use crate::read::Consistency;
 use crate::record::{Record, has_expired};
 use crate::scan::{Scan, ScanPage};
 use crate::store::{RocksOptions, RocksStore, Store};
+use crate::views::Views;
 use crate::watch::{Watch, WatchFrom, WatchRange};
 use writer::{Counts, Job, Request, Writer};
 
@@ -79,6 +80,8 @@ struct Open {
     requests_tx: mpsc::Sender<Request>,
     reader: ShardReader<RocksStore>,
     store: RocksStore,
+    /// What consistent scans go over.
+    views: Arc<Views<ShardView>>,
     dir: Arc<DataDir>,
 }
 
@@ -93,8 +96,17 @@ impl LocalEngine {
         let identity = *dir.identity();
         let range = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
         let machine = Machine::open_with(store.clone(), identity.cluster, ShardId::LOCAL, range, options.retention)?;
+        // What was found on the disk is durable, its clock too.
+        store.set_expiry(vec![writer::everything(machine.clock().ms())]);
         let (requests_tx, requests_rx) = mpsc::channel(options.queue_writes_max);
-        let open = Open { requests_tx, reader: machine.reader(), store: store.clone(), dir: Arc::new(dir) };
+        let views = Arc::new(Views::new(0, options.views, Arc::clone(&options.clock), &SeededRandom::from_os()));
+        let open = Open {
+            requests_tx,
+            reader: machine.reader(),
+            store: store.clone(),
+            views: Arc::clone(&views),
+            dir: Arc::new(dir),
+        };
         let counts = Arc::new(Counts::default());
         let writer = Writer {
             machine,
@@ -105,6 +117,8 @@ impl LocalEngine {
             group_writes_max: options.group_writes_max,
             group_bytes_max: options.group_bytes_max,
             counts: Arc::clone(&counts),
+            expiry_ms: 0,
+            views,
         };
         let thread = std::thread::Builder::new()
             .name("keevo-writer".to_owned())
@@ -168,8 +182,9 @@ impl LocalEngine {
     /// then give `Closed`, and watches end with it. Closing again is no error.
     pub async fn close(&self) -> Result<()> {
         let open = self.shared.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Open { requests_tx, reader, store, dir }) = open else { return Ok(()) };
+        let Some(Open { requests_tx, reader, store, views, dir }) = open else { return Ok(()) };
         drop(reader);
+        views.end_all();
         // If it can't be sent, the thread has ended already.
         drop(requests_tx.send(Request::Stop).await);
         drop(requests_tx);
@@ -212,6 +227,18 @@ impl LocalEngine {
             return self.read(|reader| reader.multi_get(&keys));
         }
         self.read_much(move |reader| reader.multi_get(&keys)).await
+    }
+
+    /// A page of a consistent scan. What it leaves out because it has expired, no later read shows.
+    async fn view_page(&self, scan: Scan) -> Result<ScanPage> {
+        let Open { views, reader, .. } = self.opened()?;
+        let wall_ms = self.shared.clock.now_ms();
+        let page = move || scan_in_view(&views, &reader, &scan, wall_ms);
+        let (page, has_expired) = off_thread(page).await?;
+        if has_expired {
+            self.submit(Command::MoveClock, None).await?;
+        }
+        Ok(page)
     }
 
     async fn scan_page(&self, scan: Scan) -> Result<ScanPage> {
@@ -323,6 +350,9 @@ impl Engine for LocalEngine {
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
+        if scan.consistent {
+            return self.view_page(scan).await;
+        }
         let page = self.scan_page(scan.clone()).await?;
         if self.move_clock_if_expired(page.records.iter().map(|(_, record)| record)).await? {
             return self.scan_page(scan).await;

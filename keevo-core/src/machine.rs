@@ -14,6 +14,7 @@ mod overlay;
 mod reader;
 mod session;
 mod shared;
+mod view;
 mod watcher;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) use changes::{decode_last, decode_starts};
 pub use reader::ShardReader;
 #[cfg(feature = "fuzzing")]
 pub(crate) use session::decode_header;
+pub use view::{ShardView, scan_in_view};
 
 use crate::command::{Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};

@@ -17,6 +17,7 @@ mod state;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::batch::{Batch, Written};
 use crate::clock::{Clock, Random, SeededRandom, SystemClock};
@@ -27,10 +28,12 @@ use crate::key::{Key, Keyspace, KeyspaceKind};
 use crate::limits::MULTI_GET_KEYS_MAX;
 use crate::read::Consistency;
 use crate::record::Record;
-use crate::scan::{Scan, ScanPage};
+use crate::scan::{PageToken, Scan, ScanPage};
+use crate::views::{ViewLimits, Views};
 use crate::watch::{Cursor, Watch, WatchFrom, WatchRange};
 use crate::{FanOut, FannedOut};
 
+use scan::View;
 use state::{Place, State};
 
 /// How many entries with changes are retained for watches unless told otherwise.
@@ -61,6 +64,7 @@ struct Handle {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<State>>,
     applied_tx: tokio::sync::watch::Sender<Revision>,
+    views: Views<View>,
 }
 
 impl MemoryEngine {
@@ -77,9 +81,12 @@ impl MemoryEngine {
     /// An empty engine that retains the changes of the last `retained_entries` writes for watches, at least one.
     pub fn with_clock_and_retained(clock: Arc<dyn Clock>, retained_entries: usize) -> Self {
         let state = Arc::new(Mutex::new(State::new(retained_entries.max(1))));
-        let cluster = ClusterId(SeededRandom::from_os().next_u128());
+        let random = SeededRandom::from_os();
+        let cluster = ClusterId(random.next_u128());
         let (applied_tx, _) = tokio::sync::watch::channel(Revision(0));
-        Self { handle: Arc::new(Handle { cluster, clock, state, applied_tx }) }
+        let limits = ViewLimits { linger: Duration::ZERO, ..ViewLimits::default() };
+        let views = Views::new(0, limits, Arc::clone(&clock), &random);
+        Self { handle: Arc::new(Handle { cluster, clock, state, applied_tx, views }) }
     }
 
     /// Opens a client's session, so that its request ids are known; opening an open one is no error.
@@ -114,6 +121,25 @@ impl MemoryEngine {
         let done = write(&mut state);
         self.handle.applied_tx.send_replace(state.revision);
         done
+    }
+
+    /// A page of the view that the scan's token names, or of a copy of everything that is made for it.
+    fn scan_view(&self, scan: &Scan) -> Result<ScanPage> {
+        let views = &self.handle.views;
+        let id = if let Some(id) = scan.view() {
+            id
+        } else {
+            let state = self.state_now();
+            let (records, now_ms, revision) = (state.records.clone(), state.now_ms, state.revision);
+            views.hold(ShardId::LOCAL, View { records, now_ms, revision })?
+        };
+        let view = views.get(id, ShardId::LOCAL)?;
+        let (records, next) = scan::page(&view.records, view.now_ms, scan)?;
+        if next.is_none() {
+            views.end(id);
+        }
+        let next = next.map(|PageToken(last)| PageToken::in_view(id, &last));
+        Ok(ScanPage { records, next, as_of: self.cursor(view.revision) })
     }
 
     fn cursor(&self, revision: Revision) -> Cursor {
@@ -160,8 +186,11 @@ impl Engine for MemoryEngine {
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
         scan.validate()?;
+        if scan.consistent {
+            return self.scan_view(&scan);
+        }
         let state = self.state_now();
-        let (records, next) = scan::page(&state, &scan)?;
+        let (records, next) = scan::page(&state.records, state.now_ms, &scan)?;
         Ok(ScanPage { records, next, as_of: self.cursor(state.revision) })
     }
 

@@ -8,7 +8,9 @@ pub enum Consistency {
     Linearizable,
     /// The same guarantee, served by any replica after it has caught up with the leader's commit index.
     Follower,
-    /// Whatever the replica has, if it was in touch with the leader within `max_age_ms`.
+    /// Whatever the replica has, if that contains everything acknowledged `max_age_ms` ago. In a cluster the answer may
+    /// be older by the smaller of two things: how far the replica's wall clock is behind the leader's, and how long the
+    /// leader's last word was on its way. A replica that is not fresh enough passes the read on to the leader.
     Stale {
         /// How old the answer may be, in milliseconds.
         max_age_ms: u64,

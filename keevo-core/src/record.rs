@@ -81,6 +81,14 @@ impl StoredRecord {
         out.freeze()
     }
 
+    /// When stored bytes say that they expire, if they are a value with a TTL; unverified. `None` for all else.
+    pub fn peek_expiry(stored: &[u8]) -> Option<u64> {
+        match stored {
+            [FORMAT, FLAG_TTL, rest @ ..] => rest.get(8..16)?.try_into().ok().map(u64::from_be_bytes),
+            _ => None,
+        }
+    }
+
     /// Decodes and verifies what is stored under the encoded key `key`.
     pub fn decode(key: &[u8], stored: &Bytes) -> Result<Self> {
         let cut_short = || Error::corrupt("a record is cut short");
@@ -123,6 +131,18 @@ fn checksum(key: &[u8], header: &[u8], value: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expiry_of_a_value_can_be_peeked_at() {
+        let record = |expires_at_ms| Record { revision: Revision(42), expires_at_ms, value: Bytes::new() };
+        let peek = |stored: StoredRecord| StoredRecord::peek_expiry(&stored.encode(b"key"));
+        assert_eq!(peek(StoredRecord::value(record(Some(99)))), Some(99));
+        assert_eq!(peek(StoredRecord::value(record(None))), None);
+        assert_eq!(peek(StoredRecord { record: record(Some(99)), tombstone: true }), None);
+        let cut = StoredRecord::value(record(Some(99))).encode(b"key");
+        assert_eq!(StoredRecord::peek_expiry(&cut[..17]), None);
+        assert_eq!(StoredRecord::peek_expiry(&[]), None);
+    }
 
     #[test]
     fn a_flipped_bit_anywhere_is_corrupt_or_newer() {

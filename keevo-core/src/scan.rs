@@ -1,4 +1,8 @@
 //! Scans: a partition, or a range of an ordered keyspace, page by page, in both directions.
+//!
+//! Each page is a view of its own, or, for a consistent scan, all pages of a shard are of one.
+
+mod token;
 
 use bytes::Bytes;
 
@@ -7,7 +11,9 @@ use crate::key::{Key, Keyspace, KeyspaceKind, validate_partition, validate_sort}
 use crate::limits::SCAN_LIMIT_MAX;
 use crate::read::Consistency;
 use crate::record::Record;
+use crate::views::ViewId;
 use crate::watch::Cursor;
+use token::Place;
 
 /// What a scan covers. `start` is included, `end` is not; an empty `end` means no end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +61,13 @@ pub struct Scan {
     pub limit: usize,
     /// [`ScanPage::next`] of the page before; `None` = the first page.
     pub after: Option<PageToken>,
-    /// How fresh the answer must be.
+    /// How fresh the answer must be; of a consistent scan, its first page.
     pub consistency: Consistency,
+    /// Whether all pages of a shard come from one read view, as [`Scan::consistent`] says.
+    pub consistent: bool,
 }
 
-/// Where a page ended: the last key returned, encoded. Opaque to callers.
+/// Where a page ended. Opaque to callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken(pub Bytes);
 
@@ -88,6 +96,7 @@ impl Scan {
             limit,
             after: None,
             consistency: Consistency::default(),
+            consistent: false,
         }
     }
 
@@ -108,6 +117,22 @@ impl Scan {
         self
     }
 
+    /// The same scan, whose pages come from one read view per shard: they show its state at the first page, whatever
+    /// is written meanwhile. A partition lies in one shard; a range of an ordered keyspace may touch several, each of
+    /// which gets a view of its own when the scan comes to it.
+    ///
+    /// The replica that served the first page holds the view. It ends when the scan does, when no page is asked for
+    /// in [`ViewLimits::idle`](crate::views::ViewLimits), at [`ViewLimits::age`](crate::views::ViewLimits), and when
+    /// its holder stops or takes a snapshot in; the next page is then refused with
+    /// [`ErrorKind::ScanExpired`](crate::ErrorKind::ScanExpired). A change of the shard's leader does not end it. A
+    /// first page is refused with [`ErrorKind::ResourceExhausted`](crate::ErrorKind::ResourceExhausted) when its
+    /// holder has too many views open.
+    #[must_use]
+    pub fn consistent(mut self) -> Self {
+        self.consistent = true;
+        self
+    }
+
     /// The same scan, the page after `token`.
     #[must_use]
     pub fn after(mut self, token: Option<PageToken>) -> Self {
@@ -119,6 +144,15 @@ impl Scan {
     pub fn validate(&self) -> Result<()> {
         if self.limit == 0 || self.limit > SCAN_LIMIT_MAX {
             return Err(Error::invalid(format!("a scan's limit is 1 to {SCAN_LIMIT_MAX}, not {}", self.limit)));
+        }
+        match self.after.as_ref().map(PageToken::place).transpose()? {
+            Some(Place::After { view, .. }) if view.is_some() != self.consistent => {
+                return Err(Error::invalid("the page token belongs to a scan of another kind: consistent or not"));
+            }
+            Some(Place::From(_)) if !self.consistent => {
+                return Err(Error::invalid("the page token belongs to a consistent scan"));
+            }
+            _ => {}
         }
         match &self.range {
             ScanRange::Partition { keyspace, partition, start, end } => {
@@ -146,13 +180,34 @@ impl Scan {
         let mut lower: Bytes = [prefix.as_ref(), start].concat().into();
         let mut upper: Bytes =
             if end.is_empty() { crate::key::prefix_end(&prefix) } else { [prefix.as_ref(), end].concat().into() };
-        if let Some(PageToken(last)) = &self.after {
-            match self.direction {
-                Direction::Forward => lower = lower.max([last.as_ref(), &[0]].concat().into()),
-                Direction::Backward => upper = upper.min(last.clone()),
+        match (self.after.as_ref().and_then(|token| token.place().ok()), self.direction) {
+            (None, _) => {}
+            (Some(Place::After { last, .. }), Direction::Forward) => {
+                lower = lower.max([last.as_ref(), &[0]].concat().into());
+            }
+            (Some(Place::From(bound)), Direction::Forward) => lower = lower.max(bound),
+            (Some(Place::After { last: bound, .. } | Place::From(bound)), Direction::Backward) => {
+                upper = upper.min(bound);
             }
         }
         (lower, upper)
+    }
+
+    /// The read view that the page is to come from; `None` = the first page, or the first of a shard, or a scan whose
+    /// pages are views of their own.
+    pub fn view(&self) -> Option<ViewId> {
+        match self.after.as_ref()?.place() {
+            Ok(Place::After { view, .. }) => view,
+            Ok(Place::From(_)) | Err(_) => None,
+        }
+    }
+
+    /// The encoded key that the page before ended with, or the bound that the next one begins at.
+    pub fn resumes_at(&self) -> Option<Bytes> {
+        match self.after.as_ref()?.place() {
+            Ok(Place::After { last: at, .. } | Place::From(at)) => Some(at),
+            Err(_) => None,
+        }
     }
 }
 

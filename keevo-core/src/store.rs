@@ -6,19 +6,22 @@
 
 mod data;
 pub(crate) mod files;
+mod load;
 mod memory;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 
 pub use data::DataStore;
 pub use files::verify as verify_snapshot;
+pub use load::{Pressure, StoreLoad};
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksOptions, RocksStats, RocksStore, check_wals};
+pub use rocks::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -93,8 +96,25 @@ pub struct Export {
     pub rows: Vec<Option<Bytes>>,
 }
 
+/// The clock of a shard as of the last flush, and the keys that it is the clock of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiryClock {
+    /// The first encoded key.
+    pub lower: Bytes,
+    /// The encoded key after the last.
+    pub upper: Bytes,
+    /// The clock, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
 /// What a scan calls for each key and value; it breaks when it has enough.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
+
+/// One state of a store's data column, for as long as it is held: what is written later does not show in it.
+pub trait StoreView: Debug + Send + Sync + 'static {
+    /// As [`Store::scan`] of [`Column::Data`], of this state.
+    fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()>;
+}
 
 /// An ordered map with atomic batches.
 pub trait Store: Clone + Debug + Send + Sync + 'static {
@@ -106,6 +126,9 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
 
     /// Visits `[lower, upper)` in `direction`; an empty `upper` means no end. The whole call sees one state.
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()>;
+
+    /// The state of [`Column::Data`] as it is now. It costs little, but space: what it shows stays on disk.
+    fn view(&self) -> Result<Arc<dyn StoreView>>;
 
     /// Applies a batch.
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()>;
@@ -125,6 +148,28 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
     /// at any point, none of them. The files must not overlap; their CRCs are verified first. The files are
     /// consumed.
     fn install(&self, files: &[SnapshotFile]) -> Result<()>;
+
+    /// How much work waits in the store's background; nothing by default.
+    fn load(&self) -> Result<StoreLoad> {
+        Ok(StoreLoad::default())
+    }
+
+    /// Lets the store drop the records that have expired by these clocks, which must be flushed; in place of the clocks
+    /// that were set before. A store may also keep everything.
+    fn set_expiry(&self, clocks: Vec<ExpiryClock>) {
+        let _ = clocks;
+    }
+
+    /// Whether a write or a flush has failed for want of space and none has succeeded since. Cheap.
+    fn is_out_of_space(&self) -> bool {
+        false
+    }
+
+    /// While `spare` is set, nothing is rewritten in the background: a compaction needs space before it gives any.
+    fn spare_disk(&self, spare: bool) -> Result<()> {
+        let _ = spare;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

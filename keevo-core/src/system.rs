@@ -16,7 +16,7 @@ pub const APPLIED: u8 = 0x01;
 pub const MEMBERSHIP: u8 = 0x02;
 /// The [`ShardState`].
 pub const STATE: u8 = 0x03;
-/// Client sessions: `[client u128 BE]` opens one, `[client u128 BE][sequence u64 BE]` holds an outcome.
+/// Client sessions: `[client u128 BE]` opens one, `[client u128 BE][chunk u64 BE]` holds the outcomes of a chunk.
 pub const SESSIONS: u8 = 0x04;
 /// From which revision on the changes of the shard are kept.
 pub const CHANGES_FLOOR: u8 = 0x05;
@@ -62,11 +62,11 @@ pub fn session_key(shard: ShardId, client: ClientId) -> Bytes {
     key.freeze()
 }
 
-/// The key of the row that holds the outcome of one request.
-pub fn outcome_key(shard: ShardId, client: ClientId, sequence: u64) -> Bytes {
+/// The key of the row that holds the outcomes of a chunk of a client's requests.
+pub fn outcomes_key(shard: ShardId, client: ClientId, chunk: u64) -> Bytes {
     let mut key = encode_system(shard, SESSIONS);
     key.put_u128(client.0);
-    key.put_u64(sequence);
+    key.put_u64(chunk);
     key.freeze()
 }
 
@@ -148,9 +148,9 @@ mod tests {
     fn keys_of_one_session_are_adjacent() {
         let (shard, client) = (ShardId(7), ClientId(9));
         let header = session_key(shard, client);
-        assert!(header < outcome_key(shard, client, 0));
-        assert!(outcome_key(shard, client, 0) < outcome_key(shard, client, 1));
-        assert!(outcome_key(shard, client, u64::MAX) < session_key(shard, ClientId(10)));
+        assert!(header < outcomes_key(shard, client, 0));
+        assert!(outcomes_key(shard, client, 0) < outcomes_key(shard, client, 1));
+        assert!(outcomes_key(shard, client, u64::MAX) < session_key(shard, ClientId(10)));
         assert!(row_key(shard, STATE) < header && header < row_key(shard, CHANGES_FLOOR));
     }
 

@@ -11,7 +11,7 @@ mod outcome;
 
 pub(crate) use changes::ChangeRow;
 pub(crate) use entry::{decode_entry, encode_entry};
-pub(crate) use outcome::StoredOutcome;
+pub(crate) use outcome::{StoredOutcome, StoredOutcomes};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;

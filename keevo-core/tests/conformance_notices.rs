@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt;
 use keevo_core::testing::conformance::{Factory, cases};
 use keevo_core::{
-    Batch, ClientId, Consistency, Engine, FanOut, FanOutAction, FannedOut, Key, Keyspace, KeyspaceKind, MemoryEngine,
-    Op, Record, Result, Revision, Scan, ScanPage, Watch, WatchFrom, WatchRange, Written,
+    Batch, ClientId, Consistency, Engine, ErrorKind, FanOut, FanOutAction, FannedOut, Key, Keyspace, KeyspaceKind,
+    MemoryEngine, Op, PageToken, Record, Result, Revision, Scan, ScanPage, Watch, WatchFrom, WatchRange, Written,
 };
 
 /// One rule that an engine breaks, and a case that has to notice.
@@ -25,6 +25,8 @@ enum Fault {
     PagesLoseARecord,
     ScansEndEarly,
     BackwardIsForward,
+    PagesAreTheirOwnViews,
+    ViewsAreMadeAnew,
     AnswersAreSorted,
     GuardsAreIgnored,
     TombstonesAreDeletes,
@@ -53,6 +55,11 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::PagesLoseARecord, "scan_while_others_insert"),
     (Fault::ScansEndEarly, "a_page_ends_at_its_bytes"),
     (Fault::BackwardIsForward, "scan_bounds"),
+    (Fault::PagesAreTheirOwnViews, "consistent_scans_show_one_state"),
+    (Fault::PagesAreTheirOwnViews, "consistent_scans_are_apart"),
+    (Fault::PagesAreTheirOwnViews, "a_consistent_page_comes_again"),
+    (Fault::PagesAreTheirOwnViews, "a_view_that_is_gone_ends_its_scan"),
+    (Fault::ViewsAreMadeAnew, "a_view_that_is_gone_ends_its_scan"),
     (Fault::AnswersAreSorted, "multi_get_keeps_the_order"),
     (Fault::GuardsAreIgnored, "fan_out_respects_guards"),
     (Fault::TombstonesAreDeletes, "fan_out_respects_tombstones"),
@@ -115,7 +122,23 @@ impl Engine for Broken {
         if self.has(Fault::BackwardIsForward) {
             scan.direction = keevo_core::Direction::Forward;
         }
-        let mut page = self.inner.scan(scan).await?;
+        let mut page = match self.fault {
+            Fault::PagesAreTheirOwnViews => {
+                scan.consistent = false;
+                // Its tokens name no view.
+                scan.after = scan.resumes_at().map(PageToken);
+                self.inner.scan(scan).await?
+            }
+            Fault::ViewsAreMadeAnew => match self.inner.scan(scan.clone()).await {
+                Err(error) if error.kind() == ErrorKind::ScanExpired => {
+                    scan.consistent = false;
+                    scan.after = scan.resumes_at().map(PageToken);
+                    self.inner.scan(scan).await?
+                }
+                answered => answered?,
+            },
+            _ => self.inner.scan(scan).await?,
+        };
         if self.has(Fault::PagesLoseARecord) && page.next.is_some() {
             page.records.pop();
         }

@@ -17,3 +17,20 @@ pub(crate) async fn run<T: Send + 'static>(
         .await
         .map_err(|error| Error::new(ErrorKind::Io, format!("{what} did not run to its end")).with_source(error))?
 }
+
+#[cfg(test)]
+mod tests {
+    use keevo_core::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_beside_a_store_in_memory_is_done_in_place() {
+        let here = std::thread::current().id();
+        let store = DataStore::from(MemoryStore::new());
+        let there = run(&store, "a look", || Ok(std::thread::current().id())).await;
+        assert_eq!(there.expect("it runs"), here);
+        let refused: Result<()> = run(&store, "a look", || Err(Error::invalid("no"))).await;
+        assert_eq!(refused.expect_err("as the work says").kind(), ErrorKind::Invalid);
+    }
+}

@@ -7,6 +7,7 @@
 mod known;
 mod reads;
 mod route;
+mod view_scan;
 mod watch;
 mod writes;
 
@@ -87,7 +88,7 @@ impl ClusterEngine {
     }
 
     pub(crate) async fn get_unchecked(&self, key: Key) -> Result<Option<Record>> {
-        self.get_keys(vec![key], Consistency::Linearizable).await.map(|mut records| records.pop().flatten())
+        self.get_key(key, Consistency::Linearizable).await
     }
 
     pub(crate) async fn write_unchecked(&self, batch: Batch) -> Result<Written> {
@@ -123,7 +124,7 @@ impl Engine for ClusterEngine {
         async move {
             key.validate()?;
             self.check_keyspace(key.keyspace).await?;
-            self.get_keys(vec![key], consistency).await.map(|mut records| records.pop().flatten())
+            self.get_key(key, consistency).await
         }
         .boxed()
     }

@@ -16,8 +16,9 @@ use openraft::raft::{
 use crate::membership::operation;
 use crate::node::{ChangesPage, ChangesRequest, decode_hello, decode_status};
 use crate::peer_messages::{
-    HelloWire, MembershipWire, ProposeWire, ReadRequest, ReplicaStatusWire, StatusWire, pack, parse,
+    HelloWire, MembershipWire, ProposeWire, ReadRequest, ReplicaStatusWire, StatusWire, StorageWire, pack, parse,
 };
+use crate::quorum::Freshness;
 use crate::types::{Entry, EntryPayload, Payload, SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id};
 use crate::{messages, peer_messages};
 
@@ -183,8 +184,9 @@ fn appends() -> Vec<Vec<u8>> {
         vec![entry(400, EntryPayload::Blank), entry(401, EntryPayload::Normal(Payload(Bytes::from_static(b"\x01c"))))];
     let full = request(Some(log_id(3, 12, 399)), entries, Some(log_id(3, 12, 398)));
     let heartbeat = request(None, Vec::new(), None);
-    [(full, 1_700_000_000_000), (heartbeat, 0)]
-        .map(|(request, as_of_ms)| messages::encode_append(&request, as_of_ms).to_vec())
+    let fresh = Freshness { revision: Revision(398), as_of_ms: 1_700_000_000_000, age_ms: 12 };
+    [(full, fresh), (heartbeat, Freshness::default())]
+        .map(|(request, freshness)| messages::encode_append(&request, freshness).to_vec())
         .into()
 }
 
@@ -235,5 +237,6 @@ fn reads() -> Vec<Vec<u8>> {
 fn statuses() -> Vec<Vec<u8>> {
     let replica =
         ReplicaStatusWire { shard: 3, replica: 12, role: "leader".to_owned(), ..ReplicaStatusWire::default() };
-    vec![pack(&StatusWire { replicas: vec![replica], version: "0.1.0".to_owned() }).to_vec()]
+    let storage = Some(StorageWire { free_bytes: 1 << 30, low_water_bytes: 1 << 30, ..StorageWire::default() });
+    vec![pack(&StatusWire { replicas: vec![replica], version: "0.1.0".to_owned(), storage }).to_vec()]
 }

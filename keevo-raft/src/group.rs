@@ -8,37 +8,41 @@
 //! * Appends reach the core in the order in which they arrived.
 
 mod inbound;
+mod lease;
 mod membership;
+mod proposer;
 mod read_gate;
+mod rounds;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::machine::{Machine, ShardReader};
+use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
 use keevo_core::mutants::{self, Mutant};
-use keevo_core::{
-    Clock, ClusterId, Command, DataStore, Entry as CommandEntry, Error, ErrorKind, Hlc, Outcome, Result, ShardId,
-    verify_snapshot,
-};
-use openraft::ServerState;
-use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError};
+use keevo_core::views::Views;
+use keevo_core::{Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, verify_snapshot};
+use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
 
 use crate::blocking;
+use crate::gate::Gate;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
-use crate::network::{AddressBook, GroupNetwork, QuorumClock};
+use crate::network::{AddressBook, GroupNetwork};
 use crate::peer_messages::{ReadAnswer, ReadRequest};
+use crate::quorum::QuorumClock;
 use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
-use crate::transport::Transport;
-use crate::types::{Payload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+use crate::transport::{Transport, within};
+use crate::types::{EntryPayload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
@@ -54,8 +58,11 @@ pub(crate) struct GroupContext {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) timing: Timing,
     pub(crate) staging: PathBuf,
+    /// The read views of consistent scans, of all groups.
+    pub(crate) views: Arc<Views<ShardView>>,
 }
 
 /// A replica of a shard.
@@ -68,8 +75,11 @@ pub struct Group {
     context: GroupContext,
     hlc: Mutex<Hlc>,
     proposals: Semaphore,
+    proposer: proposer::Proposer,
     inbound: inbound::Inbound,
     reads: read_gate::ReadGate,
+    lease: lease::Lease,
+    index_rounds: Arc<rounds::Rounds>,
     deaf_until: Duration,
     shared: Arc<SharedMachine>,
     installs: Semaphore,
@@ -88,10 +98,11 @@ impl Group {
         let machine = Machine::open(store.clone(), context.cluster, shard.id, range.clone())?;
         let reader = machine.reader();
         let hlc = machine.clock();
-        let shared = SharedMachine::new(machine, store, shard.id, range);
+        let (gate, views) = (Arc::clone(&context.gate), Arc::clone(&context.views));
+        let shared = SharedMachine::new(machine, store, shard.id, range, gate, views);
         let state_machine = GroupMachine::open(Arc::clone(&shared))?;
         let alone = state_machine.has_sole_voter(replica);
-        let quorum = QuorumClock::new(Arc::clone(&context.clock));
+        let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
         let network = GroupNetwork {
             cluster: context.cluster,
             shared: Arc::clone(&shared),
@@ -99,6 +110,7 @@ impl Group {
             addresses: Arc::clone(&context.addresses),
             staging: context.staging.clone(),
             quorum: Arc::clone(&quorum),
+            reader: reader.clone(),
             append_timeout: context.timing.append_timeout(),
         };
         let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
@@ -111,7 +123,9 @@ impl Group {
         let quiet = if waits { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
-        let reads = read_gate::ReadGate::start(raft.clone(), context.timing.lease_for_reads());
+        let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
+        let lease = lease::Lease::new(Arc::clone(&quorum), context.timing.lease_for_reads());
+        let reads = read_gate::ReadGate::start(raft.clone(), quorum, &context.timing);
         let group = Arc::new(Self {
             shard: shard.id,
             replica,
@@ -120,8 +134,11 @@ impl Group {
             context,
             hlc: Mutex::new(hlc),
             proposals: Semaphore::new(PROPOSALS_MAX),
+            proposer,
             inbound,
             reads,
+            lease,
+            index_rounds: Arc::default(),
             deaf_until,
             shared,
             installs: Semaphore::new(1),
@@ -188,38 +205,16 @@ impl Group {
 
     /// Whether the replica believes that it leads.
     pub fn is_leader(&self) -> bool {
-        self.metrics().state == ServerState::Leader
+        self.raft.is_leader()
     }
 
     /// The node that leads, as far as the replica knows.
     pub fn leader_node(&self) -> Option<PeerNode> {
-        let metrics = self.metrics();
+        use openraft::async_runtime::watch::WatchReceiver;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&leader).cloned()
-    }
-
-    /// Proposes a command and waits until it is applied here.
-    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<Outcome> {
-        let _permit = self.proposals.try_acquire().map_err(|error| {
-            Error::new(
-                ErrorKind::ResourceExhausted,
-                format!("shard {} has {PROPOSALS_MAX} writes under way", self.shard),
-            )
-            .with_source(error)
-        })?;
-        let entry = CommandEntry { hlc: self.next_hlc(), command };
-        let write = self.raft.client_write(Payload::new(&entry));
-        match tokio::time::timeout(deadline, write).await {
-            Ok(Ok(response)) => response
-                .data
-                .0
-                .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
-            Ok(Err(error)) => Err(self.write_error(error)),
-            Err(_elapsed) => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
-            )),
-        }
     }
 
     /// Waits until every write acknowledged before the call is applied here. Leader only.
@@ -246,6 +241,17 @@ impl Group {
         self.metrics().last_quorum_acked.is_some_and(|at| at.elapsed() >= lease)
     }
 
+    /// Waits until every write acknowledged before the call is applied here, on a replica that does not lead. `ask`
+    /// asks the leader for its read index; reads that wait at the same time share the question.
+    pub(crate) async fn follow_barrier<F>(&self, ask: F, deadline: Duration) -> Result<()>
+    where
+        F: FnOnce() -> BoxFuture<'static, Result<u64>> + Send + 'static,
+    {
+        let patience = Duration::from_millis(self.context.timing.heartbeat_ms);
+        let wait = async { self.wait_applied(self.index_rounds.join(patience, ask).await?, deadline).await };
+        within(deadline, "the shard's leader", wait).await
+    }
+
     /// Waits until the entry at log `index` is applied here.
     pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<()> {
         let wait = self.raft.wait(Some(deadline)).applied_index_at_least(Some(index), "follower read").await;
@@ -255,45 +261,73 @@ impl Group {
         })
     }
 
-    /// Whether the replica has applied all that had been committed at most `max_age` ago. Between two nodes' clocks,
-    /// which may be apart by as much as they are.
+    /// Whether the replica has applied all that had been acknowledged `max_age` ago, give or take the smaller of two
+    /// things: how far this node's wall clock is behind the leader's, and how long the leader's last word was on its
+    /// way.
     pub fn is_fresh(&self, max_age: Duration) -> bool {
-        let applied = self.metrics().last_applied.map_or(0, |log_id| log_id.index);
-        let oldest_ms =
-            self.context.clock.now_ms().saturating_sub(u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX));
-        self.inbound.contact().is_some_and(|contact| {
-            contact.at + max_age >= tokio::time::Instant::now()
-                && contact.as_of_ms >= oldest_ms.max(1)
-                && contact.committed <= applied
-        })
+        let (applied, now_ms) = (self.reader.applied(), self.context.clock.now_ms());
+        self.inbound.contact().is_some_and(|contact| contact.is_fresh(applied, max_age, now_ms))
     }
 
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
     /// it has stood for so long that the answer shows something expired, an entry of its own moves it first.
     pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
-        self.read_barrier(deadline).await?;
+        if !self.lease.holds() {
+            self.read_barrier(deadline).await?;
+        }
         let (answer, has_expired) = self.read_here(request)?;
         if !has_expired {
             return Ok(answer);
         }
         self.propose(Command::MoveClock, deadline).await?;
+        if request.consistent_scan().is_some() {
+            return Ok(answer);
+        }
         self.read_here(request).map(|(answer, _)| answer)
     }
 
-    /// What the replica has applied, and whether that shows something expired. `ShardMoved` once the replica is closed.
+    /// What the replica has applied, or the page of a read view, and whether the shard's clock must be moved: the
+    /// answer shows something that has expired, or, being of a view, leaves it out. `ShardMoved` once the replica is
+    /// closed.
     pub(crate) fn read_here(&self, request: &ReadRequest) -> Result<(ReadAnswer, bool)> {
-        let answer = request.run(&self.reader)?;
+        let now_ms = self.context.clock.now_ms();
+        let (answer, has_expired) = if let Some(scan) = request.consistent_scan() {
+            let (page, has_expired) = scan_in_view(&self.context.views, &self.reader, scan, now_ms)?;
+            (ReadAnswer::Page(page), has_expired)
+        } else {
+            let answer = request.run(&self.reader)?;
+            let has_expired = answer.has_expired(now_ms);
+            (answer, has_expired)
+        };
         self.shared.check_open()?;
-        let has_expired = answer.has_expired(self.context.clock.now_ms());
         Ok((answer, has_expired))
     }
 
     /// Queues an append in the order of the calls, and answers it.
     pub(crate) fn append(&self, body: &Bytes) -> BoxFuture<'static, Result<Bytes>> {
         match messages::decode_append(body) {
-            Ok((request, as_of_ms)) => self.inbound.append(request, as_of_ms),
+            Ok((request, freshness)) => match self.admit(&request, body) {
+                Ok(()) => self.inbound.append(request, freshness),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            },
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+    }
+
+    /// Lets an append in, unless it brings writes that there is no room for. Heartbeats always pass, and so does what a
+    /// new leader or a change of members needs to take effect.
+    fn admit(&self, request: &AppendEntriesRequest<TypeConfig>, body: &Bytes) -> Result<()> {
+        let backlog = &self.shared.backlog;
+        if let Some(commit) = request.leader_commit {
+            backlog.committed(commit.index);
+        }
+        let (Some(first), Some(last)) = (request.entries.first(), request.entries.last()) else { return Ok(()) };
+        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        if request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_))) {
+            self.context.gate.admit_append(bytes)?;
+        }
+        backlog.appended(first.log_id.index, last.log_id.index, bytes);
+        Ok(())
     }
 
     /// Answers a vote or pre-vote request.
@@ -331,6 +365,7 @@ impl Group {
 
     /// Hands the leadership to another voter. Returns when the request is queued.
     async fn transfer_leader(&self, to_replica: u64) -> Result<()> {
+        self.lease.end();
         self.raft.trigger().transfer_leader(to_replica).await.map_err(fatal)
     }
 
@@ -341,6 +376,14 @@ impl Group {
             return Ok(());
         }
         self.raft.trigger().snapshot().await.map_err(fatal)
+    }
+
+    /// By which clock the store may drop what has expired of this shard.
+    pub(crate) fn expiry_clock(&self) -> Option<keevo_core::ExpiryClock> {
+        self.shared.flushed_clock().unwrap_or_else(|error| {
+            tracing::warn!(shard = %self.shard, %error, "the flushed clock cannot be read; what has expired stays");
+            None
+        })
     }
 
     /// Whether a follower that lags would lose its place by a purge now, and is not hopelessly behind.
@@ -356,6 +399,7 @@ impl Group {
 
     /// Stops the replica's tasks. When it returns nothing is applied or installed any more.
     pub(crate) async fn shutdown(&self) {
+        self.index_rounds.clear();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = %self.shard, %error, "a replica did not stop cleanly");
         }
@@ -375,27 +419,6 @@ impl Group {
     pub(crate) async fn panic_core(&self) {
         let sent = self.raft.external_request(|_| panic!("a test ends the core of this replica")).await;
         sent.expect("the core runs");
-    }
-
-    fn next_hlc(&self) -> Hlc {
-        let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
-        *hlc = hlc.next(self.context.clock.now_ms());
-        *hlc
-    }
-
-    fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward_error(self.shard, &forward),
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("shard {} changed its leader while the write was under way", self.shard),
-            ),
-            RaftError::APIError(other) => Error::new(ErrorKind::Conflict, format!("shard {}: {other}", self.shard)),
-            RaftError::Fatal(error) => Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("the replica of shard {} stopped during the write: {error}", self.shard),
-            ),
-        }
     }
 
     fn locate_leader(&self, error: Error) -> Error {
@@ -432,3 +455,6 @@ pub(crate) fn forward_error(shard: ShardId, forward: &ForwardToLeader<TypeConfig
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

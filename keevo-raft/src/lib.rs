@@ -7,11 +7,13 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod backlog;
 mod blocking;
 mod cluster_engine;
 mod cluster_map;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod gate;
 mod group;
 pub mod log_store;
 mod membership;
@@ -19,9 +21,11 @@ mod messages;
 mod network;
 mod node;
 mod peer_messages;
+mod quorum;
 pub mod runtime;
 pub mod shard_map;
 mod state_machine;
+mod storage_care;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -36,5 +40,6 @@ pub use node::{
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;
+pub use storage_care::{StorageCare, StorageLimits, StorageStatus};
 pub use timing::Timing;
 pub use transport::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};

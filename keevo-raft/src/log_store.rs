@@ -39,6 +39,7 @@ mod op;
 mod pipeline;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod scrub;
 #[cfg(any(test, feature = "rocksdb"))]
 mod writer;
 
@@ -46,6 +47,7 @@ pub use adapter::{GroupLog, io_error, keevo_error};
 pub use memory::{MemoryDisk, MemoryLogStore};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksLogOptions, open_rocks_log_store};
+pub use scrub::{LogScrubbed, copy_group, scrub};
 
 /// A Raft group as the log store knows it: the number of its shard.
 pub type GroupId = u64;
@@ -73,6 +75,12 @@ pub trait LogStore: Debug + Send + Sync + 'static {
     /// The entries of the group with an index in `range`, as of one moment, without holes: those that the
     /// log holds, cut off before the one that would exceed `bytes_max`. The first one comes in any case.
     fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// As [`LogStore::read`], but from the disk alone, whatever memory holds: for a scrub. `range` must be held by the
+    /// log. What is not on the disk yet is written first.
+    fn read_stored(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        self.read(group, range, bytes_max)
+    }
 
     /// Saves the group's vote. It is durable on return.
     fn save_vote(&self, group: GroupId, vote: Vote) -> BoxFuture<'_, Result<()>>;
@@ -111,6 +119,13 @@ pub trait LogStore: Debug + Send + Sync + 'static {
 
     /// The store's stamp.
     fn stamp(&self) -> Result<Option<Bytes>>;
+
+    /// Gives the space of purged entries back to a disk that is nearly full, if that itself takes well below
+    /// `free_bytes` of it.
+    fn reclaim(&self, free_bytes: u64) -> BoxFuture<'_, Result<()>> {
+        let _ = free_bytes;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What the store has done since it was opened.
     fn counters(&self) -> LogCounters;

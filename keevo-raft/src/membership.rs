@@ -22,7 +22,7 @@ use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use crate::cluster_engine::{Attempt, ClusterEngine, Effect};
 use crate::cluster_map;
-use crate::node::{NodeStatus, decode_status};
+use crate::node::{NodeStatus, Told, decode_status};
 use crate::peer_messages::{self, MembershipWire};
 use crate::shard_map::{NodeInfo, ReplicaRole, ShardInfo, ShardMap};
 use crate::transport::{Peer, PeerCall, PeerRequest};
@@ -71,8 +71,8 @@ impl ClusterEngine {
             answer.and_then(|body| decode_status(&body))
         };
         let alive = status.is_ok();
-        let (version, replicas) = status.unwrap_or_default();
-        NodeStatus { node_id: info.id, address: info.address.clone(), alive, version, replicas }
+        let Told { version, replicas, storage } = status.unwrap_or_default();
+        NodeStatus { node_id: info.id, address: info.address.clone(), alive, version, replicas, storage }
     }
 
     /// Waits until every replica that can be reached and runs has taken the checksum of its shard at the revision.

@@ -3,12 +3,13 @@
 //! Invariant: decoding refuses nonsense with `Corrupt`; it never panics, whatever a peer sends.
 
 use bytes::Bytes;
-use keevo_core::{Error, Result};
+use keevo_core::{Error, Result, Revision};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use prost::Message;
 
+use crate::quorum::Freshness;
 use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::wire;
 
@@ -25,6 +26,12 @@ struct AppendWire {
     /// The leader's wall clock when a quorum last followed it, in milliseconds; 0 when none did yet.
     #[prost(uint64, tag = "5")]
     as_of_ms: u64,
+    /// How long ago that was by the leader's monotonic clock, in milliseconds.
+    #[prost(uint64, tag = "6")]
+    age_ms: u64,
+    /// The revision up to which a replica then knows of all that had been acknowledged.
+    #[prost(uint64, tag = "7")]
+    revision: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,19 +79,21 @@ fn optional_log_id(log_id: Option<&Bytes>) -> Result<Option<LogId>> {
     log_id.map(wire::decode_log_id).transpose()
 }
 
-/// `as_of_ms` = the leader's wall clock when a quorum last followed it: up to then, nobody else had committed anything.
-pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, as_of_ms: u64) -> Bytes {
+pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, freshness: Freshness) -> Bytes {
     bytes(&AppendWire {
         vote: wire::encode_vote(&request.vote),
         prev: request.prev_log_id.as_ref().map(wire::encode_log_id),
         entries: request.entries.iter().map(wire::encode_entry).collect(),
         commit: request.leader_commit.as_ref().map(wire::encode_log_id),
-        as_of_ms,
+        as_of_ms: freshness.as_of_ms,
+        age_ms: freshness.age_ms,
+        revision: freshness.revision.0,
     })
 }
 
-/// The request and its `as_of_ms`. Entries that do not follow each other are `Corrupt`: the core relies on it.
-pub(crate) fn decode_append(body: &Bytes) -> Result<(AppendEntriesRequest<TypeConfig>, u64)> {
+/// The request, and how current its receiver is once it has applied what it should. Entries that do not follow each
+/// other are `Corrupt`: the core relies on it.
+pub(crate) fn decode_append(body: &Bytes) -> Result<(AppendEntriesRequest<TypeConfig>, Freshness)> {
     let wire: AppendWire = parse("an append request", body)?;
     let request: AppendEntriesRequest<TypeConfig> = AppendEntriesRequest {
         vote: wire::decode_vote(&wire.vote)?,
@@ -100,7 +109,7 @@ pub(crate) fn decode_append(body: &Bytes) -> Result<(AppendEntriesRequest<TypeCo
         }
         before = Some(entry.log_id);
     }
-    Ok((request, wire.as_of_ms))
+    Ok((request, Freshness { revision: Revision(wire.revision), as_of_ms: wire.as_of_ms, age_ms: wire.age_ms }))
 }
 
 pub(crate) fn encode_append_answer(answer: &AppendEntriesResponse<TypeConfig>) -> Bytes {

@@ -1,22 +1,22 @@
 //! Openraft's network of one group, over the node's [`Transport`].
 //!
 //! Appends are pipelined: up to [`APPENDS_IN_FLIGHT`] of a group travel to a follower at once, and their
-//! answers are given back in order. A lost connection fails all of them, and openraft starts over from what
+//! answers are given back in order. Few of them, so that what is proposed meanwhile travels in one append: the busier the
+//! group, the larger its appends. A lost connection fails all of them, and openraft starts over from what
 //! the follower has.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use keevo_core::{Clock, ClusterId, Error, ErrorKind, Result, Store};
-use openraft::Instant as _;
-use openraft::async_runtime::watch::WatchReceiver;
+use keevo_core::machine::ShardReader;
+use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store, failpoint};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
@@ -24,16 +24,16 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::type_config::alias::WatchReceiverOf;
 
 use crate::blocking;
 use crate::messages;
+use crate::quorum::{QuorumClock, Stamp};
 use crate::state_machine::{GroupSnapshot, SharedMachine, StagedFiles, decode_position};
 use crate::transport::{Peer, PeerCall, PeerRequest, SnapshotHead, Transport};
-use crate::types::{PeerNode, RaftMetrics, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{LeaderId, PeerNode, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
 /// How many appends of one group may be on their way to one follower.
-const APPENDS_IN_FLIGHT: usize = 32;
+const APPENDS_IN_FLIGHT: usize = 3;
 /// How long a snapshot may take to send and install.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -58,31 +58,6 @@ impl AddressBook {
     }
 }
 
-/// When a quorum last followed this replica, told to followers so that they know how old what they have can be.
-pub(crate) struct QuorumClock {
-    clock: Arc<dyn Clock>,
-    metrics: OnceLock<WatchReceiverOf<TypeConfig, RaftMetrics>>,
-}
-
-impl QuorumClock {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, metrics: OnceLock::new() })
-    }
-
-    /// Where the group's metrics come from; before that the answer is "never".
-    pub(crate) fn set(&self, metrics: WatchReceiverOf<TypeConfig, RaftMetrics>) {
-        // A group has one source for its life.
-        drop(self.metrics.set(metrics));
-    }
-
-    /// The wall clock at that time, in milliseconds; 0 when there was none yet.
-    pub(crate) fn as_of_ms(&self) -> u64 {
-        let Some(metrics) = self.metrics.get() else { return 0 };
-        let acked = metrics.borrow_watched().last_quorum_acked.map(|at| at.elapsed());
-        acked.map_or(0, |ago| self.clock.now_ms().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
-    }
-}
-
 /// Makes the group's clients to its peers.
 pub(crate) struct GroupNetwork {
     pub(crate) cluster: ClusterId,
@@ -91,6 +66,7 @@ pub(crate) struct GroupNetwork {
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) staging: PathBuf,
     pub(crate) quorum: Arc<QuorumClock>,
+    pub(crate) reader: ShardReader<DataStore>,
     pub(crate) append_timeout: Duration,
 }
 
@@ -111,6 +87,7 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetwork {
             addresses: Arc::clone(&self.addresses),
             staging: self.staging.clone(),
             quorum: Arc::clone(&self.quorum),
+            reader: self.reader.clone(),
             append_timeout: self.append_timeout,
             node: node.clone(),
             replica: target,
@@ -126,6 +103,7 @@ pub(crate) struct PeerClient {
     addresses: Arc<AddressBook>,
     staging: PathBuf,
     quorum: Arc<QuorumClock>,
+    reader: ShardReader<DataStore>,
     append_timeout: Duration,
     node: PeerNode,
     replica: u64,
@@ -138,17 +116,45 @@ impl PeerClient {
         self.transport.call(&self.addresses.peer(&self.node), request, timeout)
     }
 
+    /// Hands an append to the transport, and says when.
+    fn send_append(
+        &self,
+        call: PeerCall,
+        rpc: &AppendEntriesRequest<TypeConfig>,
+    ) -> (Stamp, BoxFuture<'static, Result<bytes::Bytes>>) {
+        let body = messages::encode_append(rpc, self.quorum.freshness(&self.reader));
+        let sent = self.quorum.sending();
+        (sent, self.call(call, body, self.append_timeout))
+    }
+
+    /// The answer to the append that was sent at `sent`; who took it in follows the leader.
+    fn take_append_answer(
+        &self,
+        leader: LeaderId,
+        sent: Stamp,
+        answer: Result<bytes::Bytes>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let answer =
+            answer.and_then(|body| messages::decode_append_answer(&body)).map_err(|error| rpc_error(&error))?;
+        if matches!(answer, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
+            self.quorum.followed(leader, self.replica, sent);
+        }
+        Ok(answer)
+    }
+
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
     fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
         let (shared, store) = (Arc::clone(&self.shared), self.shared.store.clone());
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
             let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
+                shared.gate.admit_files()?;
                 let mut staged = StagedFiles::new(&staging, &name)?;
                 let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
                 let rows = [row(keevo_core::system::APPLIED), row(keevo_core::system::MEMBERSHIP)];
                 let export = shared.store.export(&shared.tiles(), &rows, &staged.dir)?;
                 staged.files = export.files;
+                failpoint("snapshot.exported");
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
                 Ok((SnapshotMeta { last_log_id, last_membership }, staged))
@@ -177,10 +183,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let body = messages::encode_append(&rpc, self.quorum.as_of_ms());
-        let body = self.call(PeerCall::Append, body, self.append_timeout);
-        let body = body.await.map_err(|error| rpc_error(&error))?;
-        messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))
+        // What is sent by itself is a heartbeat: entries, and how far they are committed, go as a stream.
+        let call = if rpc.entries.is_empty() { PeerCall::Heartbeat } else { PeerCall::Append };
+        let (sent, answer) = self.send_append(call, &rpc);
+        self.take_append_answer(rpc.vote.leader_id, sent, answer.await)
     }
 
     fn stream_append<'s, I>(
@@ -199,11 +205,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .map(move |rpc| {
                 let prev = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
-                let body = messages::encode_append(&rpc, client.quorum.as_of_ms());
-                let answer = client.call(PeerCall::Append, body, client.append_timeout);
+                let leader = rpc.vote.leader_id;
+                let (sent, answer) = client.send_append(PeerCall::Append, &rpc);
                 async move {
-                    let body = answer.await.map_err(|error| rpc_error(&error))?;
-                    let answer = messages::decode_append_answer(&body).map_err(|error| rpc_error(&error))?;
+                    let answer = client.take_append_answer(leader, sent, answer.await)?;
                     Ok(answer.into_stream_result(prev, last))
                 }
             })

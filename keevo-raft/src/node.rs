@@ -5,7 +5,9 @@
 //! is mended by the next round. A replica that fails is closed, reported and opened again; the others go on.
 
 mod bootstrap;
+mod care;
 mod changes;
+mod checkpoint;
 mod faults;
 mod flush;
 mod members;
@@ -21,22 +23,26 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use keevo_core::machine::ShardView;
+use keevo_core::views::{ViewLimits, Views};
 use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
+use crate::gate::Gate;
 use crate::group::{Group, GroupContext};
 use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
+use crate::storage_care::StorageCare;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use bootstrap::decode_hello;
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
-pub(crate) use status::decode as decode_status;
 pub use status::{NodeStatus, ReplicaStatus};
+pub(crate) use status::{Told, decode as decode_status};
 
 /// A node of a cluster. Cheap to clone; clones are the same node.
 #[derive(Debug, Clone)]
@@ -55,15 +61,31 @@ pub(crate) struct NodeInner {
     groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     faults: faults::Faults,
     pub(crate) addresses: Arc<AddressBook>,
+    /// The read views of consistent scans.
+    pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
+    pub(crate) gate: Arc<Gate>,
+    /// Asks for a flush before its time.
+    flush_wanted: tokio::sync::Notify,
+    /// Held during a flush and its purges.
+    flushing: tokio::sync::Mutex<()>,
     closed: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Node {
     /// Starts the node: opens the replicas it holds and begins to follow the map. A replica that does not open is
-    /// reported and tried again; it keeps none of the others down.
+    /// reported and tried again; it keeps none of the others down. Without limits on its storage.
     pub fn start(options: NodeOptions, parts: NodeParts) -> impl Future<Output = Result<Self>> + Send {
+        Self::start_with(options, parts, StorageCare::default())
+    }
+
+    /// As [`Node::start`], taking care of its disk and its stores.
+    pub fn start_with(
+        options: NodeOptions,
+        parts: NodeParts,
+        care: StorageCare,
+    ) -> impl Future<Output = Result<Self>> + Send {
         async move {
             let identity = bootstrap::load_identity(&options, &parts)?;
             if let Err(error) = std::fs::remove_dir_all(&options.staging)
@@ -73,7 +95,10 @@ impl Node {
             }
             std::fs::create_dir_all(&options.staging)
                 .map_err(|error| Error::new(ErrorKind::Io, "the staging folder cannot be made").with_source(error))?;
+            let (clock, random) = (Arc::clone(&parts.clock), parts.random.as_ref());
+            let views = Arc::new(Views::new(options.node_id, ViewLimits::default(), clock, random));
             let inner = Arc::new(NodeInner {
+                views,
                 identity: RwLock::new(identity),
                 map_tx: watch::Sender::new(None),
                 adopting: Mutex::new(()),
@@ -81,6 +106,9 @@ impl Node {
                 faults: faults::Faults::default(),
                 addresses: Arc::new(AddressBook::default()),
                 wake: tokio::sync::Notify::new(),
+                gate: Arc::new(Gate::new(&care)),
+                flush_wanted: tokio::sync::Notify::new(),
+                flushing: tokio::sync::Mutex::new(()),
                 closed: watch::Sender::new(false),
                 tasks: Mutex::new(Vec::new()),
                 options,
@@ -100,6 +128,9 @@ impl Node {
             let node = Self { inner };
             node.spawn(reconcile::run(Arc::clone(&node.inner)));
             node.spawn(flush::run(Arc::clone(&node.inner)));
+            if node.inner.gate.is_on() {
+                node.spawn(care::run(Arc::clone(&node.inner)));
+            }
             Ok(node)
         }
         .boxed()
@@ -167,7 +198,11 @@ impl Node {
     }
 
     /// Ends the node's tasks and replicas; what is not durable yet stays so.
-    pub(crate) async fn halt(&self) {
+    pub(crate) fn halt(&self) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(&self) {
         self.inner.closed.send_replace(true);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
@@ -182,6 +217,7 @@ impl Node {
         for group in groups.into_values() {
             group.shutdown().await;
         }
+        self.inner.views.end_all();
     }
 }
 
@@ -251,8 +287,10 @@ impl NodeInner {
             transport: Arc::clone(&self.parts.transport),
             addresses: Arc::clone(&self.addresses),
             clock: Arc::clone(&self.parts.clock),
+            gate: Arc::clone(&self.gate),
             timing: self.options.timing,
             staging: self.options.staging.clone(),
+            views: Arc::clone(&self.views),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use keevo_core::machine::ShardReader;
+use keevo_core::views::ViewId;
 use keevo_core::{
     ClusterId, Command, Consistency, Cursor, DataStore, Direction, Entry, Error, FanOut, Hlc, Key, Keyspace,
     KeyspaceId, KeyspaceKind, PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId, has_expired,
@@ -98,6 +99,8 @@ struct ScanWire {
     limit: u64,
     #[prost(bytes = "bytes", optional, tag = "7")]
     after: Option<Bytes>,
+    #[prost(bool, tag = "8")]
+    consistent: bool,
 }
 
 /// The answer to a read.
@@ -132,7 +135,20 @@ pub(crate) enum ReadAnswer {
 }
 
 impl ReadRequest {
-    /// Reads what a replica has applied.
+    /// The scan, if its pages share read views.
+    pub(crate) fn consistent_scan(&self) -> Option<&Scan> {
+        match self {
+            Self::Scan(scan) if scan.consistent => Some(scan),
+            _ => None,
+        }
+    }
+
+    /// The read view that the page is to come from.
+    pub(crate) fn view(&self) -> Option<ViewId> {
+        self.consistent_scan().and_then(Scan::view)
+    }
+
+    /// Reads what a replica has applied. A scan gets a page that is its own view.
     pub(crate) fn run(&self, reader: &ShardReader<DataStore>) -> Result<ReadAnswer> {
         match self {
             Self::Keys(keys) => Ok(ReadAnswer::Records(reader.multi_get(keys)?)),
@@ -204,6 +220,7 @@ fn scan_wire(scan: &Scan) -> ScanWire {
         backward: scan.direction == Direction::Backward,
         limit: u64::try_from(scan.limit).unwrap_or(u64::MAX),
         after: scan.after.as_ref().map(|token| token.0.clone()),
+        consistent: scan.consistent,
     }
 }
 
@@ -223,6 +240,7 @@ pub(crate) fn read_of(wire: ReadWire) -> Result<ReadRequest> {
         limit: usize::try_from(scan.limit).unwrap_or(usize::MAX),
         after: scan.after.map(PageToken),
         consistency: Consistency::Linearizable,
+        consistent: scan.consistent,
     };
     scan.validate()?;
     Ok(ReadRequest::Scan(scan))
@@ -329,6 +347,36 @@ pub(crate) struct StatusWire {
     /// The version of Keevo that the node runs.
     #[prost(string, tag = "2")]
     pub(crate) version: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) storage: Option<StorageWire>,
+}
+
+/// What a node knows of its disk and its stores.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StorageWire {
+    #[prost(uint64, tag = "1")]
+    pub(crate) free_bytes: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) low_water_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) ballast_bytes: u64,
+    #[prost(bool, tag = "4")]
+    pub(crate) disk_full: bool,
+    #[prost(uint32, tag = "5")]
+    pub(crate) pressure_permille: u32,
+    #[prost(uint64, tag = "6")]
+    pub(crate) unflushed_bytes: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) unapplied_bytes: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) refused_for_space: u64,
+    #[prost(uint64, tag = "9")]
+    pub(crate) refused_for_load: u64,
+    #[prost(uint64, tag = "10")]
+    pub(crate) delayed_micros: u64,
+    /// Why writes are refused now; empty = they are taken.
+    #[prost(string, tag = "11")]
+    pub(crate) refusal: String,
 }
 
 /// What a node knows of one replica.

@@ -14,18 +14,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keevo_core::machine::Machine;
+use keevo_core::machine::{Machine, ShardView};
 use keevo_core::mutants::{self, Mutant};
+use keevo_core::system::ShardState;
+use keevo_core::views::Views;
 use keevo_core::{
-    Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId, SnapshotFile,
-    Store, StoreBatch, StoreOp, system,
+    Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
+    SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+use crate::backlog::Backlog;
 use crate::blocking;
+use crate::gate::Gate;
 use crate::types::{
     Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -36,6 +41,8 @@ const APPLY_ENTRIES_MAX: usize = 256;
 /// The bytes after which a store batch takes no further entry, counted as they are written: a fan-out for all of its
 /// targets.
 const APPLY_BYTES_MAX: usize = 8 << 20;
+/// How often a store that has no space is asked whether it has some.
+const SPACE_POLL: Duration = Duration::from_millis(50);
 
 /// What openraft passes around as a snapshot.
 #[derive(Debug)]
@@ -86,10 +93,15 @@ pub(crate) struct SharedMachine {
     pub(crate) store: DataStore,
     pub(crate) shard: ShardId,
     pub(crate) range: (Bytes, Bytes),
+    /// Ended when what they show is replaced or removed.
+    views: Arc<Views<ShardView>>,
     /// Set, under the machine's lock, before the rows are destroyed.
     closed: AtomicBool,
     /// Snapshots that are being sent: the log behind them is still needed.
     sending: AtomicUsize,
+    /// Its part of what the node has yet to apply.
+    pub(crate) backlog: Backlog,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl fmt::Debug for SharedMachine {
@@ -104,14 +116,19 @@ impl SharedMachine {
         store: DataStore,
         shard: ShardId,
         range: (Bytes, Bytes),
+        gate: Arc<Gate>,
+        views: Arc<Views<ShardView>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(machine),
             store,
             shard,
             range,
+            views,
             closed: AtomicBool::new(false),
             sending: AtomicUsize::new(0),
+            backlog: Backlog::new(gate.backlog_sum()),
+            gate,
         })
     }
 
@@ -120,10 +137,18 @@ impl SharedMachine {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits while the store has no space: what is committed is applied once there is some, and must not fail.
+    pub(crate) async fn has_space(&self) {
+        while self.store.is_out_of_space() && !self.closed.load(Ordering::SeqCst) {
+            tokio::time::sleep(SPACE_POLL).await;
+        }
+    }
+
     /// Waits for what is being applied, and refuses everything after. Blocks.
     pub(crate) fn close(&self) {
         let _machine = self.lock();
         self.closed.store(true, Ordering::SeqCst);
+        self.views.end_shard(self.shard);
     }
 
     /// Refuses once the replica is closed: `ShardMoved`. What was read before this call was not destroyed yet.
@@ -150,6 +175,15 @@ impl SharedMachine {
         let system_start = system::row_key(self.shard, 0);
         let system_end = system::row_key(ShardId(self.shard.0 + 1), 0);
         vec![(system_start, system_end), self.range.clone()]
+    }
+
+    /// The shard's clock as of the last flush, and the keys it is the clock of; `None` before the first one.
+    pub(crate) fn flushed_clock(&self) -> Result<Option<ExpiryClock>> {
+        let row = self.store.get_flushed(&system::row_key(self.shard, system::STATE))?;
+        let state = row.map(|row| ShardState::decode(&row)).transpose()?;
+        let (lower, upper) = self.range.clone();
+        let upper = if upper.is_empty() { Bytes::from_static(&[keevo_core::CLASS_END]) } else { upper };
+        Ok(state.map(|state| ExpiryClock { lower, upper, now_ms: state.hlc.ms() }))
     }
 
     /// The log id and membership that the rows say, as of now or as of the last flush.
@@ -240,8 +274,11 @@ impl GroupMachine {
                 let ops = rows.drain(..).map(|(key, row)| StoreOp::Put(Column::Data, key, row)).collect();
                 self.shared.store.write(StoreBatch { ops }, Durability::Sync)?;
             }
+            failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
+        self.shared.backlog.applied(applied.index);
+        failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
             let applied = if is_command { Applied(outcomes.next()) } else { Applied(None) };
@@ -300,6 +337,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
     {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
+            self.shared.has_space().await;
             let mut batch = Vec::with_capacity(chunk.len());
             let mut bytes = 0;
             for entry in chunk {
@@ -328,8 +366,11 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let install = move || -> Result<(Option<LogId>, StoredMembership)> {
             let mut machine = shared.lock();
             shared.check_open()?;
+            failpoint("snapshot.staged");
             shared.store.install(&staged.files)?;
+            failpoint("snapshot.installed");
             machine.reload()?;
+            shared.views.end_shard(shared.shard);
             shared.position(false)
         };
         let (applied, membership) =

@@ -72,8 +72,34 @@ impl Timing {
         Duration::from_millis(self.election_ms_max)
     }
 
-    /// How old a quorum's acknowledgement may be for a lease read.
+    /// How long a quorum may take to confirm its leader, before the reads that wait for it are told.
+    pub(crate) fn confirmation_timeout(&self) -> Duration {
+        Duration::from_millis(self.election_ms_max)
+    }
+
+    /// How old a quorum's acknowledgement may be for a lease read. A follower that acknowledged elects nobody else for
+    /// `election_ms_max` after that by its own clock: the difference is how much slower the leader's clock may run
+    /// meanwhile. With `drift_ms_max` at or above `election_ms_min` it is zero: every read then asks a quorum.
     pub(crate) fn lease_for_reads(&self) -> Duration {
         Duration::from_millis(self.election_ms_min.saturating_sub(self.drift_ms_max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A leader whose clock runs slow by the allowed drift still ends its reads before its followers' promise ends.
+    #[test]
+    fn a_lease_read_ends_before_the_promise_behind_it() {
+        for timing in [Timing::default(), Timing::quick()] {
+            let promise = Duration::from_millis(timing.election_ms_max);
+            let drift = Duration::from_millis(timing.drift_ms_max);
+            assert!(timing.lease_for_reads() > Duration::from_millis(2 * timing.heartbeat_ms), "{timing:?}");
+            assert!(timing.lease_for_reads() + drift < promise, "{timing:?}");
+            assert!(timing.lease_max() >= promise + drift, "a restarted replica waits for the promise it forgot");
+        }
+        let doubtful = Timing { drift_ms_max: 5_000, ..Timing::default() };
+        assert_eq!(doubtful.lease_for_reads(), Duration::ZERO);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: requests of one node to another are handed to the receiver's [`PeerHandler::handle`] in the
 //! order they were given to [`Transport::call`], as long as the connection lives; the answers may come in any
-//! order. Appends of a group are pipelined and rely on it.
+//! order. Appends of a group are pipelined and rely on it. No call that was on a connection when it broke is answered
+//! any more: the receiver may still work on it, after what comes over the next connection, and openraft takes the two
+//! answers of one stream for being in order.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
@@ -25,7 +27,7 @@ pub struct Peer {
 }
 
 /// What a peer request asks for; the number is its code on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum PeerCall {
     /// Raft AppendEntries, heartbeats included.
@@ -54,11 +56,13 @@ pub enum PeerCall {
     Status = 12,
     /// A page of changes of a shard, for a watch elsewhere.
     Changes = 13,
+    /// Raft AppendEntries without entries: it may wait a moment for others to travel with.
+    Heartbeat = 14,
 }
 
 impl PeerCall {
     /// Every call.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -72,6 +76,7 @@ impl PeerCall {
         Self::Membership,
         Self::Status,
         Self::Changes,
+        Self::Heartbeat,
     ];
 
     /// The code on the wire.
@@ -120,7 +125,9 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// `Unavailable`; one that may have, with `OutcomeUnknown`; what the peer refused, with the peer's error.
     fn call(&self, to: &Peer, request: PeerRequest, timeout: Duration) -> BoxFuture<'static, Result<Bytes>>;
 
-    /// Streams a snapshot's files, each verified by its CRC on arrival, and gives the receiver's answer.
+    /// Streams a snapshot's files, each verified by its CRC on arrival, and gives the receiver's answer. A dead
+    /// connection is noticed within seconds, not when the timeout of minutes is over: the follower gets nothing else
+    /// meanwhile.
     fn send_snapshot(
         &self,
         to: &Peer,

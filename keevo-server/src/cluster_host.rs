@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, RocksStore, ShardId, WatchRange};
+use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, ShardId, WatchRange};
 use keevo_proto::admin::v1 as admin;
 use keevo_raft::shard_map::ShardInfo;
-use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap};
+use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap, StorageStatus};
 
 use crate::host::{Host, SessionScope};
+use crate::stores::Stores;
 
 /// How many pieces a compaction is cut into, so that its progress can be told.
 const COMPACT_STEPS: u8 = 16;
@@ -21,14 +22,14 @@ const COMPACT_STEPS: u8 = 16;
 pub struct ClusterHost {
     node: Node,
     engine: ClusterEngine,
-    store: RocksStore,
+    stores: Stores,
 }
 
 impl ClusterHost {
-    /// The host over a node and its data store.
-    pub fn new(node: Node, store: RocksStore) -> Self {
+    /// The host over a node and its stores.
+    pub fn new(node: Node, stores: Stores) -> Self {
         let engine = node.engine();
-        Self { node, engine, store }
+        Self { node, engine, stores }
     }
 
     fn map(&self) -> Result<Arc<ShardMap>> {
@@ -72,6 +73,16 @@ fn replica(node_id: u64, status: &ReplicaStatus) -> admin::ReplicaStatus {
     }
 }
 
+fn storage(status: StorageStatus) -> admin::StorageStatus {
+    admin::StorageStatus {
+        free_bytes: status.free_bytes,
+        low_water_bytes: status.low_water_bytes,
+        disk_full: status.disk_full,
+        refusal: status.refusal,
+        pressure_permille: status.pressure_permille,
+    }
+}
+
 fn shard_status(shard: &ShardInfo, nodes: &[NodeStatus]) -> admin::ShardStatus {
     let replicas = shard
         .replicas
@@ -109,7 +120,7 @@ impl Host for ClusterHost {
 
     fn bounded(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
         let engine = self.engine.clone().with_deadline(limit);
-        Arc::new(Self { node: self.node.clone(), engine, store: self.store.clone() })
+        Arc::new(Self { node: self.node.clone(), engine, stores: self.stores.clone() })
     }
 
     async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
@@ -175,23 +186,28 @@ impl Host for ClusterHost {
                     address: node.address,
                     reachable: node.alive,
                     version: node.version,
+                    storage: node.alive.then(|| storage(node.storage)),
                 })
                 .collect(),
         })
     }
 
-    async fn checksum(&self) -> Result<admin::ChecksumResponse> {
+    async fn checksum(&self, request: admin::ChecksumRequest) -> Result<admin::ChecksumResponse> {
         let map = self.map()?;
+        let wanted = |shard: ShardId| request.shard.is_none_or(|one| one == shard.0);
         let mut asked = Vec::new();
-        for shard in &map.shards {
+        for shard in map.shards.iter().filter(|shard| wanted(shard.id)) {
             asked.push((shard.id, self.engine.checksum(shard.id).await?.0));
+        }
+        if let (Some(shard), true) = (request.shard, asked.is_empty()) {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no shard {shard}")));
         }
         self.engine.wait_checksums(&asked).await?;
         let (_, nodes) = self.engine.cluster_status().await?;
         let replicas = nodes
             .iter()
             .flat_map(|node| {
-                node.replicas.iter().map(|status| admin::ReplicaChecksum {
+                node.replicas.iter().filter(|status| wanted(status.shard)).map(|status| admin::ReplicaChecksum {
                     shard: status.shard.0,
                     replica_id: status.replica,
                     node_id: node.node_id,
@@ -207,7 +223,7 @@ impl Host for ClusterHost {
     }
 
     async fn compact(&self) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
-        let store = self.store.clone();
+        let store = self.stores.data.clone();
         let steps = futures::stream::iter(0..=COMPACT_STEPS).then(move |done| {
             let store = store.clone();
             async move {
@@ -225,6 +241,14 @@ impl Host for ClusterHost {
             }
         });
         Ok(steps.boxed())
+    }
+
+    async fn scrub(&self, request: admin::ScrubRequest) -> Result<BoxStream<'static, Result<admin::ScrubProgress>>> {
+        self.stores.scrub(&self.node, request)
+    }
+
+    async fn checkpoint(&self, request: admin::CheckpointRequest) -> Result<admin::CheckpointResponse> {
+        self.stores.checkpoint(&self.node, request).await
     }
 
     async fn join(&self, request: admin::JoinRequest) -> Result<admin::JoinResponse> {

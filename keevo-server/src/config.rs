@@ -7,7 +7,9 @@
 //! refused, with the nearest name that exists.
 
 mod layers;
+mod machine;
 mod settings;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +20,9 @@ use keevo_core::{Error, ErrorKind, Result};
 use keevo_raft::Timing;
 
 pub use layers::{Layers, Origin, Value};
+pub use machine::Machine;
 pub use settings::{SETTINGS, Setting};
+pub use storage::StorageConfig;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct Config {
     pub replication_factor: u32,
     /// Waits to be added to an existing cluster.
     pub join: bool,
+    /// Listens beyond loopback, although nothing is encrypted and nobody is asked who they are.
+    pub insecure: bool,
     /// What is logged: a level or tracing's filter directives.
     pub log_level: String,
     /// How it looks.
@@ -58,15 +64,20 @@ pub struct Config {
     pub flush_every: Duration,
     /// Heartbeats and elections.
     pub timing: Timing,
-    /// Bytes of RocksDB's block cache.
-    pub block_cache_bytes: usize,
-    /// Bytes of RocksDB's write buffers.
-    pub write_buffer_bytes: usize,
+    /// Bytes a second that all snapshots to peers send together, at most; 0 = no bound.
+    pub snapshot_bytes_per_second: u64,
+    /// Sizes and limits of the stores.
+    pub storage: StorageConfig,
 }
 
 impl Config {
-    /// Reads the layers into a configuration.
+    /// Reads the layers into a configuration for this machine.
     pub fn from_layers(layers: &Layers) -> Result<Self> {
+        Self::from_layers_on(layers, &Machine::this())
+    }
+
+    /// Reads the layers into a configuration for a machine.
+    pub fn from_layers_on(layers: &Layers, machine: &Machine) -> Result<Self> {
         let grpc: SocketAddr = layers.parse("grpc", "an address like 127.0.0.1:7101")?;
         let advertise = layers.text("advertise");
         let node_id: u64 = layers.parse("node_id", "a number from 1")?;
@@ -86,6 +97,7 @@ impl Config {
             shards: layers.parse("shards", "a number from 1 to 4096")?,
             replication_factor: layers.parse("replication_factor", "an odd number, 1, 3 or 5")?,
             join,
+            insecure: layers.parse("insecure", "true or false")?,
             log_level: layers.text("log_level").to_owned(),
             log_format: match layers.text("log_format") {
                 "text" => LogFormat::Text,
@@ -97,14 +109,21 @@ impl Config {
                 heartbeat_ms: layers.parse("heartbeat_ms", "a number of milliseconds")?,
                 election_ms_min: layers.parse("election_ms_min", "a number of milliseconds")?,
                 election_ms_max: layers.parse("election_ms_max", "a number of milliseconds")?,
+                drift_ms_max: layers.parse("drift_ms_max", "a number of milliseconds")?,
                 log_entries_kept: layers.parse("log_entries_kept", "a number of entries")?,
-                ..Timing::default()
             },
-            block_cache_bytes: mebibytes(layers, "block_cache_mib")?,
-            write_buffer_bytes: mebibytes(layers, "write_buffer_mib")?,
+            snapshot_bytes_per_second: layers
+                .parse::<u64>("snapshot_mib_per_s", "a number of MiB a second, or 0")?
+                .saturating_mul(1 << 20),
+            storage: StorageConfig::from_layers(layers, machine)?,
         };
         config.check(layers)?;
         Ok(config)
+    }
+
+    /// What every size that is left to the machine comes to, as comments below the settings.
+    pub fn explain(&self, layers: &Layers, machine: &Machine) -> String {
+        self.storage.explain(layers, machine)
     }
 
     fn check(&self, layers: &Layers) -> Result<()> {
@@ -113,6 +132,15 @@ impl Config {
         }
         if !self.join && !self.peers.contains_key(&self.node_id) {
             return Err(layers.refuse("peers", &format!("a list that names this node, {}", self.node_id)));
+        }
+        for (name, address) in [("grpc", self.grpc), ("http", self.http)] {
+            if !self.insecure && !address.ip().is_loopback() {
+                return Err(layers.refuse(
+                    name,
+                    "a loopback address: there is neither TLS nor authentication yet. In a network where everybody may \
+                     read and write all data, say --insecure",
+                ));
+            }
         }
         if self.data_dir.as_os_str().is_empty() {
             return Err(layers.refuse("data_dir", "a folder"));
@@ -135,13 +163,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn mebibytes(layers: &Layers, name: &'static str) -> Result<usize> {
-    let mib: usize = layers.parse(name, "a number of MiB")?;
-    mib.checked_mul(1 << 20)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| layers.refuse(name, "a number of MiB, at least 1"))
 }
 
 /// Reads `1=host:port,2=host:port`.
@@ -187,26 +208,50 @@ mod tests {
         let config = Config::from_layers(&layers).expect("good");
         assert_eq!((config.shards, config.node_id), (32, 1));
         expect_test::expect![[r#"
-            advertise          = ""                  default
-            block_cache_mib    = "256"               default
-            data_dir           = "keevo-data"        default
-            election_ms_max    = "2000"              default
-            election_ms_min    = "1000"              default
-            flush_every_ms     = "5000"              default
-            grpc               = "127.0.0.1:7101"    default
-            heartbeat_ms       = "200"               default
-            http               = "127.0.0.1:8101"    default
-            join               = "false"             default
-            log_entries_kept   = "10000"             default
-            log_format         = "text"              default
-            log_level          = "info"              default
-            node_id            = "1"                 flag --node-id
-            peers              = ""                  default
-            replication_factor = "3"                 default
-            shards             = "32"                environment KEEVO_SHARDS
-            write_buffer_mib   = "64"                default
+            advertise            = ""                  default
+            background_jobs      = "auto"              default
+            background_mib_per_s = "256"               default
+            block_cache_mib      = "auto"              default
+            data_dir             = "keevo-data"        default
+            disk_ballast_mib     = "64"                default
+            disk_low_water_mib   = "1024"              default
+            drift_ms_max         = "200"               default
+            election_ms_max      = "2000"              default
+            election_ms_min      = "1000"              default
+            flush_every_ms       = "5000"              default
+            grpc                 = "127.0.0.1:7101"    default
+            heartbeat_ms         = "200"               default
+            http                 = "127.0.0.1:8101"    default
+            insecure             = "false"             default
+            join                 = "false"             default
+            log_entries_kept     = "10000"             default
+            log_format           = "text"              default
+            log_level            = "info"              default
+            memory_percent       = "20"                default
+            node_id              = "1"                 flag --node-id
+            peers                = ""                  default
+            replication_factor   = "3"                 default
+            shards               = "32"                environment KEEVO_SHARDS
+            snapshot_mib_per_s   = "64"                default
+            unapplied_mib_max    = "256"               default
+            unflushed_mib_flush  = "auto"              default
+            unflushed_mib_max    = "auto"              default
+            write_buffer_mib     = "auto"              default
         "#]]
         .assert_eq(&layers.print(true));
+    }
+
+    #[test]
+    fn only_the_insecure_listen_beyond_loopback() {
+        let config = |flags: &[(&str, &str)]| layered("", &[], flags).and_then(|layers| Config::from_layers(&layers));
+        for name in ["grpc", "http"] {
+            let open = (name, "192.0.2.1:7000");
+            let error = config(&[open]).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains("--insecure"), "{error}");
+            assert!(config(&[open, ("insecure", "true")]).is_ok_and(|config| config.insecure));
+        }
+        assert!(config(&[("grpc", "[::1]:7000")]).is_ok_and(|config| !config.insecure));
     }
 
     #[test]

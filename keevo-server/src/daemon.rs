@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use keevo_core::{Error, ErrorKind, Result, RocksOptions, RocksStore, SeededRandom, SystemClock};
+use keevo_core::{Error, ErrorKind, Result, RocksStore, SeededRandom, SystemClock};
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
-use keevo_raft::log_store::{RocksLogOptions, open_rocks_log_store};
-use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler};
+use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ use crate::health::Health;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
+use crate::stores::{Stores, open_log};
 
 /// How long requests under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub struct Daemon {
     health: Health,
     feeds: FeedsWorker<ClusterEngine>,
     /// Keeps the folders locked.
-    _folders: Folders,
+    _folders: Arc<Folders>,
 }
 
 /// Binds an address; a taken one is `AddressInUse`.
@@ -67,11 +67,8 @@ impl Daemon {
     /// Starts a daemon.
     pub fn start(config: Config) -> impl Future<Output = Result<Self>> + Send {
         async move {
-            if !config.grpc.ip().is_loopback() || !config.http.ip().is_loopback() {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "this version has neither TLS nor authentication: it listens on loopback addresses only",
-                ));
+            if config.insecure && !(config.grpc.ip().is_loopback() && config.http.ip().is_loopback()) {
+                tracing::warn!("insecure: whoever reaches this node may read and write everything");
             }
             let grpc_listener = bind("gRPC", config.grpc).await?;
             let http_listener = bind("HTTP", config.http).await?;
@@ -82,25 +79,28 @@ impl Daemon {
             };
             let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
             let random = Arc::new(SeededRandom::from_os());
-            let folders = Folders::open(&config.data_dir, config.node_id, random.as_ref())?;
+            let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
             let (data_db, log_db) = folders.stores()?;
-            let store = RocksStore::open(data_db, store_options(&config))?;
-            let log = open_rocks_log_store(log_db, &RocksLogOptions::default())?;
+            let store = RocksStore::open(data_db, config.storage.data_store())?;
+            let log = open_log(&log_db, &config.storage)?;
+            let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
             let parts = NodeParts {
                 store: store.clone().into(),
                 log: Arc::clone(&log),
-                transport: Arc::new(GrpcTransport::new(local_peer.clone())),
+                transport: Arc::new(GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second)),
                 identity: Arc::new(folders.identity.clone()),
                 clock: Arc::new(SystemClock::new()),
                 random,
             };
-            let node = Node::start(node_options(&config), parts).await?;
+            let care = StorageCare { disk: Arc::new(folders.disk()), limits: config.storage.limits };
+            let node = Node::start_with(node_options(&config), parts, care).await?;
             let shutdown = CancellationToken::new();
             let calls = Arc::new(Calls::default());
-            let grpc_server = serve_grpc(grpc_listener, &node, &store, local_peer, &calls, shutdown.clone()).await?;
+            let grpc_server = serve_grpc(grpc_listener, &node, &stores, local_peer, &calls, shutdown.clone()).await?;
             let feeds = grpc_server.feeds;
-            let metrics = Metrics { node: node.clone(), log, store, calls, feeds: Arc::new(feeds.meter()) };
+            let scrubs = stores.scrubs();
+            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds: Arc::new(feeds.meter()) };
             let servers = vec![grpc_server.task, serve_http(http_listener, metrics, shutdown.clone())];
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
@@ -166,15 +166,6 @@ impl Daemon {
     }
 }
 
-fn store_options(config: &Config) -> RocksOptions {
-    RocksOptions {
-        wal: false,
-        block_cache_bytes: config.block_cache_bytes,
-        write_buffer_bytes: config.write_buffer_bytes,
-        ..RocksOptions::default()
-    }
-}
-
 fn node_options(config: &Config) -> NodeOptions {
     NodeOptions {
         node_id: config.node_id,
@@ -199,12 +190,12 @@ struct GrpcServer {
 async fn serve_grpc(
     listener: TcpListener,
     node: &Node,
-    store: &RocksStore,
+    stores: &Stores,
     local: LocalPeer,
     calls: &Arc<Calls>,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let host = Arc::new(ClusterHost::new(node.clone(), store.clone()));
+    let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

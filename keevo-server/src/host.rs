@@ -59,14 +59,33 @@ pub trait Host: Send + Sync + 'static {
     /// Nodes, shards and replicas.
     fn cluster_status(&self) -> impl Future<Output = Result<admin::ClusterStatusResponse>> + Send;
 
-    /// Proposes a checksum on every shard and collects what the replicas found.
-    fn checksum(&self) -> impl Future<Output = Result<admin::ChecksumResponse>> + Send;
+    /// Proposes a checksum on every shard, or on the one that is named, and collects what the replicas found.
+    fn checksum(&self, request: admin::ChecksumRequest)
+    -> impl Future<Output = Result<admin::ChecksumResponse>> + Send;
 
     /// Makes everything written so far durable in the data store.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Compacts the data store. The stream ends when it is done, or with an error.
     fn compact(&self) -> impl Future<Output = Result<BoxStream<'static, Result<admin::CompactProgress>>>> + Send;
+
+    /// Verifies all that is on the disk; refused by default. The stream ends when it is done, or with an error.
+    fn scrub(
+        &self,
+        request: admin::ScrubRequest,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<admin::ScrubProgress>>>> + Send {
+        let _ = request;
+        ready(Err(no_stores()))
+    }
+
+    /// Copies the node into a folder; refused by default.
+    fn checkpoint(
+        &self,
+        request: admin::CheckpointRequest,
+    ) -> impl Future<Output = Result<admin::CheckpointResponse>> + Send {
+        let _ = request;
+        ready(Err(no_stores()))
+    }
 
     /// Takes a node into the cluster; refused by default.
     fn join(&self, request: admin::JoinRequest) -> impl Future<Output = Result<admin::JoinResponse>> + Send {
@@ -85,6 +104,10 @@ pub trait Host: Send + Sync + 'static {
         let _ = request;
         ready(Err(no_cluster()))
     }
+}
+
+fn no_stores() -> Error {
+    Error::invalid("this node has no stores of its own")
 }
 
 fn no_cluster() -> Error {

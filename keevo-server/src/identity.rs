@@ -5,6 +5,7 @@
 //! DATA_DIR/data      the data store, with the pair id in its own identity file
 //! DATA_DIR/log       the log store, likewise
 //! DATA_DIR/staging   snapshots on their way
+//! DATA_DIR/ballast   space set aside for the time when the disk is full; holds nothing
 //! ```
 
 use std::fs::File;
@@ -12,12 +13,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keevo_core::data_dir::{self, DataDir, Role};
-use keevo_core::{ClusterId, Error, ErrorKind, NodeId, Random, Result};
+use keevo_core::{ClusterId, Error, ErrorKind, FolderDisk, NodeId, Random, Result};
 use keevo_raft::{Identity, IdentityStore};
 
 const FORMAT: &str = "keevo node 1";
 /// The database in the data and in the log folder.
-const STORE: &str = "db";
+pub(crate) const STORE: &str = "db";
+/// The file that holds space for the time when there is none.
+const BALLAST: &str = "ballast";
 
 fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
     let kind =
@@ -102,6 +105,17 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Where files lie for a while.
+    pub fn staging(&self) -> PathBuf {
+        self.identity.path.with_file_name("staging")
+    }
+
+    /// The disk under the stores, with the node's ballast on it.
+    pub fn disk(&self) -> FolderDisk {
+        let stores = vec![self.data.path().to_owned(), self.log.path().to_owned()];
+        FolderDisk::new(stores, self.identity.path.with_file_name(BALLAST))
+    }
+
     /// Where the data and the log database lie. Those of a node in a cluster must be there: `Corrupt`. New ones would
     /// have forgotten what the node has voted for and acknowledged.
     pub fn stores(&self) -> Result<(PathBuf, PathBuf)> {

@@ -15,3 +15,4 @@ mod http;
 pub mod identity;
 mod metrics;
 pub mod peer;
+pub mod stores;

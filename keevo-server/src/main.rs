@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use keevo_core::{Error, ErrorKind, Result};
-use keevo_server::config::{Config, Layers, LogFormat, SETTINGS};
+use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS};
 use keevo_server::daemon::Daemon;
 use keevo_server::demo::{DemoOptions, demo};
 use tracing_subscriber::EnvFilter;
@@ -117,8 +117,9 @@ async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("config", sub)) => {
             let print = sub.subcommand_matches("print").ok_or_else(|| Error::invalid("say `config print`"))?;
             let layers = layers(print)?;
-            Config::from_layers(&layers)?;
-            let text = layers.print(print.get_flag("origin"));
+            let machine = Machine::this();
+            let config = Config::from_layers_on(&layers, &machine)?;
+            let text = layers.print(print.get_flag("origin")) + &config.explain(&layers, &machine);
             std::io::stdout()
                 .write_all(text.as_bytes())
                 .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))

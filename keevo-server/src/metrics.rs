@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::calls::Calls;
 use crate::health;
+use crate::stores::Scrubs;
 
 /// What a node's feeds have counted; nothing before they are open.
 pub(crate) type FeedsMeter = Arc<dyn Fn() -> Option<FeedsMetrics> + Send + Sync>;
@@ -22,6 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) node: Node,
     pub(crate) log: Arc<dyn LogStore>,
     pub(crate) store: RocksStore,
+    pub(crate) scrubs: Arc<Scrubs>,
     pub(crate) calls: Arc<Calls>,
     pub(crate) feeds: FeedsMeter,
 }
@@ -45,6 +47,7 @@ impl Metrics {
             self.replicas();
             self.log();
             self.store();
+            self.storage();
             if let Some(feeds) = (self.feeds)() {
                 gather_feeds(&feeds);
             }
@@ -109,6 +112,50 @@ impl Metrics {
         gauge("keevo_store_table_bytes", "Bytes in its tables on disk.", stats.table_bytes);
         let pending = stats.pending_compaction_bytes;
         gauge("keevo_store_pending_compaction_bytes", "Bytes that its compactions have yet to rewrite.", pending);
+        counter("keevo_store_filter_hits_total", "Reads that a filter kept out of a table.", stats.filter_hits);
+        gauge("keevo_store_cache_bytes", "Bytes in its block cache, write buffers included.", stats.cache_bytes);
+        gauge("keevo_store_level0_files", "Tables that are not sorted into levels yet.", stats.level0_files);
+        let waiting = stats.immutable_memtables;
+        gauge("keevo_store_immutable_memtables", "Full write buffers that wait for their flush.", waiting);
+    }
+
+    /// How the node takes care of its disk, and what its last scrub found.
+    fn storage(&self) {
+        let status = self.node.storage();
+        for (name, help, value) in [
+            ("keevo_disk_free_bytes", "Free bytes on the node's disk.", status.free_bytes),
+            ("keevo_disk_low_water_bytes", "Free bytes below which writes are refused.", status.low_water_bytes),
+            ("keevo_disk_ballast_bytes", "Bytes set aside for the time when the disk is full.", status.ballast_bytes),
+            ("keevo_disk_is_full", "1 while writes are refused for want of space.", u64::from(status.disk_full)),
+            (
+                "keevo_store_pressure_permille",
+                "How far it is behind; at 1000 writes are refused.",
+                status.pressure_permille.into(),
+            ),
+            ("keevo_store_unflushed_bytes", "Bytes that no flush has made durable yet.", status.unflushed_bytes),
+            ("keevo_unapplied_bytes", "Bytes of writes under way or not applied yet.", status.unapplied_bytes),
+            ("keevo_scrub_damages", "Damages that the last scrub has found.", self.scrubs.damages()),
+            ("keevo_scrub_is_running", "1 while a scrub runs.", u64::from(self.scrubs.is_running())),
+        ] {
+            gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            ("keevo_writes_refused_for_space_total", "Writes refused for want of space.", status.refused_for_space),
+            (
+                "keevo_writes_refused_for_load_total",
+                "Writes refused because a store was behind.",
+                status.refused_for_load,
+            ),
+            (
+                "keevo_writes_delayed_micros_total",
+                "Microseconds for which writes were held back.",
+                status.delayed_micros,
+            ),
+            ("keevo_scrubs_total", "Scrubs that read everything.", self.scrubs.finished()),
+            ("keevo_scrub_bytes_total", "Bytes that scrubs have verified.", self.scrubs.bytes()),
+        ] {
+            counter(name, help, value);
+        }
     }
 }
 

@@ -70,6 +70,7 @@ type LinkKey = (Peer, Option<ClusterId>);
 /// Keevo's transport between nodes.
 pub struct GrpcTransport {
     local: LocalPeer,
+    pace: Arc<snapshot::Pace>,
     links: Mutex<HashMap<LinkKey, Arc<Link>>>,
 }
 
@@ -80,9 +81,11 @@ impl fmt::Debug for GrpcTransport {
 }
 
 impl GrpcTransport {
-    /// A transport for the node that listens as `local` says.
-    pub fn new(local: LocalPeer) -> Self {
-        Self { local, links: Mutex::new(HashMap::new()) }
+    /// A transport for the node that listens as `local` says. All the snapshots it sends have so many bytes a second
+    /// together, at most; 0 = no bound.
+    pub fn new(local: LocalPeer, snapshot_bytes_per_second: u64) -> Self {
+        let pace = Arc::new(snapshot::Pace::new(snapshot_bytes_per_second));
+        Self { local, pace, links: Mutex::new(HashMap::new()) }
     }
 
     fn link(&self, peer: &Peer, cluster: Option<ClusterId>) -> Arc<Link> {
@@ -122,9 +125,9 @@ impl Transport for GrpcTransport {
         files: Vec<SnapshotFile>,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes>> {
-        let peer = to.clone();
+        let (peer, pace) = (to.clone(), Arc::clone(&self.pace));
         Box::pin(async move {
-            match tokio::time::timeout(timeout, snapshot::send(&peer, head, files)).await {
+            match tokio::time::timeout(timeout, snapshot::send(&peer, head, files, pace)).await {
                 Ok(answer) => answer,
                 Err(elapsed) => Err(Error::new(
                     ErrorKind::Unavailable,

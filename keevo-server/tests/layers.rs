@@ -149,7 +149,8 @@ async fn cluster_goes_on_without_a_node_which_comes_back_equal() {
     }
     assert_eq!(total, 200, "every acknowledged write once");
     let mut admin = engine.admin().await.expect("an admin client");
-    let answer = admin.checksum(keevo_proto::admin::v1::ChecksumRequest {}).await.expect("checksums").into_inner();
+    let answer =
+        admin.checksum(keevo_proto::admin::v1::ChecksumRequest::default()).await.expect("checksums").into_inner();
     assert_eq!(answer.replicas.len(), 15, "five shards, three replicas each");
     for shard in 0..=4 {
         let hashes: std::collections::BTreeSet<u64> = answer

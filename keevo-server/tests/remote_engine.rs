@@ -12,6 +12,7 @@ mod remote_engine {
     mod conformance;
     mod faults;
     mod lost_answers;
+    mod replicas;
     mod routing;
     mod service;
     mod watching;

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keevo-client", &["keevo-core", "keevo-proto"]),
     ("keevo-core", &[]),
     ("keevo-demo", &["keevo-chat", "keevo-core", "keevo-feeds"]),
+    ("keevo-faults", &["keevo-client", "keevo-core", "keevo-proto"]),
     ("keevo-feeds", &["keevo-core"]),
     (
         "keevo-fuzz",
@@ -50,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "keevo-server",
         &["keevo-chat", "keevo-client", "keevo-core", "keevo-demo", "keevo-feeds", "keevo-proto", "keevo-raft"],
     ),
+    ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
     ("keevo-tidy", &[]),
 ];
 

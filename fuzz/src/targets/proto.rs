@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use keevo_core::views::ViewId;
 use keevo_core::{
     Batch, Change, Check, ClientId, ClusterId, CommitEvent, Consistency, Cursor, Direction, FanOut, FanOutAction, Key,
     Keyspace, KeyspaceId, KeyspaceKind, PageToken, Record, RequestId, Result, Revision, Scan, ScanPage, ScanRange,
@@ -123,7 +124,9 @@ fn scans() -> Vec<Scan> {
     let mut across = Scan::partition(ORDERED, "abc", 1);
     across.range = ScanRange::Ordered { keyspace: ORDERED, start: Bytes::from_static(b"ab"), end: Bytes::new() };
     across.consistency = Consistency::Follower;
-    vec![back, across]
+    let view = ViewId { home: 3, number: 1 << 70 };
+    let held = Scan::partition(HASHED, "alice", 10).consistent().after(Some(PageToken::in_view(view, b"\x10last")));
+    vec![back, across, held]
 }
 
 fn events() -> Vec<CommitEvent> {

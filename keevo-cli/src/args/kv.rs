@@ -101,6 +101,9 @@ pub(crate) struct Scan {
     /// From the largest key down
     #[arg(long)]
     pub(crate) reverse: bool,
+    /// Show one state of each shard, whatever is written while its pages are fetched
+    #[arg(long)]
+    pub(crate) consistent: bool,
 }
 
 /// What to watch.

@@ -16,10 +16,8 @@ const DIFFERS: &str = "!! HASH DIFFERS";
 
 impl Answer for pb::ClusterStatusResponse {
     fn table(&self) -> String {
-        let nodes = self.nodes.iter().map(|node| {
-            let state = if node.reachable { "up" } else { "UNREACHABLE" };
-            [node.id.to_string(), line(&node.address), state.to_owned(), line(&node.version)]
-        });
+        let nodes =
+            self.nodes.iter().map(|node| [node.id.to_string(), line(&node.address), state(node), line(&node.version)]);
         let replicas = self.shards.iter().flat_map(|shard| {
             let bad = differing(shard.replicas.iter().map(|replica| replica.checksum.as_ref()));
             shard.replicas.iter().enumerate().map(move |(place, replica)| {
@@ -39,7 +37,13 @@ impl Answer for pb::ClusterStatusResponse {
 
     fn json(&self) -> Value {
         let nodes = self.nodes.iter().map(|node| {
-            json!({ "id": node.id, "address": node.address, "reachable": node.reachable, "version": node.version })
+            json!({
+                "id": node.id,
+                "address": node.address,
+                "reachable": node.reachable,
+                "version": node.version,
+                "storage": storage_json(node.storage.as_ref()),
+            })
         });
         let shards = self.shards.iter().map(|shard| {
             let bad = differing(shard.replicas.iter().map(|replica| replica.checksum.as_ref()));
@@ -72,6 +76,28 @@ impl Answer for pb::ClusterStatusResponse {
             "shards": shards.collect::<Vec<_>>(),
         })
     }
+}
+
+/// What a node is up to; what it refuses, and why, where it does.
+fn state(node: &pb::NodeStatus) -> String {
+    match &node.storage {
+        _ if !node.reachable => "UNREACHABLE".to_owned(),
+        Some(storage) if storage.disk_full => format!("DISK FULL: {}", line(&storage.refusal)),
+        Some(storage) if !storage.refusal.is_empty() => format!("REFUSES WRITES: {}", line(&storage.refusal)),
+        _ => "up".to_owned(),
+    }
+}
+
+fn storage_json(storage: Option<&pb::StorageStatus>) -> Value {
+    storage.map_or(Value::Null, |one| {
+        json!({
+            "free_bytes": one.free_bytes,
+            "low_water_bytes": one.low_water_bytes,
+            "disk_full": one.disk_full,
+            "refusal": if one.refusal.is_empty() { Value::Null } else { one.refusal.as_str().into() },
+            "pressure_permille": one.pressure_permille,
+        })
+    })
 }
 
 trait Summary {

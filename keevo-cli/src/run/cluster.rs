@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failu
             show(context.output, &Done { sentence, json: json!({ "shard": shard, "node": node }) })
         }
         Cluster::Checksum => {
-            let response = context.ask(Effect::Reads, SLOW, admin.checksum(pb::ChecksumRequest {})).await?;
+            let response = context.ask(Effect::Reads, SLOW, admin.checksum(pb::ChecksumRequest::default())).await?;
             show(context.output, &response)?;
             let bad = differing_shards(&response);
             if bad.is_empty() {

@@ -100,6 +100,9 @@ async fn scan(context: &Context, args: Scan) -> Result<(), Failure> {
     if args.reverse {
         scan = scan.backward();
     }
+    if args.consistent {
+        scan = scan.consistent();
+    }
     let mut records = Vec::new();
     let more = loop {
         // One record beyond the limit tells whether there are more.

@@ -14,7 +14,8 @@ use crate::render::Done;
 use crate::render::cluster::Nodes;
 use crate::text::line;
 
-const BAR: &str = "{prefix} [{bar:32}] {pos}/{len} {wide_msg}";
+/// How progress is shown.
+pub(super) const BAR: &str = "{prefix} [{bar:32}] {pos}/{len} {wide_msg}";
 
 /// Says who the endpoints are.
 pub(crate) async fn info(context: &Context) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +10,7 @@ use crate::ids::Revision;
 use crate::limits::{BATCH_BYTES_MAX, FAN_OUT_EXPANDED_BYTES_MAX};
 use crate::machine::Retention;
 use crate::store::{Durability, RocksOptions, RocksStats};
+use crate::views::ViewLimits;
 
 /// The settings of a [`LocalEngine`](super::LocalEngine). The defaults suit a program that embeds it.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct LocalOptions {
     pub group_bytes_max: usize,
     /// How many recent changes are kept for watches.
     pub retention: Retention,
+    /// Bounds on the read views of consistent scans.
+    pub views: ViewLimits,
     /// The store underneath. Its `wal` is always on.
     pub store: RocksOptions,
     /// Where the time comes from.
@@ -40,6 +44,7 @@ impl Default for LocalOptions {
             group_writes_max: 1_024,
             group_bytes_max: 8 << 20,
             retention: Retention::default(),
+            views: ViewLimits { linger: Duration::ZERO, ..ViewLimits::default() },
             store: RocksOptions::default(),
             clock: Arc::new(SystemClock::new()),
         }

@@ -347,3 +347,45 @@ async fn a_failed_write_is_unknown_once_and_refused_from_then_on() {
     assert_eq!(first, Some(ErrorKind::OutcomeUnknown));
     assert_eq!(kind(engine.write(Batch::new().put(things.key("p", "a"), "1")).await), ErrorKind::Io);
 }
+
+/// A view holds the database open; a closed engine holds none.
+#[tokio::test]
+async fn a_closed_engine_ends_its_consistent_scans() {
+    let (dir, engine) = new();
+    let things = keyspace(&engine).await;
+    let put = |batch: Batch, at: u8| batch.put(things.key("p", vec![at]), "x");
+    engine.write((0..9).fold(Batch::new(), put)).await.unwrap();
+    let scan = Scan::partition(things, "p", 4).consistent();
+    let first = engine.scan(scan.clone()).await.unwrap();
+    let next = scan.after(first.next);
+    engine.close().await.unwrap();
+    assert_eq!(kind(engine.scan(next.clone()).await), ErrorKind::Closed);
+    let engine = LocalEngine::open(dir.path(), options()).expect("nothing holds the folder");
+    assert_eq!(kind(engine.scan(next).await), ErrorKind::ScanExpired);
+}
+
+#[tokio::test]
+async fn views_are_bounded_and_swept_by_writes() {
+    let clock = Arc::new(crate::clock::ManualClock::new(1_000_000));
+    let views = crate::views::ViewLimits { views_max: 2, ..options().views };
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LocalOptions { clock: Arc::clone(&clock) as Arc<dyn Clock>, views, ..options() };
+    let engine = LocalEngine::open(dir.path(), settings).unwrap();
+    let things = keyspace(&engine).await;
+    let put = |batch: Batch, at: u8| batch.put(things.key("p", vec![at]), "x");
+    engine.write((0..9).fold(Batch::new(), put)).await.unwrap();
+    let scan = Scan::partition(things, "p", 4).consistent();
+    let open = [engine.scan(scan.clone()).await.unwrap(), engine.scan(scan.clone()).await.unwrap()];
+    assert_eq!(kind(engine.scan(scan.clone()).await), ErrorKind::ResourceExhausted);
+    // One scan that is read to its end makes room.
+    let [first, second] = open;
+    let mut page = first;
+    while let Some(next) = page.next {
+        page = engine.scan(scan.clone().after(Some(next))).await.unwrap();
+    }
+    engine.scan(scan.clone()).await.unwrap();
+    clock.advance_ms(u64::try_from(views.idle.as_millis()).unwrap());
+    engine.write(Batch::new().put(things.key("p", "later"), "x")).await.unwrap();
+    assert_eq!(engine.opened().unwrap().views.held(), 0, "a write sweeps what is idle");
+    assert_eq!(kind(engine.scan(scan.after(second.next)).await), ErrorKind::ScanExpired);
+}

@@ -13,14 +13,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ClientId;
-use crate::machine::Machine;
-use crate::store::{Durability, RocksStore};
+use crate::key::{CLASS_END, CLASS_META};
+use crate::store::{Durability, ExpiryClock, RocksStore, Store};
+
+/// How far the clock moves before compactions are told, in milliseconds.
+const EXPIRY_STEP_MS: u64 = 1_000;
+
+/// The clock of all keys.
+pub(super) fn everything(now_ms: u64) -> ExpiryClock {
+    let (lower, upper) = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
+    ExpiryClock { lower, upper, now_ms }
+}
+use crate::machine::{Machine, ShardView};
+use crate::views::Views;
 
 /// What is asked of the writer.
 #[derive(Debug)]
@@ -61,6 +73,10 @@ pub(super) struct Writer {
     pub(super) group_writes_max: usize,
     pub(super) group_bytes_max: usize,
     pub(super) counts: Arc<Counts>,
+    /// The clock by which the store may drop what has expired, in milliseconds.
+    pub(super) expiry_ms: u64,
+    /// Swept as it writes: a view costs nothing but the space of what is overwritten.
+    pub(super) views: Arc<Views<ShardView>>,
 }
 
 /// Whom to answer with which of a group's outcomes.
@@ -76,6 +92,7 @@ impl Writer {
         while let Some(request) = self.requests_rx.blocking_recv() {
             let group = self.gather(request);
             if !group.is_empty() {
+                self.views.sweep();
                 self.commit(group);
             }
         }
@@ -122,6 +139,7 @@ impl Writer {
         if applied.is_ok() {
             self.counts.writes.fetch_add(writes, Ordering::Relaxed);
             self.counts.groups.fetch_add(1, Ordering::Relaxed);
+            self.move_expiry();
         }
         let applied = applied.map_err(|error| self.explain(error, stopped_before));
         for Waiting { answer_tx, outcome_at, permit } in waiting {
@@ -131,6 +149,15 @@ impl Writer {
             drop(permit);
             // Whoever asked may have given up waiting; the write stands all the same.
             drop(answer_tx.send(answer));
+        }
+    }
+
+    /// Lets compactions drop what has expired by the clock that was just synced.
+    fn move_expiry(&mut self) {
+        let now_ms = self.machine.clock().ms();
+        if self.durability == Durability::Sync && now_ms >= self.expiry_ms.saturating_add(EXPIRY_STEP_MS) {
+            self.expiry_ms = now_ms;
+            self.store.set_expiry(vec![everything(now_ms)]);
         }
     }
 

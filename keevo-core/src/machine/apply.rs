@@ -110,7 +110,7 @@ impl<S: Store> Applier<'_, S> {
             Err(Stop::Refuse(error)) => Outcome::Refused(error),
             Err(fail) => return Err(fail),
         };
-        self.sessions.record(&request, self.state.hlc, &outcome);
+        self.sessions.record(self.store, &request, self.state.hlc, &outcome)?;
         Ok(outcome)
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::shared::{Shared, closed};
+use super::shared::{Place, Shared, closed};
+use super::view::ShardView;
 use super::watcher::Watcher;
 use crate::command::Outcome;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +18,7 @@ use crate::key::{Key, Keyspace};
 use crate::limits::{MULTI_GET_KEYS_MAX, SCAN_BYTES_MAX};
 use crate::record::{Record, StoredRecord};
 use crate::scan::{PageToken, Scan, ScanPage, ScanRange};
-use crate::store::{Column, Store};
+use crate::store::{Column, Store, Visit};
 use crate::system::{CHECKSUM, row_key};
 use crate::watch::{Cursor, Watch, WatchRange};
 
@@ -70,33 +71,22 @@ impl<S: Store> ShardReader<S> {
 
     /// One page of a scan, of that part of its range that lies in the shard; `next` is `None` at the end of it.
     pub fn scan(&self, scan: &Scan) -> Result<ScanPage> {
-        scan.validate()?;
-        let as_of = self.now();
-        let now_ms = self.shared.now_ms();
-        let place = &self.shared.place;
-        let (lower, upper) = scan.encoded_bounds();
-        let (lower, upper) = (lower.max(place.lower.clone()), upper.min(place.upper.clone()));
-        let mut page = ScanPage { records: Vec::new(), next: None, as_of };
-        if lower >= upper {
-            return Ok(page);
-        }
-        let decoder = KeyDecoder::new(&scan.range);
-        let (mut bytes, mut visited, mut last) = (0, 0, Bytes::new());
-        self.store.scan(Column::Data, &lower, &upper, scan.direction, &mut |key, stored| {
-            if page.records.len() == scan.limit || bytes >= SCAN_BYTES_MAX || visited == VISITED_MAX {
-                page.next = Some(PageToken(std::mem::take(&mut last)));
-                return Ok(ControlFlow::Break(()));
-            }
-            visited += 1;
-            last = Bytes::copy_from_slice(key);
-            let stored = StoredRecord::decode(key, &Bytes::copy_from_slice(stored))?;
-            if stored.is_visible(now_ms) {
-                bytes += key.len() + stored.record.value.len();
-                page.records.push((decoder.decode(&last)?, stored.record));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(page)
+        let (as_of, now_ms) = (self.now(), self.shared.now_ms());
+        fill_page(
+            &self.shared.place,
+            scan,
+            as_of,
+            |stored| stored.is_visible(now_ms),
+            |lower, upper, visit| self.store.scan(Column::Data, lower, upper, scan.direction, visit),
+        )
+    }
+
+    /// The shard as it is now, to be scanned page by page. `wall_ms` is the time: what has expired by then does not
+    /// show in it.
+    pub fn view(&self, wall_ms: u64) -> Result<ShardView> {
+        // In this order: the cursor and the clock may be behind the view, never ahead of it.
+        let (as_of, now_ms) = (self.now(), self.shared.now_ms());
+        Ok(ShardView::new(Arc::clone(&self.shared), self.store.view()?, as_of, (now_ms, wall_ms)))
     }
 
     /// A cursor after everything applied so far.
@@ -145,6 +135,41 @@ impl<S: Store> ShardReader<S> {
             _ => Err(Error::corrupt("the checksum row holds another outcome")),
         }
     }
+}
+
+/// One page of a scan, of what `is_visible` of that part of its range that lies in the shard. `walk` scans encoded
+/// bounds.
+pub(super) fn fill_page(
+    place: &Place,
+    scan: &Scan,
+    as_of: Cursor,
+    mut is_visible: impl FnMut(&StoredRecord) -> bool,
+    walk: impl FnOnce(&[u8], &[u8], Visit<'_>) -> Result<()>,
+) -> Result<ScanPage> {
+    scan.validate()?;
+    let (lower, upper) = scan.encoded_bounds();
+    let (lower, upper) = (lower.max(place.lower.clone()), upper.min(place.upper.clone()));
+    let mut page = ScanPage { records: Vec::new(), next: None, as_of };
+    if lower >= upper {
+        return Ok(page);
+    }
+    let decoder = KeyDecoder::new(&scan.range);
+    let (mut bytes, mut visited, mut last) = (0, 0, Bytes::new());
+    walk(&lower, &upper, &mut |key, stored| {
+        if page.records.len() == scan.limit || bytes >= SCAN_BYTES_MAX || visited == VISITED_MAX {
+            page.next = Some(PageToken(std::mem::take(&mut last)));
+            return Ok(ControlFlow::Break(()));
+        }
+        visited += 1;
+        last = Bytes::copy_from_slice(key);
+        let stored = StoredRecord::decode(key, &Bytes::copy_from_slice(stored))?;
+        if is_visible(&stored) {
+            bytes += key.len() + stored.record.value.len();
+            page.records.push((decoder.decode(&last)?, stored.record));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(page)
 }
 
 fn visible(key: &[u8], stored: Option<Bytes>, now_ms: u64) -> Result<Option<Record>> {

@@ -22,7 +22,7 @@ use crate::fan_out::{FanOut, FannedOut};
 use crate::ids::{ClusterId, KeyspaceId, ShardId};
 use crate::key::{Key, Keyspace, KeyspaceKind};
 use crate::scan::Direction;
-use crate::store::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, Visit};
+use crate::store::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreView, Visit};
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const SHARD: ShardId = ShardId(3);
@@ -81,6 +81,10 @@ impl Store for TestStore {
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
         self.inner.scan(column, lower, upper, direction, visit)
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        self.inner.view()
     }
 
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {

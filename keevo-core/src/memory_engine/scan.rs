@@ -1,11 +1,14 @@
-//! How the model scans: a range of the ordered map, filtered by what is visible.
+//! How the model scans: a range of the ordered map, filtered by what is visible. A consistent scan goes over a copy of
+//! the map.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::state::{Held, Place, State};
+use super::state::{Held, Place};
 use crate::error::{Error, Result};
+use crate::ids::Revision;
 use crate::key::{Key, Keyspace, KeyspaceKind};
 use crate::limits::SCAN_BYTES_MAX;
 use crate::record::Record;
@@ -13,11 +16,19 @@ use crate::scan::{Direction, PageToken, Scan, ScanRange};
 
 type Page = (Vec<(Key, Record)>, Option<PageToken>);
 
+/// The records and the clock at one moment.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) records: BTreeMap<Place, Held>,
+    pub(super) now_ms: u64,
+    pub(super) revision: Revision,
+}
+
 /// One page, and where the next one starts if records are left.
-pub(super) fn page(state: &State, scan: &Scan) -> Result<Page> {
+pub(super) fn page(records: &BTreeMap<Place, Held>, now_ms: u64, scan: &Scan) -> Result<Page> {
     let (keyspace, mut lower, mut upper) = bounds(&scan.range);
-    if let Some(token) = &scan.after {
-        let last = place_of_token(token, keyspace)?;
+    if let Some(last) = scan.resumes_at() {
+        let last = place_of_token(&last, keyspace)?;
         match scan.direction {
             Direction::Forward => lower = later(lower, Bound::Excluded(last)),
             Direction::Backward => upper = earlier(upper, last),
@@ -26,23 +37,18 @@ pub(super) fn page(state: &State, scan: &Scan) -> Result<Page> {
     if is_empty(&lower, &upper) {
         return Ok((Vec::new(), None));
     }
-    let found = state.records.range((lower, upper));
+    let found = records.range((lower, upper));
     Ok(match scan.direction {
-        Direction::Forward => fill(state, keyspace, scan.limit, found),
-        Direction::Backward => fill(state, keyspace, scan.limit, found.rev()),
+        Direction::Forward => fill(now_ms, keyspace, scan.limit, found),
+        Direction::Backward => fill(now_ms, keyspace, scan.limit, found.rev()),
     })
 }
 
-fn fill<'r>(
-    state: &State,
-    keyspace: Keyspace,
-    limit: usize,
-    found: impl Iterator<Item = (&'r Place, &'r Held)>,
-) -> Page {
+fn fill<'r>(now_ms: u64, keyspace: Keyspace, limit: usize, found: impl Iterator<Item = (&'r Place, &'r Held)>) -> Page {
     let mut records: Vec<(Key, Record)> = Vec::new();
     let mut bytes = 0;
     for (place, held) in found {
-        let Some(record) = state.seen(held) else { continue };
+        let Some(record) = held.seen(now_ms) else { continue };
         bytes += record.value.len();
         if records.len() == limit || bytes > SCAN_BYTES_MAX {
             let next = records.last().map(|(key, _)| PageToken(key.encode()));
@@ -89,9 +95,9 @@ fn split(keyspace: Keyspace, joined: &Bytes) -> Place {
     Place { keyspace: keyspace.id, partition: joined.slice(..partition_bytes), sort: joined.slice(partition_bytes..) }
 }
 
-fn place_of_token(token: &PageToken, keyspace: Keyspace) -> Result<Place> {
+fn place_of_token(last: &Bytes, keyspace: Keyspace) -> Result<Place> {
     let foreign = || Error::invalid("the page token belongs to another scan");
-    let key = Key::decode(&token.0, |id| (id == keyspace.id).then_some(keyspace.kind))
+    let key = Key::decode(last, |id| (id == keyspace.id).then_some(keyspace.kind))
         .map_err(|error| foreign().with_source(error))?;
     if key.keyspace != keyspace {
         return Err(foreign());

@@ -37,6 +37,16 @@ pub(super) enum Held {
     Tombstone { expires_at_ms: u64 },
 }
 
+impl Held {
+    /// The record that a reader sees at `now_ms`.
+    pub(super) fn seen(&self, now_ms: u64) -> Option<&Record> {
+        match self {
+            Self::Value(record) if record.expires_at_ms.is_none_or(|at| at > now_ms) => Some(record),
+            Self::Value(_) | Self::Tombstone { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) records: BTreeMap<Place, Held>,
@@ -67,14 +77,6 @@ impl State {
 
     /// The record that a reader sees at `place`.
     pub(super) fn visible(&self, place: &Place) -> Option<&Record> {
-        self.records.get(place).and_then(|held| self.seen(held))
-    }
-
-    /// The record that a reader sees in `held`.
-    pub(super) fn seen<'h>(&self, held: &'h Held) -> Option<&'h Record> {
-        match held {
-            Held::Value(record) if record.expires_at_ms.is_none_or(|at| at > self.now_ms) => Some(record),
-            Held::Value(_) | Held::Tombstone { .. } => None,
-        }
+        self.records.get(place).and_then(|held| held.seen(self.now_ms))
     }
 }

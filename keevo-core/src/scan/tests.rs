@@ -94,3 +94,28 @@ fn limits_and_kinds_are_checked() {
     assert!(Scan { range, ..Scan::partition(hashed, "p", 1) }.validate().is_err());
     assert!(Scan::partition(hashed, "", 1).validate().is_err());
 }
+
+/// Where a read view ended with its shard, the scan goes on from the shard's edge, which no record need lie at.
+#[test]
+fn a_consistent_scan_goes_on_from_a_bound() {
+    let keyspace = Keyspace { id: KeyspaceId(9), kind: KeyspaceKind::Ordered { partition_bytes: 1 } };
+    let range = ScanRange::Ordered { keyspace, start: "b".into(), end: "y".into() };
+    let scan = Scan { range, ..Scan::partition(keyspace, "", 10).consistent() };
+    let bound =
+        |text: &str| Bytes::from([crate::encode_ordered_prefix(keyspace.id).as_ref(), text.as_bytes()].concat());
+    let forward = scan.clone().after(Some(PageToken::at_bound(&bound("m"))));
+    assert_eq!(forward.encoded_bounds(), (bound("m"), bound("y")));
+    let backward = scan.clone().backward().after(Some(PageToken::at_bound(&bound("m"))));
+    assert_eq!(backward.encoded_bounds(), (bound("b"), bound("m")));
+    assert!(forward.validate().is_ok() && forward.view().is_none());
+    let view = ViewId { home: 3, number: 4 };
+    let in_view = scan.clone().after(Some(PageToken::in_view(view, &bound("m"))));
+    assert_eq!(in_view.encoded_bounds(), (bound("m\0"), bound("y")));
+    assert_eq!((in_view.view(), in_view.resumes_at()), (Some(view), Some(bound("m"))));
+    for token in [PageToken::at_bound(&bound("m")), PageToken::in_view(view, &bound("m"))] {
+        let plain = Scan { consistent: false, ..scan.clone() }.after(Some(token));
+        assert_eq!(plain.validate().expect_err("of a consistent scan").kind(), crate::ErrorKind::Invalid);
+    }
+    let other = scan.after(Some(PageToken(bound("m"))));
+    assert_eq!(other.validate().expect_err("of a plain scan").kind(), crate::ErrorKind::Invalid);
+}

@@ -4,12 +4,15 @@
 //! once, and the choice is made where the node is put together. Each call goes to the store within, unchanged.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 #[cfg(feature = "rocksdb")]
 use super::RocksStore;
-use super::{Column, Durability, Export, MemoryStore, SnapshotFile, Store, StoreBatch, Visit};
+use super::{
+    Column, Durability, ExpiryClock, Export, MemoryStore, SnapshotFile, Store, StoreBatch, StoreLoad, StoreView, Visit,
+};
 use crate::error::Result;
 use crate::scan::Direction;
 
@@ -60,6 +63,10 @@ impl Store for DataStore {
         within!(self, store => store.scan(column, lower, upper, direction, visit))
     }
 
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        within!(self, store => store.view())
+    }
+
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {
         within!(self, store => store.write(batch, durability))
     }
@@ -78,5 +85,21 @@ impl Store for DataStore {
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {
         within!(self, store => store.install(files))
+    }
+
+    fn load(&self) -> Result<StoreLoad> {
+        within!(self, store => store.load())
+    }
+
+    fn set_expiry(&self, clocks: Vec<ExpiryClock>) {
+        within!(self, store => store.set_expiry(clocks));
+    }
+
+    fn is_out_of_space(&self) -> bool {
+        within!(self, store => store.is_out_of_space())
+    }
+
+    fn spare_disk(&self, spare: bool) -> Result<()> {
+        within!(self, store => store.spare_disk(spare))
     }
 }

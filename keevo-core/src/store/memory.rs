@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::files::{self, EXPORT_FILE_BYTES, io_error, rows};
-use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, StoreView, Visit};
 use crate::error::{Error, Result};
 use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
@@ -87,13 +87,12 @@ impl MemoryStore {
     #[must_use]
     pub fn flushed_copy(&self) -> Self {
         let state = self.lock();
-        let copy =
-            State {
-                data: Arc::clone(&state.data),
-                changes: Arc::clone(&state.changes),
-                undo: state.undo.clone(),
-                fault: None,
-            };
+        let copy = State {
+            data: Arc::clone(&state.data),
+            changes: Arc::clone(&state.changes),
+            undo: state.undo.clone(),
+            fault: None,
+        };
         drop(state);
         let copy = Self { state: Arc::new(Mutex::new(copy)), export_file_bytes: self.export_file_bytes };
         copy.crash();
@@ -165,6 +164,30 @@ fn range<'a>(map: &'a Map, lower: &[u8], upper: &[u8]) -> impl DoubleEndedIterat
     map.range::<[u8], _>((Bound::Included(lower), end))
 }
 
+fn walk(map: &Map, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
+    let entries = range(map, lower, upper);
+    let entries: Box<dyn Iterator<Item = (&Bytes, &Bytes)>> = match direction {
+        Direction::Forward => Box::new(entries),
+        Direction::Backward => Box::new(entries.rev()),
+    };
+    for (key, value) in entries {
+        if visit(key, value)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The map as it was; a write copies it if this is still held.
+#[derive(Debug)]
+struct MemoryView(Arc<Map>);
+
+impl StoreView for MemoryView {
+    fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
+        walk(&self.0, lower, upper, direction, visit)
+    }
+}
+
 impl Store for MemoryStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
         Ok(self.map(column).get(key).cloned())
@@ -176,18 +199,11 @@ impl Store for MemoryStore {
     }
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
-        let map = self.map(column);
-        let entries = range(&map, lower, upper);
-        let entries: Box<dyn Iterator<Item = (&Bytes, &Bytes)>> = match direction {
-            Direction::Forward => Box::new(entries),
-            Direction::Backward => Box::new(entries.rev()),
-        };
-        for (key, value) in entries {
-            if visit(key, value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+        walk(&self.map(column), lower, upper, direction, visit)
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        Ok(Arc::new(MemoryView(self.map(Column::Data))))
     }
 
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {

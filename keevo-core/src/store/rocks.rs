@@ -7,16 +7,22 @@
 //! Invariants: every flush goes through [`Store::flush`], since flushing one column family alone would break
 //! that order. After a failed write, flush or background job nothing more is written until the folder is
 //! opened anew: what the disk holds is not known any more, and a later success would hide the gap.
+//!
+//! The exception is a full disk without the write-ahead log: what memory holds is whole, the caller's log holds it
+//! too, and the flush that succeeds once there is space writes all of it. Until then the store says that it fails.
 
 mod errors;
+mod expiry;
 mod options;
+mod scrub;
 mod snapshot;
 mod stats;
+mod view;
 mod wal;
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -25,12 +31,15 @@ use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, Flush
 use rocksdb::{WriteBatch, WriteOptions};
 
 pub use self::options::RocksOptions;
+pub use self::scrub::{Damage, Scrub, Scrubbed};
 pub use self::stats::RocksStats;
 pub use self::wal::check_wals;
 
 use self::errors::translate;
 use self::options::Built;
-use super::{Column, Durability, Export, SnapshotFile, Store, StoreBatch, StoreOp, Visit};
+use super::{
+    Column, Durability, ExpiryClock, Export, SnapshotFile, Store, StoreBatch, StoreLoad, StoreOp, StoreView, Visit,
+};
 use crate::columns::{self, FAMILIES, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Direction;
@@ -47,6 +56,10 @@ struct Shared {
     settings: RocksOptions,
     path: PathBuf,
     stopped: OnceLock<Error>,
+    /// A write or a flush has failed for want of space, and no flush has succeeded since.
+    out_of_space: AtomicBool,
+    /// Failures of background work that a later flush has made good. Without the write-ahead log only.
+    made_good: AtomicU64,
 }
 
 impl fmt::Debug for RocksStore {
@@ -74,7 +87,16 @@ impl RocksStore {
                 db.drop_cf(family.name).map_err(opening)?;
             }
         }
-        let store = Self { shared: Arc::new(Shared { db, built, settings, path, stopped: OnceLock::new() }) };
+        let shared = Shared {
+            db,
+            built,
+            settings,
+            path,
+            stopped: OnceLock::new(),
+            out_of_space: AtomicBool::new(false),
+            made_good: AtomicU64::new(0),
+        };
+        let store = Self { shared: Arc::new(shared) };
         for column in Column::ALL {
             store.family(column)?;
         }
@@ -130,7 +152,7 @@ impl RocksStore {
         made.map_err(|source| translate(&format!("make a checkpoint in {}", dir.display()), source))
     }
 
-    /// Refuses once a write, a flush or a background job has failed.
+    /// Refuses once a write or a flush has failed for good, and with the write-ahead log once a background job has.
     pub fn check_writable(&self) -> Result<()> {
         if let Some(error) = self.shared.stopped.get() {
             return Err(Error::new(
@@ -138,12 +160,27 @@ impl RocksStore {
                 format!("the store stopped taking writes after an error: {}", error.message()),
             ));
         }
+        // Without the write-ahead log RocksDB decides: it refuses the write if the failure is one that stays.
+        if !self.shared.settings.wal {
+            return Ok(());
+        }
         let failures = stats::background_errors(&self.shared.db)?;
         if failures == 0 {
             return Ok(());
         }
         let what = format!("{failures} flushes or compactions failed in {}", self.shared.path.display());
         Err(self.stop(Error::new(ErrorKind::Io, what)))
+    }
+
+    /// What a failed write or flush means: the end, or, on a full disk without the write-ahead log, a pause.
+    fn failed(&self, error: Error) -> Error {
+        if self.shared.settings.wal || error.kind() != ErrorKind::ResourceExhausted {
+            return self.stop(error);
+        }
+        if !self.shared.out_of_space.swap(true, Ordering::SeqCst) {
+            tracing::error!(path = %self.shared.path.display(), %error, "the store waits for space on its disk");
+        }
+        error
     }
 
     /// Whether a failure was met, after which nothing is written until the store is opened anew.
@@ -224,29 +261,12 @@ impl Store for RocksStore {
     }
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
-        if !upper.is_empty() && lower >= upper {
-            return Ok(());
-        }
-        let mut how = ReadOptions::default();
-        how.set_iterate_lower_bound(lower);
-        if !upper.is_empty() {
-            how.set_iterate_upper_bound(upper);
-        }
-        let mut iterator = self.shared.db.raw_iterator_cf_opt(self.family(column)?, how);
-        match direction {
-            Direction::Forward => iterator.seek_to_first(),
-            Direction::Backward => iterator.seek_to_last(),
-        }
-        while let Some((key, value)) = iterator.item() {
-            if let ControlFlow::Break(()) = visit(key, value)? {
-                return Ok(());
-            }
-            match direction {
-                Direction::Forward => iterator.next(),
-                Direction::Backward => iterator.prev(),
-            }
-        }
-        iterator.status().map_err(|source| translate("scan a range", source))
+        let Some(how) = view::bounded(lower, upper) else { return Ok(()) };
+        view::walk(self.shared.db.raw_iterator_cf_opt(self.family(column)?, how), direction, visit)
+    }
+
+    fn view(&self) -> Result<Arc<dyn StoreView>> {
+        Ok(Arc::new(view::RocksView::new(self)))
     }
 
     /// With the write-ahead log, `Unlogged` is written as `Buffered`; without it, `Buffered` and `Sync` flush.
@@ -260,7 +280,7 @@ impl Store for RocksStore {
             how.disable_wal(true);
         }
         let written = self.shared.db.write_opt(encoded, &how);
-        written.map_err(|source| self.stop(translate("write a batch", source)))?;
+        written.map_err(|source| self.failed(translate("write a batch", source)))?;
         if !self.shared.settings.wal && durability != Durability::Unlogged {
             self.flush()?;
         }
@@ -269,7 +289,8 @@ impl Store for RocksStore {
 
     fn flush(&self) -> Result<()> {
         self.check_writable()?;
-        let failed = |source| self.stop(translate("flush", source));
+        let failed = |source| self.failed(translate("flush", source));
+        let failures = stats::background_errors(&self.shared.db)?;
         let mut families = Vec::with_capacity(Column::ALL.len());
         for column in Column::ALL {
             families.push(self.family(column)?);
@@ -280,6 +301,11 @@ impl Store for RocksStore {
             self.shared.db.flush_wal(true).map_err(failed)?;
         }
         self.shared.db.flush_cfs_opt(&families, &how).map_err(failed)?;
+        // All that was written before is on the disk now, so what failed before is made good.
+        self.shared.made_good.fetch_max(failures, Ordering::SeqCst);
+        if self.shared.out_of_space.swap(false, Ordering::SeqCst) {
+            tracing::info!(path = %self.shared.path.display(), "the store has space on its disk again");
+        }
         self.check_writable()
     }
 
@@ -299,6 +325,28 @@ impl Store for RocksStore {
         self.check_writable()?;
         snapshot::install(self, files)?;
         self.flush()
+    }
+
+    fn load(&self) -> Result<StoreLoad> {
+        let made_good = self.shared.made_good.load(Ordering::SeqCst);
+        stats::load(&self.shared.db, self.is_out_of_space(), made_good)
+    }
+
+    fn set_expiry(&self, clocks: Vec<ExpiryClock>) {
+        self.shared.built.expiry.set(clocks);
+    }
+
+    fn is_out_of_space(&self) -> bool {
+        self.shared.out_of_space.load(Ordering::SeqCst)
+    }
+
+    fn spare_disk(&self, spare: bool) -> Result<()> {
+        let option = [("disable_auto_compactions", if spare { "true" } else { "false" })];
+        for column in Column::ALL {
+            let set = self.shared.db.set_options_cf(self.family(column)?, &option);
+            set.map_err(|source| translate("hold or resume compactions", source))?;
+        }
+        Ok(())
     }
 }
 

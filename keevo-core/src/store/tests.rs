@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::MemoryStore;
+use super::{Column, Durability, MemoryStore, Store, StoreBatch, StoreOp};
+use crate::error::{Error, ErrorKind};
 use crate::testing::store::{StoreFactory, run_all_store_cases};
 
 /// Numbered folders in a temporary one.
@@ -119,4 +121,22 @@ mod rocks {
     fn rocks_store_with_wal_conforms() {
         run_all_store_cases(&OnDisk { folders: Folders::new(), wal: true });
     }
+}
+
+#[test]
+fn a_memory_store_refuses_changes_while_its_disk_fails_and_loses_none_of_the_others() {
+    let store = MemoryStore::new();
+    let put = |value: &'static str| StoreBatch {
+        ops: vec![StoreOp::Put(Column::Data, Bytes::from_static(b"key"), Bytes::from_static(value.as_bytes()))],
+    };
+    store.write(put("before"), Durability::Unlogged).unwrap();
+    store.set_fault(Some(Error::new(ErrorKind::ResourceExhausted, "the disk is full")));
+    assert_eq!(store.write(put("during"), Durability::Unlogged).unwrap_err().kind(), ErrorKind::ResourceExhausted);
+    assert_eq!(store.flush().unwrap_err().kind(), ErrorKind::ResourceExhausted);
+    assert_eq!(store.get(Column::Data, b"key").unwrap().as_deref(), Some(b"before".as_slice()));
+    assert_eq!(store.get_flushed(b"key").unwrap(), None, "the flush was refused");
+    store.flushed_copy().write(put("after"), Durability::Unlogged).expect("a new machine has a new disk");
+    store.set_fault(None);
+    store.flush().unwrap();
+    assert_eq!(store.get_flushed(b"key").unwrap().as_deref(), Some(b"before".as_slice()));
 }

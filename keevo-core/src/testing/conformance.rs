@@ -27,6 +27,7 @@ mod requests;
 mod scans;
 mod sizes;
 mod ttl;
+mod views;
 mod watches;
 
 use std::any::Any;

@@ -61,6 +61,7 @@ pub fn store_cases<F: StoreFactory>() -> Vec<StoreCase<F>> {
         scans::an_open_end_and_crossed_bounds,
         scans::a_visitor_breaks_or_fails,
         scans::a_scan_sees_one_state,
+        scans::a_view_keeps_its_state,
         durability::flushed_writes_survive_a_crash,
         durability::synced_writes_survive_a_crash,
         durability::a_crash_loses_all_columns_alike,

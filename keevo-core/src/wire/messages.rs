@@ -232,7 +232,7 @@ pub(crate) struct RefusedMessage {
     pub(crate) message: String,
 }
 
-/// A session's row for one request.
+/// What a session keeps of one request.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct StoredOutcomeMessage {
     #[prost(fixed64, tag = "1")]
@@ -241,6 +241,15 @@ pub(crate) struct StoredOutcomeMessage {
     pub(crate) acked_below: u64,
     #[prost(message, optional, tag = "3")]
     pub(crate) outcome: Option<OutcomeMessage>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) sequence: u64,
+}
+
+/// A session's row for the requests of one chunk, in ascending order.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StoredOutcomesMessage {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) outcomes: Vec<StoredOutcomeMessage>,
 }
 
 /// The changes of one entry.

@@ -2,11 +2,13 @@
 //!
 //! Invariant: a stored outcome reads back as the answer that was first given, error kind and message included.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::messages::{
-    ChecksumMessage, FannedOutMessage, OutcomeKindMessage, OutcomeMessage, RefusedMessage, StoredOutcomeMessage, Unit,
-    WrittenMessage,
+    ChecksumMessage, FannedOutMessage, OutcomeKindMessage, OutcomeMessage, RefusedMessage, StoredOutcomeMessage,
+    StoredOutcomesMessage, Unit, WrittenMessage,
 };
 use super::{decode_message, encode_message, newer};
 use crate::batch::Written;
@@ -38,19 +40,29 @@ pub(crate) struct StoredOutcome {
     pub(crate) outcome: Outcome,
 }
 
-impl StoredOutcome {
+/// What a session keeps of the requests of one chunk, by sequence: one row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StoredOutcomes(pub(crate) BTreeMap<u64, StoredOutcome>);
+
+impl StoredOutcomes {
     pub(crate) fn encode(&self) -> Bytes {
-        encode_message(&StoredOutcomeMessage {
-            hlc: self.hlc.0,
-            acked_below: self.acked_below,
-            outcome: Some(outcome_message(&self.outcome)),
-        })
+        let outcomes = self.0.iter().map(|(sequence, stored)| StoredOutcomeMessage {
+            hlc: stored.hlc.0,
+            acked_below: stored.acked_below,
+            outcome: Some(outcome_message(&stored.outcome)),
+            sequence: *sequence,
+        });
+        encode_message(&StoredOutcomesMessage { outcomes: outcomes.collect() })
     }
 
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self> {
-        let message: StoredOutcomeMessage = decode_message(bytes, "stored outcome")?;
-        let outcome = message.outcome.ok_or_else(|| Error::corrupt("a stored outcome is empty"))?;
-        Ok(Self { hlc: Hlc(message.hlc), acked_below: message.acked_below, outcome: outcome_of(outcome)? })
+        let message: StoredOutcomesMessage = decode_message(bytes, "row of stored outcomes")?;
+        let mut stored = BTreeMap::new();
+        for StoredOutcomeMessage { hlc, acked_below, outcome, sequence } in message.outcomes {
+            let outcome = outcome.ok_or_else(|| Error::corrupt("a stored outcome is empty"))?;
+            stored.insert(sequence, StoredOutcome { hlc: Hlc(hlc), acked_below, outcome: outcome_of(outcome)? });
+        }
+        Ok(Self(stored))
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use expect_test::expect;
 use proptest::prelude::*;
 
-use super::{ChangeRow, StoredOutcome};
+use super::{ChangeRow, StoredOutcome, StoredOutcomes};
 use crate::batch::{Batch, Check, Written};
 use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind};
@@ -114,25 +114,23 @@ fn golden_outcomes_and_changes() {
     assert_eq!(ChangeRow::decode(&changes.encode()).expect("intact"), changes);
     let mut lines: Vec<String> = Vec::new();
     for outcome in outcomes() {
-        let stored = StoredOutcome { hlc: Hlc(3), acked_below: 2, outcome };
-        let again = StoredOutcome::decode(&stored.encode()).expect("intact");
+        assert_eq!(format!("{:?}", Outcome::decode(&outcome.encode()).expect("intact")), format!("{outcome:?}"));
+        let one = StoredOutcome { hlc: Hlc(3), acked_below: 2, outcome };
+        let stored = StoredOutcomes([(4, one.clone()), (9, one)].into());
+        let again = StoredOutcomes::decode(&stored.encode()).expect("intact");
         assert_eq!(format!("{again:?}"), format!("{stored:?}"));
-        assert_eq!(
-            format!("{:?}", Outcome::decode(&stored.outcome.encode()).expect("intact")),
-            format!("{:?}", stored.outcome)
-        );
         lines.push(format!("stored  {}\n", hex(&stored.encode())));
     }
     lines.push(format!("changes {}\n", hex(&changes.encode())));
-    expect![[r"
-        stored  0109030000000000000010021a080a06080712020203
-        stored  0109030000000000000010021a06120408031004
-        stored  0109030000000000000010021a021a00
-        stored  0109030000000000000010021a023200
-        stored  0109030000000000000010021a0f220d08051106000000000000001807
-        stored  0109030000000000000010021a1f2a1d0a08434f4e464c49435412116b657920702f6120697320616273656e74
+    expect![[r#"
+        stored  010a1709030000000000000010021a080a0608071202020320040a1709030000000000000010021a080a060807120202032009
+        stored  010a1509030000000000000010021a0612040803100420040a1509030000000000000010021a061204080310042009
+        stored  010a1109030000000000000010021a021a0020040a1109030000000000000010021a021a002009
+        stored  010a1109030000000000000010021a02320020040a1109030000000000000010021a0232002009
+        stored  010a1e09030000000000000010021a0f220d0805110600000000000000180720040a1e09030000000000000010021a0f220d080511060000000000000018072009
+        stored  010a2e09030000000000000010021a1f2a1d0a08434f4e464c49435412116b657920702f6120697320616273656e7420040a2e09030000000000000010021a1f2a1d0a08434f4e464c49435412116b657920702f6120697320616273656e742009
         changes 010a040808100212026161120262621a0a0a017312050a017610091a050a01741a001a060a0175220177
-    "]]
+    "#]]
     .assert_eq(&lines.concat());
 }
 
@@ -162,8 +160,8 @@ fn decode_all(bytes: &Bytes) {
     if let Ok(outcome) = Outcome::decode(bytes) {
         Outcome::decode(&outcome.encode()).expect("what was decoded encodes");
     }
-    if let Ok(stored) = StoredOutcome::decode(bytes) {
-        StoredOutcome::decode(&stored.encode()).expect("what was decoded encodes");
+    if let Ok(stored) = StoredOutcomes::decode(bytes) {
+        StoredOutcomes::decode(&stored.encode()).expect("what was decoded encodes");
     }
     if let Ok(changes) = ChangeRow::decode(bytes) {
         assert_eq!(ChangeRow::decode(&changes.encode()).expect("what was decoded encodes"), changes);

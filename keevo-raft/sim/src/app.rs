@@ -44,7 +44,8 @@ impl NodeApp {
 
     /// The feeds, opened when they are first asked for.
     pub(crate) async fn feeds(&self) -> Result<Feeds<AnyEngine>> {
-        let open = || Feeds::open(AnyEngine::new(self.engine.clone()), keevo_feeds::AppId(APP), self.feeds_options.clone());
+        let open =
+            || Feeds::open(AnyEngine::new(self.engine.clone()), keevo_feeds::AppId(APP), self.feeds_options.clone());
         self.feeds.get_or_try_init(open).await.cloned()
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Cluster {
 }
 
 /// Runs a program on a cluster as planned.
-pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, Failure> {
+pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, Box<Failure>> {
     seed_this_thread(plan.seed);
     panics::watch_this_thread();
     let (seed, chaos_ms) = (plan.seed, plan.chaos_ms);
@@ -60,7 +60,7 @@ pub(crate) fn run(plan: Plan, program: Program) -> std::result::Result<Report, F
         None => Ok(report),
         Some(what) => {
             let tail = world.log().tail();
-            Err(Failure { seed, what, at_ms: world.now_ms(), chaos_ms, tail, report })
+            Err(Box::new(Failure { seed, what, at_ms: world.now_ms(), chaos_ms, tail, report }))
         }
     }
 }
@@ -185,8 +185,11 @@ impl Cluster {
         self.site.wires.release();
         for machine in self.machines.values_mut() {
             machine.resume(now_ms);
-            machine.data().set_fault(None);
+            machine.mend_disk();
             machine.sync_ms = self.site.plan.sync_ms;
+            if machine.is_broken() {
+                machine.crash(&self.site, false);
+            }
             if !machine.is_up() && !self.sim.is_removed(machine.id) {
                 machine.start(&self.site)?;
             }

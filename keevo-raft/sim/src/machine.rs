@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keevo_core::{Clock, Error, ErrorKind, MemoryStore, Random, Result, Store};
+use keevo_core::{Clock, Disk, Error, ErrorKind, ManualDisk, MemoryStore, Random, Result, Store};
 use keevo_raft::log_store::{MemoryDisk, MemoryLogStore};
-use keevo_raft::{Identity, IdentityStore, Node, NodeOptions, NodeParts};
+use keevo_raft::{Identity, IdentityStore, Node, NodeOptions, NodeParts, StorageCare, StorageLimits};
 
 use crate::app::NodeApp;
 use crate::net::transport::SimTransport;
@@ -20,6 +20,9 @@ use crate::plan::Plan;
 use crate::random::Dice;
 use crate::runtime::HostRuntime;
 use crate::world::{SimClock, SimRandom, lock};
+
+/// Free bytes below which a node refuses writes.
+const LOW_WATER_BYTES: u64 = 1 << 20;
 
 /// A node's identity file.
 #[derive(Debug, Default)]
@@ -46,6 +49,8 @@ struct Running {
     started_ms: u64,
     /// A sync that is under way: when it is done, and how many calls it covers.
     sync: Option<(u64, usize)>,
+    /// Its log's disk has failed: only another start helps.
+    log_failed: bool,
 }
 
 /// One machine.
@@ -55,6 +60,8 @@ pub(crate) struct Machine {
     join: bool,
     disk: Arc<MemoryDisk>,
     data: MemoryStore,
+    /// How much room its disk has, as the node is told.
+    space: Arc<ManualDisk>,
     identity: Arc<SimIdentity>,
     pub(crate) clock: Arc<SimClock>,
     dice: Dice,
@@ -90,6 +97,7 @@ impl Machine {
             join,
             disk: MemoryDisk::new(),
             data: MemoryStore::new(),
+            space: Arc::default(),
             identity: Arc::default(),
             clock,
             dice,
@@ -121,10 +129,16 @@ impl Machine {
             random: Arc::clone(&random),
         };
         let app = Arc::new(Mutex::new(None));
-        runtime.spawn(run_node(site.clone(), self.options(site), parts, clock, random, Arc::clone(&app)));
+        let care = self.care();
+        runtime.spawn(run_node(site.clone(), (self.options(site), parts, care), clock, random, Arc::clone(&app)));
         let started_ms = self.clock.local_ms(world.now_ms());
-        self.running = Some(Running { runtime, log, app, started_ms, sync: None });
+        self.running = Some(Running { runtime, log, app, started_ms, sync: None, log_failed: false });
         Ok(())
+    }
+
+    fn care(&self) -> StorageCare {
+        let limits = StorageLimits { low_water_bytes: LOW_WATER_BYTES, ..StorageLimits::NONE };
+        StorageCare { disk: Arc::clone(&self.space) as Arc<dyn Disk>, limits }
     }
 
     fn options(&self, site: &Site) -> NodeOptions {
@@ -160,14 +174,18 @@ impl Machine {
         drop(self.disk.open_unsynced());
         self.data = self.data.flushed_copy();
         let app = lock(&running.app).take();
-        drop(running.runtime);
-        drop(app);
+        site.wires.drop_host((running.runtime, app));
         true
     }
 
     /// Whether a process runs here.
     pub(crate) fn is_up(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether the process here cannot go on.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.log_failed)
     }
 
     /// The node, once it has started.
@@ -185,10 +203,22 @@ impl Machine {
     }
 
     /// Lets the log's disk fail until the machine is started anew.
-    pub(crate) fn fail_log(&self, kind: ErrorKind) -> bool {
-        let Some(running) = &self.running else { return false };
+    pub(crate) fn fail_log(&mut self, kind: ErrorKind) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        running.log_failed = true;
         running.log.fail_with(Error::new(kind, "the log store has stopped: the simulated disk refuses the write"));
         true
+    }
+
+    /// Leaves no room on the disk: the node is to refuse writes, and to go on by itself once there is room again.
+    pub(crate) fn fill_disk(&self) {
+        self.space.set_free_bytes(0);
+    }
+
+    /// Ends what is wrong with the disk under the data.
+    pub(crate) fn mend_disk(&self) {
+        self.space.set_free_bytes(u64::MAX);
+        self.data.set_fault(None);
     }
 
     /// Writes the data store's memory to its disk, as a store does when it likes.
@@ -235,14 +265,13 @@ fn sync(running: &mut Running, now_ms: u64, (low, high): (u64, u64), dice: &Dice
 
 async fn run_node(
     site: Site,
-    options: NodeOptions,
-    parts: NodeParts,
+    (options, parts, care): (NodeOptions, NodeParts, StorageCare),
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     slot: Arc<Mutex<Option<NodeApp>>>,
 ) {
     let (id, world) = (options.node_id, Arc::clone(&site.wires.world));
-    let node = match Node::start(options, parts).await {
+    let node = match Node::start_with(options, parts, care).await {
         Ok(node) => node,
         Err(error) => return world.note(format_args!("n{id} does not start: {error}")),
     };

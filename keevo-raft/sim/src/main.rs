@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     if args.trace {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
             .without_time()
             .with_ansi(false)
             .init();

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use crate::app::NodeApp;
-use crate::world::{World, lock};
+use crate::world::{Act, World, lock};
 use links::Links;
 pub(crate) use reply::Reply;
 
@@ -56,6 +56,9 @@ pub(crate) struct Wires {
 struct State {
     ports: BTreeMap<HostId, mpsc::Sender<Job>>,
     links: Links,
+    next_number: u64,
+    /// While a host's tasks are dropped: what their ends cause, by the numbers of the requests.
+    ends: Option<BTreeMap<u64, Act>>,
 }
 
 impl fmt::Debug for Wires {
@@ -90,6 +93,35 @@ impl Wires {
         let mut state = self.lock();
         state.ports.remove(&host);
         state.links.break_all(host);
+    }
+
+    /// Numbers requests in the order in which they are made.
+    pub(crate) fn next_number(&self) -> u64 {
+        let mut state = self.lock();
+        state.next_number += 1;
+        state.next_number
+    }
+
+    /// Drops what a crashed host leaves. Tokio drops tasks in an order that depends on all tasks that the process has
+    /// ever had; what the others notice of it happens in the order of the requests.
+    pub(crate) fn drop_host(&self, leftovers: impl Sized) {
+        self.lock().ends = Some(BTreeMap::new());
+        drop(leftovers);
+        let ends = self.lock().ends.take().unwrap_or_default();
+        for end in ends.into_values() {
+            end();
+        }
+    }
+
+    /// Does what the end of a request causes, in turn if its host is being dropped.
+    pub(crate) fn at_end(&self, number: u64, end: Act) {
+        let mut state = self.lock();
+        if let Some(ends) = &mut state.ends {
+            ends.insert(number, end);
+            return;
+        }
+        drop(state);
+        end();
     }
 
     /// Lets held messages go on their way.
@@ -192,3 +224,6 @@ impl Wires {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,9 +34,9 @@ pub enum Fault {
     SlowDisk,
     /// The log's disk fails; the process has to be started anew.
     LogError,
-    /// The data store refuses writes for a while: input/output error.
+    /// The data store's writes fail for a while: input/output error, or no space all of a sudden.
     DataError,
-    /// The data store refuses writes for a while: no space.
+    /// A disk has no room for a while: the node refuses writes before they fail.
     DataFull,
     /// The data store writes its memory to its disk when nobody asked.
     DataFlush,
@@ -101,6 +101,7 @@ impl Fault {
 }
 
 /// Which workloads run.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Workloads {
     pub(crate) registers: bool,
@@ -208,5 +209,34 @@ impl Plan {
         self.jump_ms = jump_ms;
         // A node that joins gets replicas only where there are too few.
         self.replication_factor = if self.faults.contains(&Fault::Membership) { 7 } else { 5 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_seeds_choose_every_fault_and_workload_and_no_two_the_same() {
+        let plans: Vec<Plan> = (1..=100).map(Plan::swarm).collect();
+        for fault in Fault::ALL {
+            let chosen = plans.iter().filter(|plan| plan.faults.contains(&fault)).count();
+            assert!((15..90).contains(&chosen), "{}: {chosen} of 100", fault.name());
+        }
+        let on = |is_on: fn(&Workloads) -> bool| plans.iter().any(|plan| is_on(&plan.workloads));
+        assert!(on(|on| on.registers) && on(|on| on.counters) && on(|on| on.bank));
+        assert!(on(|on| on.watches) && on(|on| on.feeds) && on(|on| on.chat));
+        let mut shapes: Vec<String> = plans.iter().map(|plan| format!("{:?}", (&plan.faults, plan.chaos_ms))).collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        assert_eq!(shapes.len(), plans.len());
+    }
+
+    #[test]
+    fn feeds_get_clocks_that_are_less_than_five_seconds_apart() {
+        for plan in (1..=200).map(Plan::swarm).filter(|plan| plan.workloads.feeds) {
+            let drift_ms = 2 * plan.drift_per_million * 200_000 / 1_000_000;
+            assert!(2 * plan.jump_ms + drift_ms < 5_000, "seed {}", plan.seed);
+        }
     }
 }

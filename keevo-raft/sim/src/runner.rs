@@ -196,3 +196,33 @@ fn first_difference(one: &Report, other: &Report) -> String {
         None => format!("one has {} lines, the other {}", one.lines().count(), other.lines().count()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(seeds: u64) -> (Summary, String) {
+        let options = RunnerOptions { first: 1, seeds, until_failure: true, replay_every: 0 };
+        let mut out = Vec::new();
+        let summary = run_seeds(&options, &mut out).expect("a vector takes everything");
+        (summary, String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn no_seed_is_no_success() {
+        let (summary, told) = run(0);
+        assert!(!summary.is_ok());
+        assert!(told.is_empty(), "{told}");
+        assert!(summary.to_string().starts_with("sim: 0 passed, 0 failed, replays identical 0 of 0, "), "{summary}");
+    }
+
+    /// Without its flag tokio makes choices of its own, and a run that does not replay must not pass for one.
+    #[cfg(not(tokio_unstable))]
+    #[test]
+    fn an_ordinary_build_refuses_and_says_what_to_do() {
+        let (summary, told) = run(5);
+        assert_eq!((summary.passed, summary.failed), (0, 1), "it stops at the first failure");
+        assert!(told.contains("use `make sim`"), "{told}");
+        assert!(told.contains("again: make sim SEED=1"), "{told}");
+    }
+}

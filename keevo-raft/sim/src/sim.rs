@@ -228,7 +228,7 @@ impl SimBuilder {
         let plan = self.plan.clone();
         let ran = thread.spawn(move || cluster::run(plan, program)).map(std::thread::JoinHandle::join);
         match ran {
-            Ok(Ok(outcome)) => outcome.map_err(Box::new),
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(Box::new(Failure::outside(seed, "the simulation panicked"))),
             Err(error) => Err(Box::new(Failure::outside(seed, &format!("no thread for the simulation: {error}")))),
         }

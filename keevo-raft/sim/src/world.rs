@@ -3,7 +3,6 @@
 //! Invariant: everything that happens is either in the queue, ordered by time and then by the order in which it was
 //! put there, or done by a host in its step; so nothing depends on the machine that runs the simulation.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +49,6 @@ struct State {
     now_ms: u64,
     next: u64,
     queue: BTreeMap<(u64, u64), Act>,
-    /// What must not be dropped before the end, since somebody would notice.
-    buried: Vec<Box<dyn Any + Send>>,
     ended: bool,
 }
 
@@ -88,14 +85,6 @@ impl World {
         }
     }
 
-    /// Keeps something until the end of the run.
-    pub(crate) fn bury(&self, thing: impl Any + Send) {
-        let mut state = lock(&self.state);
-        if !state.ended {
-            state.buried.push(Box::new(thing));
-        }
-    }
-
     /// Moves time on by a step, and does what is due by then.
     pub(crate) fn step(&self) {
         lock(&self.state).now_ms += STEP_MS;
@@ -113,12 +102,13 @@ impl World {
 
     /// Ends the run: nothing is to happen any more.
     pub(crate) fn end(&self) {
-        let (queue, buried) = {
+        let queue = {
             let mut state = lock(&self.state);
             state.ended = true;
-            (std::mem::take(&mut state.queue), std::mem::take(&mut state.buried))
+            std::mem::take(&mut state.queue)
         };
-        drop((queue, buried));
+        // Outside of the lock: what goes may want to have something happen.
+        drop(queue);
     }
 
     pub(crate) fn note(&self, what: fmt::Arguments<'_>) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use keevo_core::{
     Consistency, Cursor, Direction, Error, Key, Keyspace, Record, Result, Scan, ScanPage, ScanRange, ShardId,
 };
@@ -21,11 +21,22 @@ pub(super) fn scan_keyspace(scan: &Scan) -> Keyspace {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl ClusterEngine {
+    /// The record under the key.
+    pub(super) async fn get_key(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
+        let shard = self.shard_of(&key)?;
+        let request = ReadRequest::Keys(vec![key]);
+        let read = |attempt| self.read_once(shard, &request, consistency, attempt);
+        match self.until_answered(Effect::None, read).await? {
+            Answer::Records(mut records) => Ok(records.pop().flatten()),
+            Answer::Page(_) => Err(Error::corrupt("a key was answered by a page")),
+        }
+    }
+
     /// The records under the keys, shard by shard, all shards at once.
     pub(super) async fn get_keys(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
         let map = self.node.inner.map_or_wait()?;
@@ -63,6 +74,9 @@ impl ClusterEngine {
 
     /// One page of a scan: of the first shard that the rest of the range touches and that has something.
     pub(super) async fn scan_page(&self, scan: Scan) -> Result<ScanPage> {
+        if scan.consistent {
+            return self.scan_views(scan).await;
+        }
         let map = self.node.inner.map_or_wait()?;
         let shards = shards_of(&map, &scan)?;
         let mut left = scan.limit;
@@ -87,7 +101,7 @@ impl ClusterEngine {
         Err(Error::corrupt("the scan's range lies in no shard"))
     }
 
-    async fn read_once(
+    pub(super) async fn read_once(
         &self,
         shard: ShardId,
         request: &ReadRequest,
@@ -128,8 +142,9 @@ impl ClusterEngine {
             }
             Consistency::Follower => {
                 let Place::There(leader) = self.leader_of(shard, attempt.number)? else { return Ok(None) };
-                let index = self.read_index(shard, &leader, attempt.left).await?;
-                group.wait_applied(index, attempt.left).await?;
+                let (engine, limit) = (self.clone(), self.attempt_limit());
+                let ask = move || async move { engine.read_index(shard, &leader, limit).await }.boxed();
+                group.follow_barrier(ask, attempt.left).await?;
             }
         }
         // What has expired while the shard's clock stood is the leader's to see to.
@@ -168,7 +183,7 @@ fn cursor_probe(shard: ShardId, map: &ShardMap) -> Result<Scan> {
 }
 
 /// The shards that the rest of the range touches, in the order of the scan.
-fn shards_of(map: &ShardMap, scan: &Scan) -> Result<Vec<ShardId>> {
+pub(super) fn shards_of(map: &ShardMap, scan: &Scan) -> Result<Vec<ShardId>> {
     let (lower, upper) = scan.encoded_bounds();
     if !upper.is_empty() && lower >= upper {
         // Nothing is left, but the page still says as of when.

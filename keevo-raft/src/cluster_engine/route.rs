@@ -92,8 +92,8 @@ impl ClusterEngine {
             })
     }
 
-    /// Sends one request to a peer on behalf of a client.
-    pub(crate) async fn ask(
+    /// Sends one request to a peer, which need not lead the shard.
+    pub(super) async fn send(
         &self,
         peer: &Peer,
         call: PeerCall,
@@ -103,11 +103,23 @@ impl ClusterEngine {
     ) -> Result<Bytes> {
         let inner = &self.node.inner;
         let request = PeerRequest { call, cluster: inner.identity().cluster, shard, replica: 0, body };
-        let answer = inner.parts.transport.call(peer, request, timeout).await;
+        inner.parts.transport.call(peer, request, timeout).await
+    }
+
+    /// Sends one request to a peer on behalf of a client, and learns who leads the shard.
+    pub(crate) async fn ask(
+        &self,
+        peer: &Peer,
+        call: PeerCall,
+        shard: ShardId,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes> {
+        let answer = self.send(peer, call, shard, body, timeout).await;
         match &answer {
             Ok(_) => self.shared.routes.set(shard, Some(peer.node_id)),
             Err(error) => {
-                let map = inner.map();
+                let map = self.node.inner.map();
                 let hinted = error.leader().and_then(|address| {
                     map.as_ref()?.nodes.values().find(|info| info.address == address).map(|info| info.id)
                 });
@@ -154,8 +166,14 @@ impl ClusterEngine {
         F: Future<Output = Result<T>>,
     {
         let mut doubt = None;
-        let longest = Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2));
-        self.try_until_deadline(effect, longest, attempt, &mut doubt).await.map_err(|error| in_doubt(error, doubt))
+        self.try_until_deadline(effect, self.attempt_limit(), attempt, &mut doubt)
+            .await
+            .map_err(|error| in_doubt(error, doubt))
+    }
+
+    /// How long an attempt that another node may answer gets.
+    pub(super) fn attempt_limit(&self) -> Duration {
+        Duration::from_millis(self.node.inner.options.timing.election_ms_max.saturating_mul(2))
     }
 
     async fn try_until_deadline<T, F>(

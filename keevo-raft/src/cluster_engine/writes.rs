@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use keevo_core::sessions::Ticket;
 use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Written};
@@ -66,7 +67,11 @@ impl ClusterEngine {
     }
 
     /// Proposes a command that may be repeated.
-    pub(crate) async fn propose(&self, shard: ShardId, command: Command) -> Result<Outcome> {
+    pub(crate) fn propose(&self, shard: ShardId, command: Command) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(self.propose_until_answered(shard, command))
+    }
+
+    async fn propose_until_answered(&self, shard: ShardId, command: Command) -> Result<Outcome> {
         if matches!(command, Command::Checksum) {
             // It takes as long as the shard is large, and begins anew with every attempt.
             let send = |attempt| self.send_command(shard, command.clone(), attempt);

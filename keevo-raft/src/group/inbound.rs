@@ -1,18 +1,20 @@
 //! Appends from the leader, pipelined into the Raft core in the order of their arrival.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use keevo_core::{Error, ErrorKind, Result};
+use keevo_core::{Error, ErrorKind, Result, Revision};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::fatal;
 use crate::messages;
+use crate::quorum::Freshness;
 use crate::state_machine::GroupMachine;
 use crate::types::{Raft, TypeConfig};
 
@@ -21,17 +23,31 @@ const APPENDS_QUEUED_MAX: usize = 256;
 /// How many may be in the core at once.
 const APPENDS_RUNNING_MAX: usize = 64;
 
-/// The last time the leader was heard of, and what it had committed when a quorum last followed it.
+/// The last time the leader was heard of, and what it said of how current this replica is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contact {
-    pub(super) at: Instant,
-    pub(super) committed: u64,
-    /// By the leader's wall clock, in milliseconds.
-    pub(super) as_of_ms: u64,
+    at: Instant,
+    freshness: Freshness,
+}
+
+impl Contact {
+    /// Whether a replica that has applied everything up to `applied` has all that had been acknowledged `max_age`
+    /// before `now_ms`, its wall clock. Judged by both clocks: the wall clocks of the two nodes may be apart, and the
+    /// leader's word may have been long on its way; only what is both at once goes unnoticed.
+    pub(super) fn is_fresh(&self, applied: Revision, max_age: Duration, now_ms: u64) -> bool {
+        let Freshness { revision, as_of_ms, age_ms } = self.freshness;
+        let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        // A leader that promises nothing, or one of an older version, names no revision.
+        as_of_ms > 0
+            && revision > Revision(0)
+            && revision <= applied
+            && now_ms.saturating_sub(as_of_ms) <= max_age_ms
+            && self.at.elapsed().saturating_add(Duration::from_millis(age_ms)) <= max_age
+    }
 }
 
 type Answer = oneshot::Sender<Result<Bytes>>;
-type Queued = (AppendEntriesRequest<TypeConfig>, u64, Answer);
+type Queued = (AppendEntriesRequest<TypeConfig>, Freshness, Answer);
 
 /// The way in for appends.
 #[derive(Debug)]
@@ -55,10 +71,10 @@ impl Inbound {
     pub(super) fn append(
         &self,
         request: AppendEntriesRequest<TypeConfig>,
-        as_of_ms: u64,
+        freshness: Freshness,
     ) -> BoxFuture<'static, Result<Bytes>> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let queued = self.append_tx.try_send((request, as_of_ms, answer_tx)).map_err(|error| match error {
+        let queued = self.append_tx.try_send((request, freshness, answer_tx)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(ErrorKind::ResourceExhausted, "the replica has too many appends waiting")
             }
@@ -84,12 +100,8 @@ async fn run(raft: Raft<GroupMachine>, mut append_rx: mpsc::Receiver<Queued>, co
                 finish(result, answer, heard, &contact);
             }
             next = append_rx.recv(), if open && running.len() < APPENDS_RUNNING_MAX => match next {
-                Some((request, as_of_ms, answer)) => {
-                    let heard = Contact {
-                        at: Instant::now(),
-                        committed: request.leader_commit.map_or(0, |log_id| log_id.index),
-                        as_of_ms,
-                    };
+                Some((request, freshness, answer)) => {
+                    let heard = Contact { at: Instant::now(), freshness };
                     let raft = raft.clone();
                     running.push(async move {
                         (raft.append_entries(request).await.map_err(|error| fatal(error.unwrap_fatal())), answer, heard)
@@ -108,8 +120,52 @@ fn finish(
     contact: &Mutex<Option<Contact>>,
 ) {
     if matches!(result, Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_))) {
-        *contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+        let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);
+        // Answers come in any order.
+        if contact.is_none_or(|known| known.at <= heard.at) {
+            *contact = Some(heard);
+        }
     }
     // The leader may have given up waiting; then nobody needs the answer.
     drop(answer.send(result.map(|response| messages::encode_append_answer(&response))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL_MS: u64 = 1_000_000;
+
+    fn contact(freshness: Freshness) -> Contact {
+        Contact { at: Instant::now(), freshness }
+    }
+
+    fn is_fresh(contact: Contact, applied: u64, max_age_ms: u64, now_ms: u64) -> bool {
+        contact.is_fresh(Revision(applied), Duration::from_millis(max_age_ms), now_ms)
+    }
+
+    #[tokio::test]
+    async fn what_the_leader_named_must_be_applied() {
+        let told = contact(Freshness { revision: Revision(7), as_of_ms: WALL_MS, age_ms: 0 });
+        assert!(is_fresh(told, 7, 10_000, WALL_MS));
+        assert!(is_fresh(told, 8, 10_000, WALL_MS));
+        assert!(!is_fresh(told, 6, 10_000, WALL_MS));
+        assert!(!is_fresh(contact(Freshness::default()), 7, u64::MAX, WALL_MS), "the leader promised nothing");
+        let nameless = contact(Freshness { revision: Revision(0), as_of_ms: WALL_MS, age_ms: 0 });
+        assert!(!is_fresh(nameless, 7, u64::MAX, WALL_MS), "it names no revision");
+    }
+
+    #[tokio::test]
+    async fn age_counts_by_the_wall_clocks_and_by_the_monotonic_ones() {
+        let told = |age_ms| contact(Freshness { revision: Revision(7), as_of_ms: WALL_MS, age_ms });
+        assert!(is_fresh(told(0), 7, 10_000, WALL_MS + 9_000));
+        assert!(!is_fresh(told(0), 7, 10_000, WALL_MS + 11_000), "it was long on its way");
+        // This node's clock is far behind the leader's: by it, the word is from the future.
+        assert!(is_fresh(told(9_000), 7, 10_000, WALL_MS - 60_000));
+        assert!(!is_fresh(told(11_000), 7, 10_000, WALL_MS - 60_000), "the leader itself said that it is old");
+        let mut heard = told(9_990);
+        heard.at -= Duration::from_millis(20);
+        assert!(!is_fresh(heard, 7, 10_000, WALL_MS - 60_000), "and it was heard a while ago");
+        assert!(is_fresh(heard, 7, u64::MAX, WALL_MS));
+    }
 }

@@ -211,6 +211,14 @@ impl<B: Backend> LogStore for Pipeline<B> {
         self.read_entries(group, range, bytes_max).boxed()
     }
 
+    fn read_stored(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        async move {
+            self.sync().await?;
+            self.read_disk(group, range, bytes_max).await
+        }
+        .boxed()
+    }
+
     fn save_vote(&self, group: GroupId, vote: Vote) -> BoxFuture<'_, Result<()>> {
         self.durable(move |done| {
             let save = move |state: &mut Group| {
@@ -295,6 +303,16 @@ impl<B: Backend> LogStore for Pipeline<B> {
     fn stamp(&self) -> Result<Option<Bytes>> {
         self.shared.check()?;
         Ok(lock(&self.shared.stamp).clone())
+    }
+
+    fn reclaim(&self, free_bytes: u64) -> BoxFuture<'_, Result<()>> {
+        async move {
+            self.sync().await?;
+            let shared = Arc::clone(&self.shared);
+            let reclaimed = tokio::task::spawn_blocking(move || shared.backend.reclaim(free_bytes)).await;
+            reclaimed.map_err(|error| Error::new(ErrorKind::Io, "space was not reclaimed").with_source(error))?
+        }
+        .boxed()
     }
 
     fn counters(&self) -> LogCounters {

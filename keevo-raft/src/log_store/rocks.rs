@@ -16,7 +16,7 @@ use bytes::Bytes;
 use keevo_core::{Error, ErrorKind, Result};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
-    DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRecoveryMode, FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions, properties,
 };
 
 use super::codec::{self, STAMP_KEY, Tag};
@@ -277,6 +277,23 @@ impl Backend for RocksBackend {
             rows.next();
         }
         Ok(entries)
+    }
+
+    /// A flush leaves out what was purged, and frees the write-ahead log, which holds it still.
+    fn reclaim(&self, free_bytes: u64) -> Result<()> {
+        let mut held = 0;
+        for name in [ENTRIES, STATE] {
+            let bytes = self.db.property_int_value_cf(self.column(name)?, properties::CUR_SIZE_ALL_MEM_TABLES);
+            held += bytes.map_err(|error| translate("tell its size", error))?.unwrap_or(0);
+        }
+        // At worst nothing of it was purged, and all of it is written again before the old is removed.
+        if held > free_bytes / 2 {
+            return Ok(());
+        }
+        let mut how = FlushOptions::default();
+        how.set_wait(true);
+        let columns = [self.column(ENTRIES)?, self.column(STATE)?];
+        self.db.flush_cfs_opt(&columns, &how).map_err(|error| translate("flush", error))
     }
 }
 

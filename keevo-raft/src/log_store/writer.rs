@@ -13,7 +13,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use keevo_core::{Error, ErrorKind, Result};
+use keevo_core::{Error, ErrorKind, Result, failpoint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::cache::Cache;
@@ -33,6 +33,12 @@ pub(super) trait Backend: Debug + Send + Sync + 'static {
 
     /// The entries of `range`, all of which must exist, cut to `bytes_max`, but at least one.
     fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>>;
+
+    /// Gives the space of what was removed back to the disk, if that takes well below `free_bytes` of it.
+    fn reclaim(&self, free_bytes: u64) -> Result<()> {
+        let _ = free_bytes;
+        Ok(())
+    }
 }
 
 /// What a backend holds when it is opened.
@@ -170,7 +176,9 @@ impl<B: Backend> Shared<B> {
 
     fn write(&self, ops: &[LogOp]) -> Result<()> {
         let sync = ops.iter().any(LogOp::needs_durability);
+        failpoint(if sync { "log.before_sync" } else { "log.before_write" });
         let bytes = self.backend.write(ops, sync).map_err(|error| self.fail(error))?;
+        failpoint(if sync { "log.after_sync" } else { "log.after_write" });
         let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
         add(&self.stats.batches, 1);
         add(&self.stats.syncs, u64::from(sync));

@@ -1,5 +1,6 @@
 //! A node comes: into the map first, then shard by shard as a learner and a voter.
 
+use futures::future::BoxFuture;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::operation::{Change, Ticket};
@@ -26,31 +27,33 @@ impl ClusterEngine {
     ///
     /// Errors: `Conflict` if its id was used before: a wiped or removed node needs a new id. `Unavailable` while
     /// another change of the members is under way. `WrongCluster` if it belongs to another cluster.
-    pub async fn join(&self, node_id: u64, address: &str) -> Result<()> {
-        let peer = Peer { node_id, address: address.to_owned() };
-        let hello = self.node.inner.hello(&peer).await?;
-        if hello.node_id != node_id {
-            return Err(Error::invalid(format!("the node at {address} is node {}, not {node_id}", hello.node_id)));
-        }
-        let own = self.node.inner.identity().cluster;
-        if hello.cluster.is_some() && hello.cluster != own {
-            return Err(Error::new(ErrorKind::WrongCluster, format!("node {node_id} belongs to another cluster")));
-        }
-        let info = NodeInfo { id: node_id, address: address.to_owned(), pair: hello.pair };
-        let ticket = Ticket::begin(self, Change::Join(node_id)).await?;
-        if let Err(error) = enter(&mut self.fresh_map().await?, &info) {
-            return Err(ticket.give_up(self, error).await);
-        }
-        let map = ticket.update(self, |map| enter(map, &info)).await?;
-        self.hand_map_to(&peer, &map).await?;
-        let factor = usize::try_from(map.replication_factor).unwrap_or(usize::MAX);
-        for shard in &map.shards {
-            let here = shard.replica_on(node_id).map(|replica| replica.role);
-            if here == Some(ReplicaRole::Learner) || (here.is_none() && shard.voters().count() < factor) {
-                self.add_replica(&ticket, shard.id, node_id).await?;
+    pub fn join<'a>(&'a self, node_id: u64, address: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let peer = Peer { node_id, address: address.to_owned() };
+            let hello = self.node.inner.hello(&peer).await?;
+            if hello.node_id != node_id {
+                return Err(Error::invalid(format!("the node at {address} is node {}, not {node_id}", hello.node_id)));
             }
-        }
-        ticket.finish(self, |_map| Ok(())).await.map(drop)
+            let own = self.node.inner.identity().cluster;
+            if hello.cluster.is_some() && hello.cluster != own {
+                return Err(Error::new(ErrorKind::WrongCluster, format!("node {node_id} belongs to another cluster")));
+            }
+            let info = NodeInfo { id: node_id, address: address.to_owned(), pair: hello.pair };
+            let ticket = Ticket::begin(self, Change::Join(node_id)).await?;
+            if let Err(error) = enter(&mut self.fresh_map().await?, &info) {
+                return Err(ticket.give_up(self, error).await);
+            }
+            let map = ticket.update(self, |map| enter(map, &info)).await?;
+            self.hand_map_to(&peer, &map).await?;
+            let factor = usize::try_from(map.replication_factor).unwrap_or(usize::MAX);
+            for shard in &map.shards {
+                let here = shard.replica_on(node_id).map(|replica| replica.role);
+                if here == Some(ReplicaRole::Learner) || (here.is_none() && shard.voters().count() < factor) {
+                    self.add_replica(&ticket, shard.id, node_id).await?;
+                }
+            }
+            ticket.finish(self, |_map| Ok(())).await.map(drop)
+        })
     }
 
     /// Gives a node a replica of the shard and makes it a voter.

@@ -1,5 +1,6 @@
 //! A node goes: out of every group first, shard 0 last, then out of the map.
 
+use futures::future::BoxFuture;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::operation::{Change, Ticket};
@@ -15,37 +16,39 @@ impl ClusterEngine {
     ///
     /// Errors: `Conflict` if the node holds the last replica of a shard, `NotFound` if there never was such a node,
     /// `Unavailable` while another change of the members is under way.
-    pub async fn remove(&self, node_id: u64) -> Result<()> {
-        if self.fresh_map().await?.removed.contains_key(&node_id) {
-            return Ok(());
-        }
-        let ticket = Ticket::begin(self, Change::Remove(node_id)).await?;
-        let map = self.fresh_map().await?;
-        if let Err(error) = may_go(&map, node_id) {
-            return Err(ticket.give_up(self, error).await);
-        }
-        // Shard 0 comes last: as long as the node is in the meta group, it learns from it what happens.
-        for shard in map.shards.iter().filter(|shard| shard.id != ShardId::META) {
-            self.leave(&ticket, shard, node_id).await?;
-        }
-        if let Some(meta) = map.shard(ShardId::META) {
-            self.leave(&ticket, meta, node_id).await?;
-        }
-        let last = ticket
-            .finish(self, |map| {
-                if let Some(info) = map.nodes.remove(&node_id) {
-                    map.removed.insert(node_id, info.pair);
-                }
-                Ok(())
-            })
-            .await?;
-        if let Some(info) = map.nodes.get(&node_id) {
-            let peer = Peer { node_id, address: info.address.clone() };
-            if let Err(error) = self.hand_map_to(&peer, &last).await {
-                tracing::info!(node = node_id, %error, "the removed node will learn of it when it asks its peers");
+    pub fn remove(&self, node_id: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            if self.fresh_map().await?.removed.contains_key(&node_id) {
+                return Ok(());
             }
-        }
-        Ok(())
+            let ticket = Ticket::begin(self, Change::Remove(node_id)).await?;
+            let map = self.fresh_map().await?;
+            if let Err(error) = may_go(&map, node_id) {
+                return Err(ticket.give_up(self, error).await);
+            }
+            // Shard 0 comes last: as long as the node is in the meta group, it learns from it what happens.
+            for shard in map.shards.iter().filter(|shard| shard.id != ShardId::META) {
+                self.leave(&ticket, shard, node_id).await?;
+            }
+            if let Some(meta) = map.shard(ShardId::META) {
+                self.leave(&ticket, meta, node_id).await?;
+            }
+            let last = ticket
+                .finish(self, |map| {
+                    if let Some(info) = map.nodes.remove(&node_id) {
+                        map.removed.insert(node_id, info.pair);
+                    }
+                    Ok(())
+                })
+                .await?;
+            if let Some(info) = map.nodes.get(&node_id) {
+                let peer = Peer { node_id, address: info.address.clone() };
+                if let Err(error) = self.hand_map_to(&peer, &last).await {
+                    tracing::info!(node = node_id, %error, "the removed node will learn of it when it asks its peers");
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Takes the node's replica of a shard out of the group, then out of the map.

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId};
+use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId, failpoint};
 
 use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
 use crate::blocking;
@@ -107,6 +107,7 @@ impl NodeInner {
     /// Hands the first map to the listed nodes that have none yet. One that is down keeps none of the others
     /// waiting; the first error comes back when all were tried.
     pub(super) async fn hand_out_first_map(&self, map: &ShardMap) -> Result<()> {
+        failpoint("bootstrap.handing");
         let others = map.nodes.values().filter(|info| info.id != self.options.node_id);
         let handed = futures::future::join_all(others.map(|info| self.hand_first_map_to(info, map))).await;
         handed.into_iter().collect()
@@ -156,6 +157,7 @@ impl NodeInner {
             return Ok(());
         }
         rows::save_map(&self.parts.store, &map)?;
+        failpoint("bootstrap.saved");
         self.join_cluster(&map)?;
         self.adopt_in_memory(map);
         self.wake.notify_one();

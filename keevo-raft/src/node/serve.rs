@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
+use crate::cluster_engine::ClusterEngine;
 use crate::group::Group;
 use crate::peer_messages::{self, HelloWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
@@ -27,7 +28,7 @@ impl PeerHandler for Node {
             return Box::pin(std::future::ready(Err(error)));
         }
         // Appends are queued before the first await, in the order of the calls.
-        if request.call == PeerCall::Append {
+        if matches!(request.call, PeerCall::Append | PeerCall::Heartbeat) {
             return match self.inner.group_for(&request) {
                 Ok(group) => group.append(&request.body),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -39,6 +40,7 @@ impl PeerHandler for Node {
 
     fn stage_snapshot(&self, head: &SnapshotHead) -> Result<StagedFiles> {
         self.inner.replica_of(head.shard, head.replica)?;
+        self.inner.gate.admit_files()?;
         StagedFiles::new(&self.inner.options.staging, &format!("receive-{}-{}", head.shard, head.replica))
     }
 
@@ -85,7 +87,7 @@ impl NodeInner {
 
     async fn answer(self: Arc<Self>, request: PeerRequest) -> Result<Bytes> {
         match request.call {
-            PeerCall::Append => self.group_for(&request)?.append(&request.body).await,
+            PeerCall::Append | PeerCall::Heartbeat => self.group_for(&request)?.append(&request.body).await,
             PeerCall::Vote => self.group_for(&request)?.vote(&request.body, false).await,
             PeerCall::PreVote => self.group_for(&request)?.vote(&request.body, true).await,
             PeerCall::Transfer => self.group_for(&request)?.transfer(&request.body).await,
@@ -127,15 +129,21 @@ impl NodeInner {
         Ok(group.propose(command, deadline(wire.deadline_ms)).await?.encode())
     }
 
-    async fn read(&self, request: &PeerRequest) -> Result<Bytes> {
+    async fn read(self: &Arc<Self>, request: &PeerRequest) -> Result<Bytes> {
         let wire: ReadWire = parse("a read", &request.body)?;
         let limit = deadline(wire.deadline_ms);
         let group = self.group_for(request)?;
-        match wire.stale_ms_plus_1.checked_sub(1) {
+        let max_age_ms = wire.stale_ms_plus_1.checked_sub(1);
+        let request = peer_messages::read_of(wire)?;
+        if request.view().is_some() {
+            let engine = ClusterEngine::new(Node { inner: Arc::clone(self) }).with_deadline(limit);
+            return engine.read_view(&group, &request).await.map(ReadAnswer::encode);
+        }
+        match max_age_ms {
             Some(max_age_ms) if group.is_fresh(Duration::from_millis(max_age_ms)) => {
-                group.read_here(&peer_messages::read_of(wire)?).map(|(answer, _)| answer.encode())
+                group.read_here(&request).map(|(answer, _)| answer.encode())
             }
-            _ => group.read(&peer_messages::read_of(wire)?, limit).await.map(ReadAnswer::encode),
+            _ => group.read(&request, limit).await.map(ReadAnswer::encode),
         }
     }
 }

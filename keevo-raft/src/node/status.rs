@@ -7,7 +7,8 @@ use openraft::ServerState;
 use super::faults::Down;
 use super::{Node, NodeInner};
 use crate::group::Group;
-use crate::peer_messages::{ReplicaStatusWire, StatusWire, pack, parse};
+use crate::peer_messages::{ReplicaStatusWire, StatusWire, StorageWire, pack, parse};
+use crate::storage_care::StorageStatus;
 
 /// The state of one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,16 @@ pub struct NodeStatus {
     pub version: String,
     /// Its replicas, by shard.
     pub replicas: Vec<ReplicaStatus>,
+    /// Its disk and its stores; all zero if it did not answer.
+    pub storage: StorageStatus,
+}
+
+/// What a node tells of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) version: String,
+    pub(crate) replicas: Vec<ReplicaStatus>,
+    pub(crate) storage: StorageStatus,
 }
 
 /// The version of this build.
@@ -60,8 +71,13 @@ impl Node {
         self.inner.replicas()
     }
 
-    pub(crate) fn own_status(&self) -> (String, Vec<ReplicaStatus>) {
-        (VERSION.to_owned(), self.inner.replicas())
+    /// The node's disk and stores.
+    pub fn storage(&self) -> StorageStatus {
+        self.inner.gate.status()
+    }
+
+    pub(crate) fn own_status(&self) -> Told {
+        Told { version: VERSION.to_owned(), replicas: self.inner.replicas(), storage: self.storage() }
     }
 }
 
@@ -79,7 +95,8 @@ impl NodeInner {
 
     pub(super) fn status_wire(&self) -> Bytes {
         let replicas = self.replicas().iter().map(wire_of).collect();
-        pack(&StatusWire { replicas, version: VERSION.to_owned() })
+        let storage = Some(storage_wire(self.gate.status()));
+        pack(&StatusWire { replicas, version: VERSION.to_owned(), storage })
     }
 }
 
@@ -154,8 +171,40 @@ fn wire_of(status: &ReplicaStatus) -> ReplicaStatusWire {
     }
 }
 
-/// Decodes a peer's status: its version and its replicas.
-pub(crate) fn decode(body: &Bytes) -> Result<(String, Vec<ReplicaStatus>)> {
+fn storage_wire(status: StorageStatus) -> StorageWire {
+    StorageWire {
+        free_bytes: status.free_bytes,
+        low_water_bytes: status.low_water_bytes,
+        ballast_bytes: status.ballast_bytes,
+        disk_full: status.disk_full,
+        pressure_permille: status.pressure_permille,
+        unflushed_bytes: status.unflushed_bytes,
+        unapplied_bytes: status.unapplied_bytes,
+        refused_for_space: status.refused_for_space,
+        refused_for_load: status.refused_for_load,
+        delayed_micros: status.delayed_micros,
+        refusal: status.refusal,
+    }
+}
+
+fn storage_of(wire: StorageWire) -> StorageStatus {
+    StorageStatus {
+        free_bytes: wire.free_bytes,
+        low_water_bytes: wire.low_water_bytes,
+        ballast_bytes: wire.ballast_bytes,
+        disk_full: wire.disk_full,
+        pressure_permille: wire.pressure_permille,
+        unflushed_bytes: wire.unflushed_bytes,
+        unapplied_bytes: wire.unapplied_bytes,
+        refused_for_space: wire.refused_for_space,
+        refused_for_load: wire.refused_for_load,
+        delayed_micros: wire.delayed_micros,
+        refusal: wire.refusal,
+    }
+}
+
+/// Decodes what a peer tells of itself.
+pub(crate) fn decode(body: &Bytes) -> Result<Told> {
     let wire: StatusWire = parse("a status", body)?;
     let replicas = wire
         .replicas
@@ -174,5 +223,6 @@ pub(crate) fn decode(body: &Bytes) -> Result<(String, Vec<ReplicaStatus>)> {
             fault: one.fault,
         })
         .collect();
-    Ok((wire.version, replicas))
+    let storage = wire.storage.map(storage_of).unwrap_or_default();
+    Ok(Told { version: wire.version, replicas, storage })
 }

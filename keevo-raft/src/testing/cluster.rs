@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keevo_core::{Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
+use keevo_core::{Disk, ManualDisk, Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
 
 use super::identity::MemoryIdentity;
 use crate::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
@@ -13,12 +13,13 @@ use crate::node::{IdentityStore, Node, NodeOptions, NodeParts};
 use crate::timing::Timing;
 use crate::transport::PeerHandler;
 use crate::transport::memory::MemoryNetwork;
-use crate::{ClusterEngine, DEADLINE};
+use crate::{ClusterEngine, DEADLINE, StorageCare, StorageLimits};
 
 /// A node that runs.
 #[derive(Debug)]
 struct Running {
     node: Node,
+    store: RocksStore,
     log: Arc<dyn LogStore>,
     /// Keeps the node on the network.
     _handler: Arc<dyn PeerHandlerDebug>,
@@ -37,6 +38,10 @@ pub struct TestCluster {
     shards: u32,
     /// How the nodes keep time.
     pub timing: Timing,
+    /// What the nodes that are started from now on may leave undone.
+    pub limits: StorageLimits,
+    /// The nodes' disks.
+    disks: BTreeMap<u64, Arc<ManualDisk>>,
     identities: BTreeMap<u64, Arc<MemoryIdentity>>,
     /// How often each node was killed: it goes on in a copy of its folder.
     kills: BTreeMap<u64, u32>,
@@ -67,6 +72,8 @@ impl TestCluster {
             founders: nodes,
             shards,
             timing,
+            limits: StorageLimits::NONE,
+            disks: BTreeMap::new(),
             identities: BTreeMap::new(),
             kills: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -123,18 +130,20 @@ impl TestCluster {
         let (store, log) = self.open_stores(id).await;
         let identity = self.identity(id);
         let parts = NodeParts {
-            store: store.into(),
+            store: store.clone().into(),
             log: Arc::clone(&log),
             transport: self.network.transport(id),
             identity,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SeededRandom::from_os()),
         };
-        let node = Node::start(self.options(id, join), parts).await?;
+        let disk = Arc::clone(self.disks.entry(id).or_default()) as Arc<dyn Disk>;
+        let care = StorageCare { disk, limits: self.limits };
+        let node = Node::start_with(self.options(id, join), parts, care).await?;
         let handler: Arc<Node> = Arc::new(node.clone());
         let on_network: Arc<dyn PeerHandler> = Arc::clone(&handler) as Arc<dyn PeerHandler>;
         self.network.connect(id, &on_network);
-        self.running.insert(id, Running { node, log, _handler: handler });
+        self.running.insert(id, Running { node, store, log, _handler: handler });
         Ok(())
     }
 
@@ -160,6 +169,11 @@ impl TestCluster {
         }
     }
 
+    /// A node's disk, to be filled and emptied: as far as its `limits` go, not for its stores.
+    pub fn disk(&self, id: u64) -> &ManualDisk {
+        self.disks.get(&id).expect("the node was started")
+    }
+
     /// Removes a stopped node's folder and identity, as if its disks were lost.
     pub fn wipe_node(&mut self, id: u64) {
         assert!(!self.running.contains_key(&id), "node {id} still runs");
@@ -176,6 +190,11 @@ impl TestCluster {
     /// A node.
     pub fn node(&self, id: u64) -> &Node {
         &self.running.get(&id).expect("the node runs").node
+    }
+
+    /// A node's data store.
+    pub fn store(&self, id: u64) -> &RocksStore {
+        &self.running.get(&id).expect("the node runs").store
     }
 
     /// A node's log store.

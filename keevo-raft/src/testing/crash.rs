@@ -55,7 +55,7 @@ impl CrashCluster {
         Self::start_with(dir, nodes, shards, Timing::quick()).await
     }
 
-    /// The same with other timing.
+    /// As [`CrashCluster::start`], with another timing.
     pub async fn start_with(dir: &Path, nodes: u64, shards: u32, timing: Timing) -> Self {
         let mut cluster = Self {
             dir: dir.to_owned(),

@@ -1,4 +1,5 @@
-//! Nodes in one process: a transport that hands requests over directly, with links that can be cut.
+//! Nodes in one process: a transport that hands requests over directly, with links that can be cut and answers that
+//! can be held back.
 //!
 //! For tests and the simulator. Order holds as [`Transport`] demands, since a request is handed over in the call.
 
@@ -10,20 +11,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::{Error, ErrorKind, Result, SnapshotFile};
+use tokio::sync::watch;
 
-use super::{Peer, PeerHandler, PeerRequest, SnapshotHead, Transport};
+use super::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, Transport};
 use crate::answer;
 
 /// The wires between the nodes of one process.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryNetwork {
     state: Arc<Mutex<State>>,
+    held: Arc<watch::Sender<BTreeSet<Held>>>,
 }
+
+/// Answers to `call` on their way from one node to another.
+type Held = (PeerCall, u64, u64);
 
 #[derive(Default)]
 struct State {
     handlers: BTreeMap<u64, Weak<dyn PeerHandler>>,
     cut: BTreeSet<(u64, u64)>,
+    calls: BTreeMap<(PeerCall, u64, u64), u64>,
+}
+
+impl Default for MemoryNetwork {
+    fn default() -> Self {
+        Self { state: Arc::default(), held: Arc::new(watch::Sender::default()) }
+    }
 }
 
 impl fmt::Debug for MemoryNetwork {
@@ -62,9 +75,29 @@ impl MemoryNetwork {
         self.lock().cut.insert((from, to));
     }
 
-    /// Mends all links.
+    /// Mends all links, and lets the answers go.
     pub fn heal(&self) {
         self.lock().cut.clear();
+        self.held.send_modify(BTreeSet::clear);
+    }
+
+    /// Holds back what `from` answers to requests of `to`, until it is let go or who asked has waited long enough.
+    pub fn hold_answers(&self, call: PeerCall, from: u64, to: u64) {
+        self.held.send_modify(|held| {
+            held.insert((call, from, to));
+        });
+    }
+
+    /// Lets the answers go that were held back.
+    pub fn let_answers_go(&self, call: PeerCall, from: u64, to: u64) {
+        self.held.send_modify(|held| {
+            held.remove(&(call, from, to));
+        });
+    }
+
+    /// How many requests `from` has sent to `to`, those over a cut link included.
+    pub fn calls(&self, call: PeerCall, from: u64, to: u64) -> u64 {
+        self.lock().calls.get(&(call, from, to)).copied().unwrap_or(0)
     }
 
     fn handler(&self, from: u64, to: u64) -> Result<Arc<dyn PeerHandler>> {
@@ -87,15 +120,23 @@ struct MemoryTransport {
 
 async fn answered(
     network: MemoryNetwork,
-    from: u64,
-    to: u64,
+    (call, from, to): (Option<PeerCall>, u64, u64),
     timeout: Duration,
     answer: BoxFuture<'static, Result<Bytes>>,
 ) -> Result<Bytes> {
     let lost = || Error::new(ErrorKind::OutcomeUnknown, format!("node {to} did not answer"));
     // The receiver works on even if the sender gives up, as over a wire.
     let working = tokio::spawn(answer);
-    let answer = tokio::time::timeout(timeout, working).await.map_err(|elapsed| lost().with_source(elapsed))?;
+    let mut held_rx = network.held.subscribe();
+    let arrives = async {
+        let answer = working.await;
+        if let Some(call) = call {
+            // It fails only without a network, and then nothing is held.
+            drop(held_rx.wait_for(|held| !held.contains(&(call, to, from))).await);
+        }
+        answer
+    };
+    let answer = tokio::time::timeout(timeout, arrives).await.map_err(|elapsed| lost().with_source(elapsed))?;
     let answer = answer.map_err(|error| lost().with_source(error))?;
     if network.handler(to, from).is_err() && from != to {
         return Err(lost());
@@ -105,10 +146,12 @@ async fn answered(
 
 impl Transport for MemoryTransport {
     fn call(&self, to: &Peer, request: PeerRequest, timeout: Duration) -> BoxFuture<'static, Result<Bytes>> {
+        let call = request.call;
+        *self.network.lock().calls.entry((call, self.from, to.node_id)).or_default() += 1;
         match self.network.handler(self.from, to.node_id) {
             Ok(handler) => {
                 let answer = handler.handle(request);
-                Box::pin(answered(self.network.clone(), self.from, to.node_id, timeout, answer))
+                Box::pin(answered(self.network.clone(), (Some(call), self.from, to.node_id), timeout, answer))
             }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
@@ -134,7 +177,7 @@ impl Transport for MemoryTransport {
                 staged.files.push(SnapshotFile { path, ..file });
             }
             let answer = handler.install_snapshot(head, staged);
-            answered(network, from, to, timeout, answer).await
+            answered(network, (None, from, to), timeout, answer).await
         })
     }
 }

@@ -67,7 +67,7 @@ impl RemoteEngine {
         let inner = Arc::new(Inner { options, nodes, routes, sessions: Sessions::default() });
         let engine = Self { inner, deadline };
         let mut retry = engine.retry();
-        while let Err(error) = engine.inner.routes.refresh(None, retry.deadline()).await {
+        while let Err(error) = engine.inner.routes.refresh(None, None, retry.deadline()).await {
             if error.kind() != ErrorKind::Unavailable {
                 return Err(error);
             }

@@ -26,6 +26,9 @@ pub struct ClientOptions {
     pub in_flight_max: usize,
     /// The most requests that wait to be sent over one connection; beyond it they are `ResourceExhausted`.
     pub queue_max: usize,
+    /// Addresses (`host:port`, as the cluster's nodes name themselves) of nodes near this client, such as those in
+    /// its own zone: `Follower` and `Stale` reads go to them where they hold a replica. Empty = to any replica.
+    pub near: Vec<String>,
     /// Where client ids, jitter and the choice of replicas come from.
     pub random: Arc<dyn Random>,
 }
@@ -42,6 +45,7 @@ impl Default for ClientOptions {
             pipes_per_node: 2,
             in_flight_max: 1_024,
             queue_max: 4_096,
+            near: Vec::new(),
             random: Arc::new(SeededRandom::from_os()),
         }
     }

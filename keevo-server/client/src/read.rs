@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::engine::{RemoteEngine, unexpected};
 use crate::pipe::{Answer, Ask, Fault};
 use crate::retry::{Retry, may_retry};
+use crate::routes::Lesson;
 use crate::shard_map::{Shard, ShardMap};
 
 /// How many shards one call talks to at a time.
@@ -73,11 +74,26 @@ impl RemoteEngine {
         };
         if let Err(fault) = &answer
             && may_retry(fault)
-            && routes.learn(shard.id, &address, fault)
         {
-            self.refresh(map, retry.deadline()).await;
+            self.learn(map, shard, &address, fault, retry.deadline()).await;
         }
         Some(answer)
+    }
+
+    /// Learns from a failed attempt at `address`, and does what that asks for before the next one.
+    pub(crate) async fn learn(
+        &self,
+        map: &Arc<ShardMap>,
+        shard: &Shard,
+        address: &str,
+        fault: &Fault,
+        deadline: Instant,
+    ) {
+        match self.inner.routes.learn(shard.id, address, fault) {
+            Lesson::GoOn => {}
+            Lesson::FetchMap => self.refresh_after(map, Some(address), deadline).await,
+            Lesson::AskOthers => self.inner.routes.ask_others(shard.id, address, deadline).await,
+        }
     }
 
     /// The map, fetched with retries while there is none.
@@ -92,11 +108,16 @@ impl RemoteEngine {
 
     /// Fetches a newer map, until `deadline`; without one the next attempt goes by what is known.
     pub(crate) async fn refresh(&self, stale: &Arc<ShardMap>, deadline: Instant) {
+        self.refresh_after(stale, None, deadline).await;
+    }
+
+    /// The same after an attempt at `failed`.
+    async fn refresh_after(&self, stale: &Arc<ShardMap>, failed: Option<&str>, deadline: Instant) {
         let current = self.inner.routes.known().unwrap_or_else(|| Arc::clone(stale));
         if current.version != stale.version {
             return;
         }
-        if let Err(error) = self.inner.routes.refresh(Some(&current), deadline).await {
+        if let Err(error) = self.inner.routes.refresh(Some(&current), failed, deadline).await {
             tracing::debug!(%error, "no newer shard map");
         }
     }

@@ -1,7 +1,7 @@
 //! The shard map a client goes by, and how it is kept up to date.
 //!
 //! Invariant: a map is replaced by one of the same or a later version only. A leader is a guess: what nodes answer
-//! corrects it.
+//! corrects it. A node that is cut off from the others goes on naming itself, so who leads is asked of others first.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +21,19 @@ use crate::shard_map::{Shard, ShardMap};
 
 /// How long one address is asked alone before the next is asked as well.
 const ALONE: Duration = Duration::from_millis(50);
+/// How long the others are asked for a leader's successor.
+const ASK_OTHERS: Duration = Duration::from_millis(500);
+
+/// What a failed attempt asks for before the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lesson {
+    /// Nothing.
+    GoOn,
+    /// A fresh map.
+    FetchMap,
+    /// To hear of the others whether there is a new leader: [`Routes::ask_others`].
+    AskOthers,
+}
 
 /// The shard map, and the addresses to ask for a newer one.
 #[derive(Debug)]
@@ -48,19 +61,25 @@ impl Routes {
     pub(crate) async fn map(&self, deadline: Instant) -> Result<Arc<ShardMap>> {
         match self.known() {
             Some(map) => Ok(map),
-            None => self.refresh(None, deadline).await,
+            None => self.refresh(None, None, deadline).await,
         }
     }
 
-    /// A map fetched after `stale` was; waits for a fetch that is under way. `Unavailable` at the deadline.
-    pub(crate) async fn refresh(&self, stale: Option<&Arc<ShardMap>>, deadline: Instant) -> Result<Arc<ShardMap>> {
+    /// A map fetched after `stale` was, of the node at `failed` only if no other answers; waits for a fetch that is
+    /// under way. `Unavailable` at the deadline.
+    pub(crate) async fn refresh(
+        &self,
+        stale: Option<&Arc<ShardMap>>,
+        failed: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Arc<ShardMap>> {
         let mut last = Error::new(ErrorKind::Unavailable, "no node gave the shard map in time");
         let fetched = tokio::time::timeout_at(deadline, async {
             let _fetching = self.fetching.lock().await;
             let known = self.known();
             match known.filter(|map| stale.is_none_or(|stale| !Arc::ptr_eq(map, stale))) {
                 Some(map) => Ok(map),
-                None => self.fetch_any(&mut last).await,
+                None => self.fetch_any(self.addresses(failed), &mut last).await.map(|map| self.install(map)),
             }
         });
         match fetched.await {
@@ -71,8 +90,8 @@ impl Routes {
 
     /// Asks one address after the other, without waiting long for one that does not answer; the first map wins.
     /// `last` is kept at what was met with last.
-    async fn fetch_any(&self, last: &mut Error) -> Result<Arc<ShardMap>> {
-        let mut addresses = self.addresses().into_iter();
+    async fn fetch_any(&self, addresses: Vec<String>, last: &mut Error) -> Result<ShardMap> {
+        let mut addresses = addresses.into_iter();
         let mut asked = FuturesUnordered::new();
         loop {
             match addresses.next() {
@@ -81,7 +100,7 @@ impl Routes {
                 None => {}
             }
             match tokio::time::timeout(ALONE, asked.next()).await {
-                Ok(Some(Ok(map))) => return Ok(self.install(map)),
+                Ok(Some(Ok(map))) => return Ok(map),
                 Ok(Some(Err(error))) => *last = error,
                 // None was asked yet, or none of them has answered so far: the next one is asked as well.
                 Ok(None) | Err(_) => {}
@@ -89,8 +108,8 @@ impl Routes {
         }
     }
 
-    /// Every address worth asking, in an order that changes from call to call.
-    fn addresses(&self) -> Vec<String> {
+    /// Every address worth asking, in an order that changes from call to call; one that has just failed comes last.
+    fn addresses(&self, failed: Option<&str>) -> Vec<String> {
         let mut all: BTreeSet<String> = self.seeds.iter().cloned().collect();
         if let Some(map) = self.known() {
             all.extend(map.shards.iter().flat_map(|shard| shard.replicas.iter().cloned()));
@@ -98,7 +117,24 @@ impl Routes {
         let mut all: Vec<String> = all.into_iter().collect();
         let turn = self.pick(all.len());
         all.rotate_left(turn);
+        all.sort_by_key(|address| Some(address.as_str()) == failed);
         all
+    }
+
+    /// Asks the others who leads a shard whose supposed leader, at `was`, has found no majority: it may be cut off from
+    /// them and know of no successor. Whoever comes while that is asked already goes on with what is known.
+    pub(crate) async fn ask_others(&self, shard: ShardId, was: &str, deadline: Instant) {
+        let Ok(_fetching) = self.fetching.try_lock() else { return };
+        let mut others = self.addresses(None);
+        others.retain(|address| address != was);
+        let mut last = Error::new(ErrorKind::Unavailable, "no other node gave the shard map in time");
+        let limit = deadline.min(Instant::now() + ASK_OTHERS);
+        let asked = tokio::time::timeout_at(limit, self.fetch_any(others, &mut last)).await;
+        let Ok(Ok(map)) = asked else { return };
+        let heir = map.shards.into_iter().find(|one| one.id == shard).and_then(|one| one.leader);
+        if let Some(heir) = heir.filter(|heir| heir != was) {
+            self.set_leader(shard, was, Some(&heir));
+        }
     }
 
     async fn fetch(&self, address: String) -> Result<ShardMap> {
@@ -116,22 +152,44 @@ impl Routes {
         }
     }
 
-    /// Puts `fetched` in place unless a later version is known.
-    fn install(&self, fetched: ShardMap) -> Arc<ShardMap> {
+    /// Puts `fetched` in place unless a later version is known. Of the same version, leaders that have not failed are
+    /// kept: the node that was asked may be the one that knows least.
+    fn install(&self, mut fetched: ShardMap) -> Arc<ShardMap> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         match map.as_ref() {
             Some(known) if known.cluster == fetched.cluster && known.version > fetched.version => Arc::clone(known),
+            Some(known) if known.cluster == fetched.cluster && known.version == fetched.version => {
+                for shard in &mut fetched.shards {
+                    let before = known.shards.iter().find(|one| one.id == shard.id);
+                    if let Some(leader) = before.and_then(|one| one.leader.as_ref()) {
+                        shard.leader = Some(leader.clone());
+                    }
+                }
+                Arc::clone(map.insert(Arc::new(fetched)))
+            }
             _ => Arc::clone(map.insert(Arc::new(fetched))),
         }
     }
 
-    /// Where to send the next attempt, after `failed` ones: the leader, or any replica when it is not known or not needed.
+    /// Where to send the next attempt, after `failed` ones.
+    ///
+    /// What only the leader serves goes to it, and to one replica after the other while it is not known. What any
+    /// replica may serve goes to a near one ([`ClientOptions::near`]), or, where none is, to one at random, so that
+    /// many clients spread over all; when that fails, to the leader, which can serve it for certain; and then to any
+    /// again.
     pub(crate) fn address_of(&self, shard: &Shard, any_replica: bool, failed: usize) -> Result<String> {
-        if let (Some(leader), false) = (&shard.leader, any_replica) {
+        if let Some(leader) = &shard.leader
+            && (!any_replica || failed == 1)
+        {
             return Ok(leader.clone());
         }
-        let turn = (self.pick(shard.replicas.len()) + failed) % shard.replicas.len().max(1);
-        let address = shard.replicas.get(turn).cloned();
+        let near = |address: &&String| any_replica && failed == 0 && self.options.near.contains(address);
+        let mut choice: Vec<&String> = shard.replicas.iter().filter(near).collect();
+        if choice.is_empty() {
+            choice = shard.replicas.iter().collect();
+        }
+        let turn = (self.pick(choice.len()) + failed) % choice.len().max(1);
+        let address = choice.get(turn).map(|address| (*address).clone());
         address.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("shard {} has no replica", shard.id)))
     }
 
@@ -140,18 +198,19 @@ impl Routes {
         usize::try_from(self.options.random.next_u64() % count).unwrap_or(0)
     }
 
-    /// Learns from a failed attempt at `address`. Says whether the next one should wait for a fresh map.
-    pub(crate) fn learn(&self, shard: ShardId, address: &str, fault: &Fault) -> bool {
+    /// Learns from a failed attempt at `address`, and says what the next one should wait for.
+    pub(crate) fn learn(&self, shard: ShardId, address: &str, fault: &Fault) -> Lesson {
         match (fault, fault.error().kind(), fault.error().leader()) {
             (Fault::Refused(_), ErrorKind::NotLeader, Some(leader)) if leader != address => {
                 self.set_leader(shard, address, Some(leader));
-                false
+                Lesson::GoOn
             }
-            // It is the leader that says so, or knows of no other.
-            (Fault::Refused(_), ErrorKind::NoQuorum | ErrorKind::ResourceExhausted, _) => false,
+            // It is the leader that says so, or was when it last heard of the others.
+            (Fault::Refused(_), ErrorKind::NoQuorum, _) => Lesson::AskOthers,
+            (Fault::Refused(_), ErrorKind::ResourceExhausted, _) => Lesson::GoOn,
             _ => {
                 self.set_leader(shard, address, None);
-                true
+                Lesson::FetchMap
             }
         }
     }

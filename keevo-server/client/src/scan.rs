@@ -23,6 +23,12 @@ impl RemoteEngine {
             return self.scan_shard(&lower, scan, deadline).await;
         }
         let mut retry = Retry::until(&self.inner.options, deadline);
+        if scan.consistent {
+            // Each shard's view is known to the nodes; the page is asked for where the scan goes on.
+            let map = self.map_by(&mut retry).await?;
+            let route = Clip::new(&map, &scan).route;
+            return self.scan_shard(&route, scan, deadline).await;
+        }
         let mut left = Some(scan);
         let mut empty = None;
         while let Some(scan) = left.take() {
@@ -53,7 +59,8 @@ impl RemoteEngine {
         let (replicas, ordered) = (any_replica(scan.consistency), matches!(scan.range, ScanRange::Ordered { .. }));
         let wire = pb::ScanRequest::from(scan);
         let ask = |deadline_ms| Ask::Scan(pb::ScanRequest { deadline_ms, ..wire.clone() });
-        let answer = if ordered {
+        // A consistent scan across shards is cut up where it is served.
+        let answer = if ordered && !wire.consistent {
             self.repeat_unless_moved(route, replicas, deadline, ask).await?
         } else {
             self.repeat(route, replicas, deadline, ask).await?

@@ -151,8 +151,8 @@ impl Watcher {
                             format!("{address} did not begin a watch within {} ms", timeout.as_millis()),
                         )),
                     };
-                    if may_retry(&fault) && engine.inner.routes.learn(shard.id, &address, &fault) {
-                        engine.refresh(&map, deadline).await;
+                    if may_retry(&fault) {
+                        engine.learn(&map, shard, &address, &fault, deadline).await;
                     }
                     fault
                 }

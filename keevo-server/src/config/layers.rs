@@ -104,7 +104,7 @@ impl Layers {
             let text = text.into_string().map_err(|_bytes| no_text("the value of the variable", &variable))?;
             let variable = variable.into_string().map_err(|name| no_text("the name of the variable", &name))?;
             let name = variable.strip_prefix("KEEVO_").unwrap_or_default().to_lowercase();
-            if OTHERS.contains(&name.as_str()) {
+            if OTHERS.contains(&name.as_str()) || (cfg!(feature = "failpoints") && name == "failpoint") {
                 continue;
             }
             let Some(setting) = Setting::find(&name) else {
@@ -151,7 +151,7 @@ impl Layers {
         for (name, value) in &self.values {
             let quoted = format!("{:?}", value.text);
             let line = if origin {
-                format!("{name:<18} = {quoted:<20}{}", value.origin)
+                format!("{name:<20} = {quoted:<20}{}", value.origin)
             } else {
                 format!("{name} = {quoted}")
             };

@@ -18,23 +18,50 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = &[
     setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
-    setting("block_cache_mib", "256", "Size of the block cache, MiB"),
+    setting("background_jobs", "auto", "Threads for flushes and compactions; auto = the processors, 2 to 8"),
+    setting("background_mib_per_s", "256", "Most that flushes and compactions write, MiB a second; 0 = no limit"),
+    setting("block_cache_mib", "auto", "Cache of blocks and write buffers, MiB; auto = memory_percent of the memory"),
     setting("data_dir", "keevo-data", "Folder of this node's stores"),
+    setting("disk_ballast_mib", "64", "Space set aside for the time when the disk is full, MiB; 0 = none"),
+    setting("disk_low_water_mib", "1024", "Free space below which writes are refused, MiB; 0 = never"),
+    setting(
+        "drift_ms_max",
+        "200",
+        "How far two nodes' clocks may drift apart during a lease, ms; the same on all nodes",
+    ),
     setting("election_ms_max", "2000", "Longest time without a leader before an election, ms; the same on all nodes"),
     setting("election_ms_min", "1000", "Shortest time without a leader before an election, ms; the same on all nodes"),
     setting("flush_every_ms", "5000", "Time between flushes of the data store, ms"),
     setting("grpc", "127.0.0.1:7101", "Address to serve gRPC on, for clients and peers"),
     setting("heartbeat_ms", "200", "Time between a leader's heartbeats, ms; the same on all nodes"),
     setting("http", "127.0.0.1:8101", "Address to serve /metrics, /health and /ready on"),
+    setting(
+        "insecure",
+        "false",
+        "Listen beyond loopback too: no TLS, no authentication, whoever reaches it may do all",
+    ),
     setting("join", "false", "Wait to be added to an existing cluster by `keevo-cli cluster join`"),
     setting("log_entries_kept", "10000", "Flushed log entries that each shard keeps for lagging followers"),
     setting("log_format", "text", "text or json"),
     setting("log_level", "info", "error, warn, info, debug, trace, or tracing filter directives"),
+    setting("memory_percent", "20", "Share of the memory, or of the control group's limit, that auto sizes take, %"),
     setting("node_id", "1", "Id of this node, unique in the cluster, from 1"),
     setting("peers", "", "Nodes that found the cluster, this one included: 1=host:port,2=host:port,…"),
     setting("replication_factor", "3", "Replicas of each shard of a new cluster: 1, 3, 5 or 7"),
     setting("shards", "8", "Data shards of a new cluster, 1 to 4096"),
-    setting("write_buffer_mib", "64", "Size of the write buffers, MiB"),
+    setting("snapshot_mib_per_s", "64", "Bound on what all snapshots to peers send together, MiB a second; 0 = none"),
+    setting("unapplied_mib_max", "256", "Writes under way or not yet applied at which more are refused, MiB"),
+    setting(
+        "unflushed_mib_flush",
+        "auto",
+        "Unflushed data at which it is flushed early, MiB; auto = half the write buffers",
+    ),
+    setting(
+        "unflushed_mib_max",
+        "auto",
+        "Unflushed data at which writes are refused, MiB; auto = twice the write buffers",
+    ),
+    setting("write_buffer_mib", "auto", "Write buffers, MiB; auto = a quarter of the block cache, 8 to 256"),
 ];
 
 impl Setting {

@@ -44,7 +44,7 @@ pub(super) async fn status(cluster: &Cluster) -> Result<pb::ClusterStatusRespons
 pub(super) async fn checksums(cluster: &Cluster) -> Result<Vec<pb::ReplicaChecksum>> {
     let mut failure = None;
     for address in running(cluster) {
-        match client(address)?.checksum(pb::ChecksumRequest {}).await {
+        match client(address)?.checksum(pb::ChecksumRequest::default()).await {
             Ok(checksums) => return Ok(checksums.into_inner().replicas),
             Err(status) => failure = Some(error_from_status(&status)),
         }

@@ -40,6 +40,7 @@ fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl<H: Host> Admin for AdminService<H> {
     type CompactStream = BoxStream<'static, Result<pb::CompactProgress, Status>>;
+    type ScrubStream = BoxStream<'static, Result<pb::ScrubProgress, Status>>;
 
     async fn cluster_status(
         &self,
@@ -67,8 +68,20 @@ impl<H: Host> Admin for AdminService<H> {
         answer(self.host.transfer(request.into_inner()).await.map(|()| pb::TransferResponse {}))
     }
 
-    async fn checksum(&self, _request: Request<pb::ChecksumRequest>) -> Result<Response<pb::ChecksumResponse>, Status> {
-        answer(self.host.checksum().await)
+    async fn checksum(&self, request: Request<pb::ChecksumRequest>) -> Result<Response<pb::ChecksumResponse>, Status> {
+        answer(self.host.checksum(request.into_inner()).await)
+    }
+
+    async fn scrub(&self, request: Request<pb::ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        let progress = self.host.scrub(request.into_inner()).await;
+        answer(progress.map(|steps| steps.map(|step| step.map_err(|error| status_from_error(&error))).boxed()))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<pb::CheckpointRequest>,
+    ) -> Result<Response<pb::CheckpointResponse>, Status> {
+        answer(self.host.checkpoint(request.into_inner()).await)
     }
 
     async fn flush(&self, _request: Request<pb::FlushRequest>) -> Result<Response<pb::FlushResponse>, Status> {

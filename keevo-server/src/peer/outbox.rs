@@ -4,14 +4,19 @@
 //! push ─▶ queue (bounded in frames and bytes) ─▶ ready ─▶ message of at most 1 MiB, or of one larger frame
 //! ```
 //!
+//! Heartbeats of many groups, and their answers, wait for each other for [`HEARTBEATS_LINGER`]; whatever else leaves
+//! takes them along. So a node pair exchanges a few messages a heartbeat interval, however many groups it has.
+//!
 //! Invariant: no message is larger than what the other end takes, so a stream never breaks on what this end sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_proto::raft::v1 as pb;
 use keevo_proto::{MESSAGE_BYTES_MAX, Message};
+use keevo_raft::PeerCall;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// The most frames of one message.
@@ -22,6 +27,8 @@ const MESSAGE_BYTES: usize = 1 << 20;
 pub(super) const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 1_024;
 /// How many bytes of frames may wait; at least one of the largest.
 pub(super) const QUEUE_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// How long heartbeats wait for company when nothing else leaves. Short beside a heartbeat interval, of 10 ms or more.
+const HEARTBEATS_LINGER: Duration = Duration::from_millis(3);
 /// Frames up to this size need no room of their own: their number bounds them, and a heartbeat always finds a place.
 const SMALL_BYTES: usize = 4_096;
 
@@ -106,6 +113,27 @@ impl Inbox {
 }
 
 impl Outbox {
+    /// While there is nothing but heartbeats: takes in what comes, for a moment.
+    async fn wait_for_company(&mut self) {
+        let is_heartbeat = |queued: &Queued| queued.frame.kind == PeerCall::Heartbeat.code();
+        if !self.ready.iter().all(is_heartbeat) {
+            return;
+        }
+        let until = tokio::time::Instant::now() + HEARTBEATS_LINGER;
+        while self.ready.len() < FRAMES_TOGETHER_MAX {
+            let room = FRAMES_TOGETHER_MAX - self.ready.len();
+            let taking = self.queue_rx.recv_many(&mut self.taken, room);
+            if !matches!(tokio::time::timeout_at(until, taking).await, Ok(1..)) {
+                return;
+            }
+            let goes_now = !self.taken.iter().all(is_heartbeat);
+            self.ready.extend(self.taken.drain(..));
+            if goes_now {
+                return;
+            }
+        }
+    }
+
     /// The frames of the next message; `None` when nobody can put any in.
     pub(super) async fn next(&mut self) -> Option<Vec<pb::Frame>> {
         if self.ready.is_empty() {
@@ -113,6 +141,7 @@ impl Outbox {
                 return None;
             }
             self.ready.extend(self.taken.drain(..));
+            self.wait_for_company().await;
         }
         let mut frames = Vec::new();
         let mut bytes = 0;
@@ -154,6 +183,30 @@ mod tests {
         assert_eq!(outbox.next().await.expect("a message").len(), FRAMES_TOGETHER_MAX);
         drop(inbox);
         assert_eq!(outbox.next().await.expect("the rest").len(), 300 - FRAMES_TOGETHER_MAX);
+        assert_eq!(outbox.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn heartbeats_wait_for_company_and_everything_else_takes_them_along() {
+        let heartbeat = || pb::Frame { kind: PeerCall::Heartbeat.code(), ..frame(10) };
+        let (inbox, mut outbox) = queue(1_000);
+        let started = tokio::time::Instant::now();
+        inbox.try_push(heartbeat()).expect("there is room");
+        let another = async { inbox.try_push(heartbeat()).expect("there is room") };
+        let (message, ()) = tokio::join!(outbox.next(), another);
+        assert_eq!(message.expect("a message").len(), 2, "the second came while the first waited");
+        assert!(started.elapsed() >= HEARTBEATS_LINGER, "nothing else left meanwhile");
+        inbox.try_push(heartbeat()).expect("there is room");
+        let append = async {
+            inbox.try_push(frame(10)).expect("there is room");
+            inbox.try_push(heartbeat()).expect("there is room");
+        };
+        let (message, ()) = tokio::join!(outbox.next(), append);
+        let kinds: Vec<_> = message.expect("a message").iter().map(|frame| frame.kind).collect();
+        assert_eq!(kinds, [PeerCall::Heartbeat.code(), 0, PeerCall::Heartbeat.code()], "in the order of the calls");
+        inbox.try_push(heartbeat()).expect("there is room");
+        drop(inbox);
+        assert_eq!(outbox.next().await.expect("the last").len(), 1);
         assert_eq!(outbox.next().await, None);
     }
 

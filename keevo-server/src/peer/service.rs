@@ -29,6 +29,7 @@ const FRAME_HEAD_BYTES: usize = 256;
 pub struct RaftService {
     handler: Arc<dyn PeerHandler>,
     local: LocalPeer,
+    arriving: snapshot::Arriving,
     shutdown: CancellationToken,
 }
 
@@ -41,7 +42,7 @@ impl fmt::Debug for RaftService {
 impl RaftService {
     /// The service that hands what comes to `handler`. Links end when `shutdown` is cancelled.
     pub fn server(handler: Arc<dyn PeerHandler>, local: LocalPeer, shutdown: CancellationToken) -> RaftServer<Self> {
-        RaftServer::new(Self { handler, local, shutdown })
+        RaftServer::new(Self { handler, local, arriving: snapshot::Arriving::default(), shutdown })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -73,8 +74,15 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotReply>, Status> {
-        let answer = snapshot::receive(self.handler.as_ref(), request.into_inner()).await;
+        let answer = snapshot::receive(self.handler.as_ref(), &self.arriving, request.into_inner()).await;
         Ok(Response::new(pb::SnapshotReply { body: answer::encode(&answer) }))
+    }
+
+    async fn snapshot_position(
+        &self,
+        request: Request<pb::SnapshotHead>,
+    ) -> Result<Response<pb::SnapshotPositionReply>, Status> {
+        Ok(Response::new(snapshot::position(&self.arriving, request.get_ref())))
     }
 }
 
@@ -99,12 +107,12 @@ async fn serve(
         };
         for frame in frames.frames {
             let Ok(permit) = Arc::clone(&running).acquire_owned().await else { return };
-            let (call_id, group) = (frame.call_id, frame.group);
+            let (call_id, group, kind) = (frame.call_id, frame.group, frame.kind);
             let answer = start(handler.as_ref(), cluster, frame);
             let answers = answers.clone();
             tokio::spawn(async move {
                 let body = envelope(&answer.await);
-                let frame = pb::Frame { call_id, group, body, response: true, ..pb::Frame::default() };
+                let frame = pb::Frame { call_id, group, kind, body, response: true, ..pb::Frame::default() };
                 // The peer may have gone; then nobody needs the answer.
                 drop(answers.push(frame).await);
                 drop(permit);

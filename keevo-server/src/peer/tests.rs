@@ -72,7 +72,7 @@ fn request(body: impl Into<Bytes>) -> PeerRequest {
 async fn a_hundred_large_frames_pass_both_ways_over_one_stream() {
     let (echo, address, shutdown) = serve(1).await;
     let peer = Peer { node_id: 2, address: address.to_string() };
-    let transport = GrpcTransport::new(local(1));
+    let transport = GrpcTransport::new(local(1), 0);
     // All are queued before the stream is up, which is when they used to become one message.
     let calls: Vec<_> =
         (0..100_u8).map(|number| transport.call(&peer, request(vec![number; 1 << 20]), PATIENCE)).collect();
@@ -88,7 +88,7 @@ async fn a_hundred_large_frames_pass_both_ways_over_one_stream() {
 async fn what_no_message_can_carry_is_refused_and_the_stream_lives_on() {
     let (_echo, address, shutdown) = serve(70).await;
     let peer = Peer { node_id: 2, address: address.to_string() };
-    let transport = GrpcTransport::new(local(1));
+    let transport = GrpcTransport::new(local(1), 0);
     let slow = transport.call(&peer, request("a"), PATIENCE);
     let too_large = transport.call(&peer, request(vec![0; 65 << 20]), PATIENCE).await.expect_err("refused here");
     assert_eq!(too_large.kind(), ErrorKind::BatchTooLarge);
@@ -104,7 +104,7 @@ async fn a_request_lost_before_the_greeting_may_have_been_applied_and_one_that_n
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let peer = Peer { node_id: 2, address: listener.local_addr().expect("bound").to_string() };
     drop(listener);
-    let transport = GrpcTransport::new(local(1));
+    let transport = GrpcTransport::new(local(1), 0);
     let unsent = transport.call(&peer, request("a"), PATIENCE).await.expect_err("nobody listens");
     assert_eq!(unsent.kind(), ErrorKind::Unavailable, "{unsent}");
     // Somebody takes the bytes, answers HTTP/2's settings only, and hangs up.

@@ -38,6 +38,11 @@ fn position(cuts: &[Bytes], key: &[u8]) -> usize {
 }
 
 pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
+    three_nodes_that(false).await
+}
+
+/// Three nodes; `follow` = those that do not lead a shard serve its reads too.
+pub(crate) async fn three_nodes_that(follow: bool) -> (Nodes, RemoteEngine) {
     let base = FaultyEngine::new(MemoryEngine::new());
     let mut listeners = Vec::new();
     for _ in 0..3 {
@@ -64,7 +69,7 @@ pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
             let leader = position(&cuts, key) % 3;
             let refused =
                 Error::new(ErrorKind::NotLeader, format!("node {node} follows")).with_leader(&addresses[leader]);
-            if leader == node { Ok(()) } else { Err(refused) }
+            if leader == node || follow { Ok(()) } else { Err(refused) }
         });
         let engine = base.node(owns);
         servers.push(Server::start_with(TestHost::of_map(engine.clone(), Arc::clone(&map)), listener));
@@ -74,7 +79,7 @@ pub(crate) async fn three_nodes() -> (Nodes, RemoteEngine) {
     (Nodes { engines, servers, map }, client)
 }
 
-fn calls(nodes: &Nodes) -> Vec<usize> {
+pub(crate) fn calls(nodes: &Nodes) -> Vec<usize> {
     nodes.engines.iter().map(|engine| engine.calls.load(Ordering::SeqCst)).collect()
 }
 
@@ -215,4 +220,57 @@ async fn a_node_that_dies_is_left_for_another() -> Result<()> {
     }
     assert_eq!(client.shard_map().await?.version, 2);
     Ok(())
+}
+
+/// A leader that is cut off from the other nodes, but not from clients, goes on naming itself and answers `NO_QUORUM`. A
+/// client once took that as the last word and asked it again and again, though the others had a new leader and everything
+/// but this client went on; and any of its calls that fetched the shard map anew might get the map of the lonely node,
+/// which sent all its other calls there too. Found by `make faults`, in the case `partition`.
+#[tokio::test]
+async fn a_leader_that_is_cut_off_is_left_for_its_successor() -> Result<()> {
+    let (mut nodes, client) = three_nodes().await;
+    let keyspace = client.keyspace("users", KeyspaceKind::Hashed).await?;
+    for number in 0..20 {
+        client.write(Batch::new().merge(keyspace.key(format!("user{number}"), "n"), 1)).await?;
+    }
+    // Node 2 is cut off. Node 1 leads what it led: nodes 0 and 1 say so from now on, node 2 names itself as before.
+    let heir = nodes.servers[1].address.to_string();
+    let others = nodes.map.lock().expect("not poisoned").clone();
+    let others = Arc::new(Mutex::new(others));
+    for (id, shard) in others.lock().expect("not poisoned").as_mut().expect("set").shards.iter_mut().enumerate() {
+        if id % 3 == 2 {
+            shard.leader_address.clone_from(&heir);
+        }
+    }
+    let first_leads: Owns = Arc::new(|_| Ok(()));
+    for (node, owns) in [(1, Arc::clone(&first_leads)), (0, refuses_what_it_does_not_lead(&heir))] {
+        let server = nodes.servers.remove(node);
+        let address = server.address;
+        server.stop().await;
+        let engine = nodes.engines[node].node(owns);
+        nodes.servers.insert(node, Server::start_on(TestHost::of_map(engine, Arc::clone(&others)), address).await);
+    }
+    let lonely = || Fault::Refuse(Error::new(ErrorKind::NoQuorum, "the shard did not confirm its leader"));
+    nodes.engines[2].script(std::iter::repeat_with(lonely).take(100_000));
+    for number in 0..20 {
+        let key = keyspace.key(format!("user{number}"), "n");
+        let written = client.write_within(Batch::new().merge(key.clone(), 1), Duration::from_secs(10)).await?;
+        assert_eq!(written.assigned, [2]);
+        assert_eq!(integer(&client, key).await, Some(2));
+    }
+    let asked = nodes.engines[2].calls.load(Ordering::SeqCst);
+    for number in 0..20 {
+        integer(&client, keyspace.key(format!("user{number}"), "n")).await;
+    }
+    assert_eq!(nodes.engines[2].calls.load(Ordering::SeqCst), asked, "nobody asks the lonely node any more");
+    Ok(())
+}
+
+/// Node 0 after node 1 has taken over from node 2: it leads what it led before.
+fn refuses_what_it_does_not_lead(heir: &str) -> Owns {
+    let (cuts, heir) = (cuts(), heir.to_owned());
+    Arc::new(move |key| {
+        let refused = Error::new(ErrorKind::NotLeader, "node 0 follows").with_leader(&heir);
+        if position(&cuts, key).is_multiple_of(3) { Ok(()) } else { Err(refused) }
+    })
 }

@@ -143,7 +143,7 @@ async fn administration_reaches_the_host() {
     assert_eq!(info.cluster_id, keevo_proto::id_bytes(engine.memory.cluster_id().0));
     let refused = admin.join(admin::JoinRequest { address: "x:1".to_owned() }).await.expect_err("a single node");
     assert_eq!(kind(&refused), ErrorKind::Invalid);
-    assert_eq!(kind(&admin.checksum(admin::ChecksumRequest {}).await.expect_err("none")), ErrorKind::NotFound);
+    assert_eq!(kind(&admin.checksum(admin::ChecksumRequest::default()).await.expect_err("none")), ErrorKind::NotFound);
     admin.flush(admin::FlushRequest {}).await.expect("flushes");
     let mut progress = admin.compact(admin::CompactRequest {}).await.expect("begins").into_inner();
     let mut steps = Vec::new();

@@ -201,7 +201,7 @@ impl Host for TestHost {
         Ok(admin::ClusterStatusResponse { cluster_id: self.info().cluster_id, ..Default::default() })
     }
 
-    async fn checksum(&self) -> Result<admin::ChecksumResponse> {
+    async fn checksum(&self, _request: admin::ChecksumRequest) -> Result<admin::ChecksumResponse> {
         Err(Error::new(ErrorKind::NotFound, "memory has no checksums"))
     }
 

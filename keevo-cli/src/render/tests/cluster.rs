@@ -28,6 +28,7 @@ fn status(third_hash: u64) -> admin::ClusterStatusResponse {
         address: format!("127.0.0.1:{}", 7100 + id),
         reachable,
         version: version.to_owned(),
+        storage: None,
     };
     let shard = |id, replicas| admin::ShardStatus {
         id,
@@ -86,18 +87,21 @@ fn a_cluster_whose_copies_are_equal() {
               "address": "127.0.0.1:7101",
               "id": 1,
               "reachable": true,
+              "storage": null,
               "version": "0.1.0"
             },
             {
               "address": "127.0.0.1:7102",
               "id": 2,
               "reachable": true,
+              "storage": null,
               "version": "0.1.0"
             },
             {
               "address": "127.0.0.1:7103",
               "id": 3,
               "reachable": false,
+              "storage": null,
               "version": ""
             }
           ],
@@ -348,4 +352,17 @@ fn shards() {
         }
     "#]],
     );
+}
+
+#[test]
+fn a_node_that_refuses_writes_says_why() {
+    let shown = |reachable, disk_full, refusal: &str| {
+        let storage = admin::StorageStatus { disk_full, refusal: refusal.to_owned(), ..Default::default() };
+        let node = admin::NodeStatus { id: 4, reachable, storage: Some(storage), ..Default::default() };
+        admin::ClusterStatusResponse { nodes: vec![node], ..Default::default() }.table()
+    };
+    assert!(shown(true, false, "").contains(" up "));
+    assert!(shown(true, true, "9 MiB are free").contains("DISK FULL: 9 MiB are free"));
+    assert!(shown(true, false, "too many files").contains("REFUSES WRITES: too many files"));
+    assert!(shown(false, true, "9 MiB are free").contains("UNREACHABLE"));
 }

@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::ids::{ClientId, Revision};
 use crate::machine::Machine;
 use crate::store::{Column, Durability, Store, StoreBatch, StoreOp};
-use crate::system::{APPLIED, CHANGES_FLOOR, STATE, outcome_key, row_key, session_key};
+use crate::system::{APPLIED, CHANGES_FLOOR, STATE, outcomes_key, row_key, session_key};
 
 fn entry(rig: &mut Rig) -> Vec<(u64, Entry)> {
     vec![rig.entry(Command::Write(Batch::new().merge(key("n"), 1)))]
@@ -96,7 +96,7 @@ fn rows_that_do_not_decode_keep_the_machine_shut() {
         (row_key(SHARD, CHANGES_FLOOR), &[2], ErrorKind::NewerFormat),
         (session_key(SHARD, client), &[], ErrorKind::Corrupt),
         (session_key(SHARD, client), &[7; 9], ErrorKind::NewerFormat),
-        (outcome_key(SHARD, client, 1), &[1], ErrorKind::Corrupt),
+        (outcomes_key(SHARD, client, 1), &[1], ErrorKind::Corrupt),
         ([session_key(SHARD, client).as_ref(), b"x"].concat().into(), &[1], ErrorKind::Corrupt),
     ];
     for (key, row, kind) in rows {

@@ -55,9 +55,8 @@ fn an_unknown_session_and_what_lies_below_the_window_are_not_applied() {
     for sequence in [3, 1, 5, 2] {
         written(rig.one(add(CLIENT, sequence, 0)));
     }
-    assert_eq!(session_rows(&rig), 5);
+    assert_eq!(session_rows(&rig), 2, "the header, and the row that 1 to 5 share");
     written(rig.one(add(CLIENT, 6, 4)));
-    assert_eq!(session_rows(&rig), 3, "the header, 5 and 6: answered rows are dropped");
     for reopened in [false, true] {
         for sequence in [1, 2, 3] {
             assert_eq!(refused(rig.one(add(CLIENT, sequence, 0))).kind(), ErrorKind::OutcomeUnknown, "{reopened}");
@@ -71,12 +70,37 @@ fn an_unknown_session_and_what_lies_below_the_window_are_not_applied() {
 }
 
 #[test]
+fn a_row_goes_when_all_its_requests_are_answered_however_they_are_cut_into_calls() {
+    let requests = [(3, 0), (14, 3), (17, 4), (40, 16), (18, 16), (33, 17), (34, 33)];
+    let mut one_by_one = Rig::new();
+    one_by_one.one(Command::OpenSession(CLIENT));
+    let mut counts = Vec::new();
+    for (sequence, acked_below) in requests {
+        written(one_by_one.one(add(CLIENT, sequence, acked_below)));
+        counts.push(session_rows(&one_by_one));
+    }
+    assert_eq!(counts, [2, 2, 3, 3, 3, 3, 2], "0 to 15 go with 40, 16 to 31 with 34");
+    let mut at_once = Rig::new();
+    let all = requests.map(|(sequence, acked_below)| add(CLIENT, sequence, acked_below));
+    at_once.apply([Command::OpenSession(CLIENT)].into_iter().chain(all));
+    assert_eq!(at_once.store.dump(), one_by_one.store.dump());
+    for rig in [&mut one_by_one, &mut at_once] {
+        rig.reopen();
+        for sequence in [3, 14, 17, 18] {
+            assert_eq!(refused(rig.one(add(CLIENT, sequence, 33))).kind(), ErrorKind::OutcomeUnknown, "{sequence}");
+        }
+        written(rig.one(add(CLIENT, 40, 33)));
+        assert_eq!(rig.value("n"), Some(number(7)), "the answer of 40 is still there");
+    }
+}
+
+#[test]
 fn the_window_bounds_what_a_client_that_never_acknowledges_costs() {
     let mut rig = Rig::new();
     rig.one(Command::OpenSession(CLIENT));
     let last = SESSION_WINDOW + 9;
     rig.apply((0..=last).map(|sequence| add(CLIENT, sequence, 0)));
-    assert_eq!(session_rows(&rig), usize::try_from(SESSION_WINDOW).expect("small") + 1);
+    assert_eq!(session_rows(&rig), usize::try_from(SESSION_WINDOW / 16).expect("small") + 2, "16 requests share a row");
     let oldest = last + 1 - SESSION_WINDOW;
     for reopened in [false, true] {
         assert_eq!(refused(rig.one(add(CLIENT, oldest - 1, 0))).kind(), ErrorKind::OutcomeUnknown, "{reopened}");

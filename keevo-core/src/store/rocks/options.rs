@@ -3,6 +3,8 @@
 //! Filters cover whole keys. There is no prefix extractor: partitions have no fixed length, and a shorter
 //! fixed prefix would put every scan across it under prefix-seek rules, where keys can be missed.
 
+use std::sync::Arc;
+
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options, WriteBufferManager,
@@ -10,13 +12,17 @@ use rocksdb::{
 
 use crate::columns::{FAMILIES, Family, Profile, Use};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Column;
 use crate::store::files::EXPORT_FILE_BYTES;
+
+use super::expiry::{Expiry, ExpiryFilters};
 
 const MIB: usize = 1 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BYTES_PER_SYNC: u64 = 1 << 20;
 const LOG_FILES_MAX: usize = 4;
+const BLOB_FILE_BYTES: u64 = 64 << 20;
 
 /// The settings of a [`RocksStore`](super::RocksStore).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +42,9 @@ pub struct RocksOptions {
     pub open_files_max: i32,
     /// The size in bytes at which an exported snapshot file is ended.
     pub export_file_bytes: u64,
+    /// The size in bytes from which on values lie in blob files beside the tables; 0 = all values lie in the tables.
+    /// What docs/decisions/0014 measured speaks against it.
+    pub blob_bytes_min: u64,
     /// Whether to count what RocksDB does; see [`RocksStats`](super::RocksStats).
     pub statistics: bool,
 }
@@ -50,6 +59,7 @@ impl Default for RocksOptions {
             background_bytes_per_s_max: 256 << 20,
             open_files_max: 2_048,
             export_file_bytes: EXPORT_FILE_BYTES,
+            blob_bytes_min: 0,
             statistics: true,
         }
     }
@@ -90,6 +100,8 @@ pub(super) struct Built {
     pub(super) db: Options,
     /// The options of the data column family, for the files of snapshots.
     pub(super) data: Options,
+    /// What compactions of the data column family may drop.
+    pub(super) expiry: Arc<Expiry>,
     cache: Cache,
 }
 
@@ -97,7 +109,7 @@ impl Built {
     /// Turns settings into options.
     pub(super) fn new(settings: &RocksOptions) -> Self {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
-        let mut built = Self { db: Options::default(), data: Options::default(), cache };
+        let mut built = Self { db: Options::default(), data: Options::default(), expiry: Arc::default(), cache };
         built.db = built.database(settings);
         built.data = built.family(settings, Profile::Records);
         built
@@ -108,7 +120,13 @@ impl Built {
         let wanted = |family: &&Family| family.role != Use::Dropped || existing.iter().any(|name| name == family.name);
         let describe = |family: &Family| {
             let options = match family.role {
-                Use::Holds(_, profile) => self.family(settings, profile),
+                Use::Holds(column, profile) => {
+                    let mut options = self.family(settings, profile);
+                    if column == Column::Data {
+                        options.set_compaction_filter_factory(ExpiryFilters(Arc::clone(&self.expiry)));
+                    }
+                    options
+                }
                 Use::Unused | Use::Dropped => Options::default(),
             };
             ColumnFamilyDescriptor::new(family.name, options)
@@ -159,6 +177,13 @@ impl Built {
                 table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
                 table.set_whole_key_filtering(true);
                 options.set_bottommost_compression_type(DBCompressionType::Zstd);
+                if settings.blob_bytes_min > 0 {
+                    options.set_enable_blob_files(true);
+                    options.set_min_blob_size(settings.blob_bytes_min);
+                    options.set_blob_file_size(BLOB_FILE_BYTES);
+                    options.set_blob_compression_type(DBCompressionType::Lz4);
+                    options.set_enable_blob_gc(true);
+                }
             }
             Profile::Queue => options.set_bottommost_compression_type(DBCompressionType::Lz4),
         }

@@ -31,6 +31,8 @@ pub(super) fn export(
     dir: &Path,
 ) -> Result<Export> {
     files::check_tiles(tiles.iter().map(|(lower, upper)| (lower, upper)))?;
+    // Compactions do not see the view: what has expired since it was opened must stay until it is read.
+    let _hold = store.built.expiry.hold();
     let view = store.db.snapshot();
     let mut written = Vec::new();
     for (lower, upper) in tiles {

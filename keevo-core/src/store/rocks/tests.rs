@@ -1,5 +1,7 @@
 //! What the suite can't see: locks, versions, damage, failures of the disk.
 
+use std::ops::ControlFlow;
+
 use tempfile::TempDir;
 
 use super::*;

@@ -1,6 +1,9 @@
 //! Cases: what holds when many write at once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::sync::Barrier;
 
 use super::Factory;
 use super::bench::Bench;
@@ -23,14 +26,20 @@ fn bytes(number: i64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-/// Adds one by reading and comparing the revision, until it succeeds; the number written.
-async fn cas_increment(engine: &impl Engine, key: &Key) -> i64 {
+/// Adds one by reading and comparing the revision, until it succeeds; the number written. Between the read and the
+/// write of the first attempt it waits at `met`, if one is given: then nobody writes before all have read.
+async fn cas_increment(engine: &impl Engine, key: &Key, mut met: Option<&Barrier>) -> i64 {
     loop {
         let found = engine.get(key.clone(), Consistency::Linearizable).await.expect("a get is answered");
         let check = found.as_ref().map_or(Check::Absent, |record| Check::RevisionIs(record.revision));
         let next = found.as_ref().map_or(0, number) + 1;
         // Leave room for another writer between the read and the write.
-        tokio::task::yield_now().await;
+        match met.take() {
+            Some(met) => {
+                met.wait().await;
+            }
+            None => tokio::task::yield_now().await,
+        }
         match engine.write(Batch::new().put(key.clone(), bytes(next)).require(key.clone(), check)).await {
             Ok(_) => return next,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
@@ -41,13 +50,14 @@ async fn cas_increment(engine: &impl Engine, key: &Key) -> i64 {
 pub(super) async fn compare_and_set_loses_no_increment<F: Factory>(bench: Bench<'_, F>) {
     const INCREMENTS: i64 = 12;
     let key = bench.keyspace().await.key("p", "n");
+    let met = Arc::new(Barrier::new(usize::try_from(WRITERS).expect("it is small")));
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..WRITERS {
-        let (engine, key) = (bench.engine.clone(), key.clone());
+        let (engine, key, met) = (bench.engine.clone(), key.clone(), Arc::clone(&met));
         writers.spawn(async move {
             let mut seen = Vec::new();
-            for _ in 0..INCREMENTS {
-                seen.push(cas_increment(&engine, &key).await);
+            for at in 0..INCREMENTS {
+                seen.push(cas_increment(&engine, &key, (at == 0).then_some(&met)).await);
             }
             seen
         });

@@ -187,7 +187,7 @@ impl<E: Engine> Pair<E> {
                     end: end.into(),
                 },
             };
-            Scan { range, direction, limit, after: None, consistency: Consistency::Linearizable }
+            Scan { range, direction, limit, after: None, consistency: Consistency::Linearizable, consistent: false }
         };
         let shown = format!("{:?}", scan(spot.keyspaces.1));
         let engine = collect(&self.engine, scan(spot.keyspaces.0)).await;

@@ -3,7 +3,7 @@
 use super::{Case, Factory};
 use super::{
     appends, basics, checks, concurrency, differential, fan_outs, keyspaces, merges, ordered, ranges, refusals,
-    requests, scans, sizes, ttl, watches,
+    requests, scans, sizes, ttl, views, watches,
 };
 
 macro_rules! table {
@@ -51,6 +51,9 @@ table! { $
     ranges: delete_range_keeps_to_its_bounds delete_range_keeps_to_its_partition delete_range_among_other_operations;
     scans: scan_both_ways_page_by_page scan_bounds scan_prefixes scan_of_nothing a_page_ends_at_its_bytes
         scan_while_others_insert a_token_survives_its_record;
+    views: consistent_scans_show_one_state consistent_scans_are_apart a_consistent_page_comes_again
+        a_view_that_is_gone_ends_its_scan consistent_and_other_tokens_do_not_mix
+        a_consistent_scan_hides_what_has_expired_for_good;
     ordered: ordered_scan_across_partitions ordered_scan_bounds ordered_keyspaces_are_apart;
     ttl: ttl_expires ttl_expires_at_rest expired_is_absent_for_writes put_replaces_an_expiry_and_merge_keeps_it;
     fan_outs: fan_out_puts_and_removes fan_out_respects_guards fan_out_respects_tombstones

@@ -2,11 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use super::{Bench, StoreFactory, delete, pairs, put};
+use bytes::Bytes;
+
+use super::{Bench, Pairs, StoreFactory, delete, delete_range, pairs, put};
 use crate::error::{Error, ErrorKind};
+use crate::scan::Direction;
 use crate::scan::Direction::{Backward, Forward};
 use crate::store::Column::Data;
-use crate::store::{Durability, Store, StoreBatch};
+use crate::store::{Durability, Store, StoreBatch, StoreView};
 
 fn filled<F: StoreFactory>(factory: &F) -> Bench<F::Store> {
     let store = Bench(factory.fresh());
@@ -70,4 +73,34 @@ pub(super) fn a_scan_sees_one_state<F: StoreFactory>(factory: &F) {
         let ops = vec![delete(Data, "zz"), delete(Data, "aa"), put(Data, "b", "two"), put(Data, "c", "3")];
         store.write(ops, Durability::Unlogged);
     }
+}
+
+fn viewed(view: &dyn StoreView, lower: &str, upper: &str, direction: Direction) -> Pairs {
+    let mut found = Vec::new();
+    view.scan(lower.as_bytes(), upper.as_bytes(), direction, &mut |key, value| {
+        found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        Ok(ControlFlow::Continue(()))
+    })
+    .expect("a scan is answered");
+    found
+}
+
+pub(super) fn a_view_keeps_its_state<F: StoreFactory>(factory: &F) {
+    let store = filled(factory);
+    let before = store.all(Data);
+    let view = store.0.view().expect("a view is made");
+    for round in ["first", "second"] {
+        let ops = vec![put(Data, "aa", round), put(Data, "b", round), delete(Data, "c"), delete_range(Data, "e", "f")];
+        store.write(ops, Durability::Unlogged);
+        store.flush();
+        let mut backward = before.clone();
+        backward.reverse();
+        assert_eq!(viewed(view.as_ref(), "", "", Forward), before, "after the {round} writes");
+        assert_eq!(viewed(view.as_ref(), "", "", Backward), backward, "after the {round} writes");
+        assert_eq!(viewed(view.as_ref(), "c", "d", Forward), pairs(&[("c", "3")]));
+        assert!(viewed(view.as_ref(), "d", "c", Forward).is_empty());
+    }
+    assert_ne!(store.all(Data), before);
+    let later = store.0.view().expect("a view is made");
+    assert_eq!(viewed(later.as_ref(), "", "", Forward), store.all(Data), "a later view shows what is there now");
 }

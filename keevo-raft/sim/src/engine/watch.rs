@@ -34,7 +34,8 @@ impl SimEngine {
             Box::pin(async move {
                 let watch = app.engine.watch(range, from).await?;
                 let (event_tx, event_rx) = mpsc::channel(QUEUE_MAX);
-                drop(tokio::spawn(push(wires, app.node.id(), watch, event_tx)));
+                let far_end = FarEnd { number: wires.next_number(), wires, event_tx: Some(event_tx) };
+                drop(tokio::spawn(push(app.node.id(), watch, far_end)));
                 Ok(event_rx)
             })
         });
@@ -51,8 +52,22 @@ impl SimEngine {
     }
 }
 
+/// A node's end of a watch's connection. When it goes, the client hears of it.
+struct FarEnd {
+    number: u64,
+    wires: Wires,
+    event_tx: Option<mpsc::Sender<Pushed>>,
+}
+
+impl Drop for FarEnd {
+    fn drop(&mut self) {
+        let event_tx = self.event_tx.take();
+        self.wires.at_end(self.number, Box::new(move || drop(event_tx)));
+    }
+}
+
 /// Sends what a watch gives to the client, until either end or the connection is gone.
-async fn push(wires: Wires, node: u64, mut watch: Watch, event_tx: mpsc::Sender<Pushed>) {
+async fn push(node: u64, mut watch: Watch, far_end: FarEnd) {
     let broken = Arc::new(Notify::new());
     // The number of the event that the client expects; what comes out of turn ends the connection.
     let expected = Arc::new(AtomicU64::new(0));
@@ -62,9 +77,9 @@ async fn push(wires: Wires, node: u64, mut watch: Watch, event_tx: mpsc::Sender<
             () = broken.notified() => return,
             event = watch.next() => event,
         };
-        let Some(event) = event else { return };
-        let (broken, expected, event_tx) = (Arc::clone(&broken), Arc::clone(&expected), event_tx.clone());
-        wires.transmit(node, CLIENTS, true, 0, move |fate| {
+        let (Some(event), Some(event_tx)) = (event, far_end.event_tx.clone()) else { return };
+        let (broken, expected) = (Arc::clone(&broken), Arc::clone(&expected));
+        far_end.wires.transmit(node, CLIENTS, true, 0, move |fate| {
             let in_turn = fate == Fate::Arrived && expected.load(Ordering::SeqCst) == number;
             if in_turn && event_tx.try_send(event).is_ok() {
                 expected.store(number + 1, Ordering::SeqCst);

@@ -80,7 +80,10 @@ pub(crate) fn judge(partition: u64, found: &Found, requests: &Requests) -> Resul
     let mut seen = BTreeSet::new();
     for (expected, (index, element)) in (1..).zip(&found.elements) {
         if *index != expected {
-            return Err(format!("exactly once: the list of partition {partition} goes from {} to {index}", expected - 1));
+            return Err(format!(
+                "exactly once: the list of partition {partition} goes from {} to {index}",
+                expected - 1
+            ));
         }
         if !seen.insert(*element) {
             return Err(format!("exactly once: element {element:#x} is twice in the list of partition {partition}"));

@@ -43,8 +43,10 @@ enum Outcome {
     Not(Vec<Operation>),
 }
 
+/// What a register holds; `None` = it is absent.
+type Value = Option<u64>;
 /// Done operations as bits, and the value after them.
-type Configuration = (Vec<u64>, Option<u64>);
+type Configuration = (Vec<u64>, Value);
 
 struct Search<'a> {
     operations: &'a [Operation],
@@ -109,7 +111,7 @@ fn with(done: &[u64], at: usize) -> Vec<u64> {
 }
 
 /// The value after an operation, if the register can have done it.
-fn apply(value: Option<u64>, act: Act) -> Option<Option<u64>> {
+fn apply(value: Value, act: Act) -> Option<Value> {
     match act {
         Act::Read(read) => (read == value).then_some(value),
         Act::Write(new) => Some(Some(new)),
@@ -140,8 +142,7 @@ mod tests {
 
     #[test]
     fn a_stale_read_is_found() {
-        let history =
-            [op(1, 0, 10, Act::Write(1)), op(1, 20, 30, Act::Write(2)), op(2, 40, 50, Act::Read(Some(1)))];
+        let history = [op(1, 0, 10, Act::Write(1)), op(1, 20, 30, Act::Write(2)), op(2, 40, 50, Act::Read(Some(1)))];
         let complaint = judge("x", &history).expect_err("the read is stale");
         assert!(complaint.contains("client 2 Read(Some(1)) [40, 50]"), "{complaint}");
     }

@@ -27,11 +27,13 @@ pub(crate) async fn run(sim: Sim) -> Result<(), Violation> {
             sim.sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(WITHIN, changed).await.map_err(|_| late("the members are still changing".to_owned()))?;
+    tokio::time::timeout(WITHIN, changed)
+        .await
+        .map_err(|_elapsed| late("the members are still changing".to_owned()))?;
     for node in sim.nodes() {
         let left = WITHIN.saturating_sub(Duration::from_millis(sim.now_ms() - began_ms));
         let served = tokio::time::timeout(left, serve(&sim, keyspace, node)).await;
-        served.map_err(|_| late(format!("node {node} does not serve")))?;
+        served.map_err(|_elapsed| late(format!("node {node} does not serve")))?;
     }
     sim.note(format_args!("every node serves {} ms after the faults", sim.now_ms() - began_ms));
     Ok(())

@@ -154,8 +154,12 @@ impl Nemesis {
                 machine.fail_log(kind);
                 self.later(until_ms, Undo::Restart(node));
             }
-            Fault::DataError | Fault::DataFull => {
-                let kind = if fault == Fault::DataError { ErrorKind::Io } else { ErrorKind::ResourceExhausted };
+            Fault::DataFull => {
+                machine.fill_disk();
+                self.later(until_ms, Undo::WholeDisk(node));
+            }
+            Fault::DataError => {
+                let kind = if self.dice.chance(70) { ErrorKind::Io } else { ErrorKind::ResourceExhausted };
                 machine.data().set_fault(Some(Error::new(kind, "the simulated disk refuses the write")));
                 self.later(until_ms, Undo::WholeDisk(node));
             }
@@ -186,7 +190,10 @@ impl Nemesis {
         let sim = cluster.sim.clone();
         cluster.clients.spawn(async move {
             let outcome = sim.engine().transfer(shard, node).await;
-            sim.note(format_args!("the transfer of s{shard} to n{node}: {:?}", outcome.err().map(|error| error.kind())));
+            sim.note(format_args!(
+                "the transfer of s{shard} to n{node}: {:?}",
+                outcome.err().map(|error| error.kind())
+            ));
         });
         true
     }
@@ -222,7 +229,11 @@ impl Nemesis {
             Undo::StopLoss => site.wires.with_links(|links| links.loss_per_mille = 0),
             Undo::Release => site.wires.release(),
             Undo::Remove(node) => remove(cluster, node),
-            Undo::Start(node) | Undo::Restart(node) | Undo::Resume(node) | Undo::QuickDisk(node) | Undo::WholeDisk(node) => {
+            Undo::Start(node)
+            | Undo::Restart(node)
+            | Undo::Resume(node)
+            | Undo::QuickDisk(node)
+            | Undo::WholeDisk(node) => {
                 let is_removed = cluster.sim.is_removed(node);
                 let Some(machine) = cluster.machines.get_mut(&node) else { return Ok(()) };
                 match undo {
@@ -232,7 +243,7 @@ impl Nemesis {
                     }
                     Undo::Resume(_) => machine.resume(now_ms),
                     Undo::QuickDisk(_) => machine.sync_ms = site.plan.sync_ms,
-                    Undo::WholeDisk(_) => machine.data().set_fault(None),
+                    Undo::WholeDisk(_) => machine.mend_disk(),
                     _ if !machine.is_up() && !is_removed => machine.start(&site)?,
                     _ => {}
                 }

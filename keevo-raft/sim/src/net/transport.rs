@@ -19,11 +19,7 @@ pub(crate) struct SimTransport {
     pub(crate) from: HostId,
 }
 
-async fn answered(
-    to: HostId,
-    timeout: Duration,
-    answer_rx: oneshot::Receiver<Result<Bytes>>,
-) -> Result<Bytes> {
+async fn answered(to: HostId, timeout: Duration, answer_rx: oneshot::Receiver<Result<Bytes>>) -> Result<Bytes> {
     let lost = || Error::new(ErrorKind::OutcomeUnknown, format!("node {to} did not answer"));
     let answer = tokio::time::timeout(timeout, answer_rx).await.map_err(|elapsed| lost().with_source(elapsed))?;
     answer::decode(answer::encode(&answer.map_err(|error| lost().with_source(error))?))
@@ -42,7 +38,7 @@ impl Transport for SimTransport {
         );
         let (reply, answer_rx) = Reply::new(&self.wires, self.from, to, label);
         let bytes = request.body.len();
-        let ordered = request.call == PeerCall::Append;
+        let ordered = matches!(request.call, PeerCall::Append | PeerCall::Heartbeat);
         self.wires.request(to, ordered, bytes, reply, move |app, reply| {
             // Its synchronous part runs here: it queues appends in the order of their arrival.
             let answer = app.node.handle(request);

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use keevo_chat::{Chat, ChannelId, Message, NewChannel, NewMember, NewMessage, NewReaction, Place, ReadTo, Verification};
-use keevo_core::{ErrorKind, Result};
+use keevo_chat::{
+    ChannelId, Chat, Message, NewChannel, NewMember, NewMessage, NewReaction, Place, ReadTo, Verification,
+};
 use keevo_core::AnyEngine;
+use keevo_core::{ErrorKind, Result};
 
 use super::{join_all, until_ok};
 use crate::engine::{Call, Repeat};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use keevo_core::AnyEngine;
 use keevo_core::Result;
 use keevo_feeds::{ActivityId, ActivityTime, FeedId, Feeds, NewActivity, OutboxRun, VerifyReport};
-use keevo_core::AnyEngine;
 
 use super::{join_all, until_ok};
 use crate::engine::{Call, Repeat};
@@ -109,8 +109,8 @@ async fn operate(sim: &Sim, number: u64, posts: &Posts) -> Result<()> {
 async fn post(sim: &Sim, number: u64, author: u64, user: FeedId, posts: &Posts) -> Result<()> {
     let at_us = FIRST_POST_US + sim.now_ms() * 1_000 + number % 1_000;
     let time = ActivityTime::from_micros(i64::try_from(at_us).unwrap_or_default())?;
-    let activity = NewActivity::new(format!("u{author}"), "post", format!("o{number}"))
-        .identified(format!("f{number:x}"), time);
+    let activity =
+        NewActivity::new(format!("u{author}"), "post", format!("o{number}")).identified(format!("f{number:x}"), time);
     let id = ActivityId::compute(keevo_feeds::AppId(1), time, activity.identity());
     lock(posts).insert((author, id), Post::default());
     on_feeds(sim, "post", move |feeds| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use keevo_core::{Batch, Engine, ErrorKind, Keyspace, KeyspaceKind, Result, Watch, WatchFrom, WatchRange};
+use keevo_core::{Batch, Engine, Error, ErrorKind, Keyspace, KeyspaceKind, Result, Watch, WatchFrom, WatchRange};
 
 use super::{join_all, until_ok};
 use crate::invariant::watch_order::{Put, Record, Seen};
@@ -21,10 +21,8 @@ pub(crate) async fn run(sim: Sim) -> std::result::Result<(), Violation> {
     let keyspace = until_ok(&sim, || async { sim.engine().keyspace("watched", KeyspaceKind::Hashed).await }).await?;
     let record = Record::default();
     let watchers: Vec<Seen> = (0..WATCHERS).map(|_| Seen::default()).collect();
-    let following: Vec<_> = watchers
-        .iter()
-        .map(|seen| tokio::spawn(follow(sim.clone(), keyspace, seen.clone())))
-        .collect();
+    let follow = |(number, seen): (usize, &Seen)| tokio::spawn(follow(sim.clone(), number, keyspace, seen.clone()));
+    let following: Vec<_> = watchers.iter().enumerate().map(follow).collect();
     let writers = (0..WRITERS).map(|writer| write(sim.clone(), keyspace, writer, record.clone()));
     join_all(writers).await;
     sim.calm().await;
@@ -54,6 +52,8 @@ async fn write(sim: Sim, keyspace: Keyspace, writer: u64, record: Record) {
         let batch = Batch::new().put(keyspace.key(format!("k{key}"), "value"), value.to_be_bytes().to_vec());
         let began_ms = sim.now_ms();
         let outcome = sim.engine().write(batch).await;
+        let told = outcome.as_ref().map(|written| written.revision).map_err(Error::kind);
+        sim.note(format_args!("{value:#x} to k{key}: {told:?}"));
         sim.count("watched write");
         let revision = outcome.as_ref().ok().map(|written| written.revision);
         let unsure = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown);
@@ -64,20 +64,25 @@ async fn write(sim: Sim, keyspace: Keyspace, writer: u64, record: Record) {
 
 /// Follows the keyspace for ever. A lost connection is resumed behind what was seen; a cursor that lies before what
 /// is kept starts anew.
-async fn follow(sim: Sim, keyspace: Keyspace, seen: Seen) {
+async fn follow(sim: Sim, number: usize, keyspace: Keyspace, seen: Seen) {
     let range = WatchRange::Keyspace(keyspace);
     loop {
         let error = match connect(&sim, &range, &seen).await {
             Err(error) => error,
             Ok(mut watch) => loop {
                 match watch.next().await {
-                    Some(Ok(event)) => seen.add(&event),
+                    Some(Ok(event)) => {
+                        let cursor = event.cursor;
+                        let (shard, revision, offset) = (cursor.shard, cursor.revision, cursor.offset);
+                        sim.note(format_args!("watcher {number} sees s{shard} {revision}.{offset}"));
+                        seen.add(&event);
+                    }
                     Some(Err(error)) => break error,
                     None => return,
                 }
             },
         };
-        sim.note(format_args!("a watch ended: {:?}", error.kind()));
+        sim.note(format_args!("watcher {number} ended: {:?}", error.kind()));
         if error.kind() == ErrorKind::CursorCompacted {
             seen.forget();
         }

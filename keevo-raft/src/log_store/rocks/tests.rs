@@ -216,6 +216,44 @@ async fn a_lost_entry_is_a_hole_not_the_end() {
     assert_eq!(error.message(), "the log of group 1 lacks its entry 4");
 }
 
+/// What memory still holds hides nothing: the scrub reads the disk, names each damaged entry, and goes on behind it.
+#[tokio::test]
+async fn a_scrub_names_the_entries_that_are_damaged_on_the_disk() {
+    let root = TempDir::new().unwrap();
+    filled(root.path()).await;
+    flip(root.path(), ENTRIES, &codec::entry_key(1, 4), 8 * 20 + 3);
+    let store = open(root.path());
+    let done = crate::log_store::scrub(store.as_ref(), 1, 0, usize::MAX).await.unwrap();
+    assert_eq!((done.entries, done.next), (9, None));
+    let places: Vec<&str> = done.damages.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["log entry 4 of shard 1"]);
+    let sound = crate::log_store::scrub(store.as_ref(), 2, 0, usize::MAX).await.unwrap();
+    assert_eq!((sound.entries, sound.damages), (10, vec![]));
+    drop(store);
+    flip(root.path(), STATE, &codec::state_key(2, Tag::Vote), 100);
+    let store = open(root.path());
+    let damaged = crate::log_store::scrub(store.as_ref(), 2, 0, usize::MAX).await.unwrap();
+    assert_eq!(damaged.damages.len(), 1, "{damaged:?}");
+}
+
+#[tokio::test]
+async fn a_reclaimed_log_has_what_it_had_and_takes_less_of_the_disk() {
+    let root = TempDir::new().unwrap();
+    let store = open(root.path());
+    append(&store, 1, (0..200).map(|index| entry(1, index, 2_000)).collect()).await.unwrap();
+    store.purge(1, log_id(1, 1, 197)).await.unwrap();
+    let size =
+        || std::fs::read_dir(root.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>();
+    let before = size();
+    store.reclaim(1_000).await.unwrap();
+    assert_eq!(size(), before, "there is no room to do it");
+    store.reclaim(100 << 20).await.unwrap();
+    assert!(size() * 2 < before, "{before} bytes before, {} after", size());
+    assert_eq!(store.read(1, 198..200, usize::MAX).await.unwrap().len(), 2);
+    drop(store);
+    assert_eq!(open(root.path()).log_state(1).unwrap().last_log_id, Some(log_id(1, 1, 199)));
+}
+
 /// The write-ahead log of a folder that is a copy of a live one: the longest, as no memtable was flushed yet.
 fn wal(folder: &Path) -> PathBuf {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());

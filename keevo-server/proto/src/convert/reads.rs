@@ -58,6 +58,7 @@ impl From<Scan> for pb::ScanRequest {
             limit: u32::try_from(scan.limit).unwrap_or(u32::MAX),
             after: scan.after.map(|PageToken(last)| last),
             consistency: Some(scan.consistency.into()),
+            consistent: scan.consistent,
             deadline_ms: 0,
         }
     }
@@ -83,6 +84,7 @@ impl TryFrom<pb::ScanRequest> for Scan {
             limit: usize::try_from(wire.limit).unwrap_or(usize::MAX),
             after: wire.after.map(PageToken),
             consistency: wire.consistency.map_or(Ok(Consistency::default()), TryInto::try_into)?,
+            consistent: wire.consistent,
         })
     }
 }

@@ -131,13 +131,14 @@ fn scan() -> impl Strategy<Value = Scan> {
             end
         }),
     ];
-    (range, any::<bool>(), any::<u32>(), option::of(bytes(20)), consistency()).prop_map(
-        |(range, backward, limit, after, consistency)| Scan {
+    (range, any::<bool>(), any::<u32>(), option::of(bytes(20)), consistency(), any::<bool>()).prop_map(
+        |(range, backward, limit, after, consistency, consistent)| Scan {
             range,
             direction: if backward { Direction::Backward } else { Direction::Forward },
             limit: usize::try_from(limit).expect("64 bits"),
             after: after.map(PageToken),
             consistency,
+            consistent,
         },
     )
 }

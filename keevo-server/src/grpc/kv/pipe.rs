@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stream ─▶ read ─▶ a task a request ─▶ queue ─▶ stream   (what is ready when the stream is writable goes together)
+//!              └─ a get that need not wait ─▶┘
 //! ```
 //!
 //! Invariant: the weight of the requests in flight is bounded, from the moment they are read until their answer is
@@ -12,8 +13,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use keevo_core::Error;
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{Message, status_from_error};
@@ -78,9 +79,21 @@ async fn read<H: Host>(
         };
         for one in message.requests {
             let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight(one.request.as_ref())).await else { return };
-            let (service, answer_tx) = (service.clone(), answer_tx.clone());
+            let is_get = matches!(one.request, Some(pb::pipe_request::Request::Get(_)));
+            let answering = service.clone();
+            let mut answer = Box::pin(async move { answering.answer_any(one.request).await });
+            // A get of a replica that leads is answered here and now; what has to wait gets a task, which polls it anew.
+            let ready = if is_get { answer.as_mut().now_or_never() } else { None };
+            if let Some(response) = ready {
+                let response = pb::PipeResponse { id: one.id, response: Some(response) };
+                if answer_tx.send(Ok((response, permit))).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let answer_tx = answer_tx.clone();
             tokio::spawn(async move {
-                let response = Some(service.answer_any(one.request).await);
+                let response = Some(answer.await);
                 // A client that has gone needs no answer.
                 drop(answer_tx.send(Ok((pb::PipeResponse { id: one.id, response }, permit))).await);
             });

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
 use keevo_core::{
-    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, PageToken, Result,
-    Scan, ScanRange, ShardId,
+    Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, Result, Scan,
+    ScanRange, ShardId,
 };
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
@@ -165,9 +165,9 @@ impl<H: Host> KvService<H> {
 
 /// A page token lies in the range of its scan; one that does not comes from another, and would skip records unsaid.
 fn refuse_foreign_token(scan: &Scan) -> Result<()> {
-    let Some(PageToken(last)) = &scan.after else { return Ok(()) };
+    let Some(at) = scan.resumes_at() else { return Ok(()) };
     let (lower, upper) = Scan { after: None, ..scan.clone() }.encoded_bounds();
-    if *last >= lower && (upper.is_empty() || *last < upper) {
+    if at >= lower && (upper.is_empty() || at < upper) {
         return Ok(());
     }
     Err(Error::invalid("the page token belongs to another scan"))

@@ -1,0 +1,88 @@
+//! Votes and leases: who has promised a leader its lease elects nobody else meanwhile, not even after a restart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use keevo_core::{ErrorKind, ShardId};
+use openraft::raft::VoteRequest;
+
+use super::Group;
+use crate::messages;
+use crate::testing::crash::CrashCluster;
+use crate::types::{TypeConfig, Vote, log_id};
+
+const SHARD: ShardId = ShardId(1);
+
+/// Asks for a vote as a candidate of the next term whose log is ahead of everybody's.
+fn request(group: &Group, candidate: u64) -> Bytes {
+    let term = group.metrics().vote.leader_id.term;
+    let request: VoteRequest<TypeConfig> = VoteRequest {
+        vote: Vote::new(term + 1, candidate),
+        last_log_id: Some(log_id(term, candidate, 1_000_000)),
+        leadership_transfer: false,
+    };
+    messages::encode_vote_request(&request)
+}
+
+async fn is_granted(group: &Group, candidate: u64, pre_vote: bool) -> keevo_core::Result<bool> {
+    let answer = group.vote(&request(group, candidate), pre_vote).await?;
+    Ok(messages::decode_vote_answer(&answer).expect("an answer").vote_granted)
+}
+
+/// The leader of the shard, and the other two.
+async fn roles(cluster: &CrashCluster) -> (u64, u64, u64) {
+    let leader = cluster.leader(SHARD).await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    (leader, others[0], others[1])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_a_follower_with_a_live_lease_elects_nobody_else() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = CrashCluster::start(dir.path(), 3, 1).await;
+    let (leader, follower, third) = roles(&cluster).await;
+    let group = cluster.node(follower).inner.group(SHARD).expect("a replica");
+    let candidate = cluster.node(third).inner.group(SHARD).expect("a replica").replica();
+    for pre_vote in [true, false] {
+        assert!(!is_granted(&group, candidate, pre_vote).await.expect("an answer"), "pre-vote: {pre_vote}");
+    }
+    // Its lease runs out, and nobody renews it.
+    cluster.network.cut(leader, follower);
+    cluster.network.cut(third, follower);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !is_granted(&group, candidate, true).await.expect("an answer") {
+        assert!(tokio::time::Instant::now() < deadline, "the lease never ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// openraft restores the vote without the lease that came with it: a replica that restarted would help elect another
+/// leader while the old one still reads by its lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_a_restarted_replica_keeps_the_promise_that_it_forgot() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut cluster = CrashCluster::start(dir.path(), 3, 1).await;
+    let (leader, follower, third) = roles(&cluster).await;
+    let candidate = cluster.node(third).inner.group(SHARD).expect("a replica").replica();
+    let promised = cluster.timing.lease_max();
+    cluster.crash(follower).await;
+    cluster.network.cut(leader, follower);
+    cluster.network.cut(third, follower);
+    let restarted = tokio::time::Instant::now();
+    cluster.start_node(follower).await;
+    let group = cluster.node(follower).inner.group(SHARD).expect("a replica");
+    loop {
+        for pre_vote in [true, false] {
+            match is_granted(&group, candidate, pre_vote).await {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+                Ok(granted) => {
+                    assert!(granted, "it votes again, and nobody holds it back");
+                    assert!(restarted.elapsed() >= promised, "it voted after {:?}", restarted.elapsed());
+                    return;
+                }
+            }
+        }
+        assert!(restarted.elapsed() < Duration::from_secs(10), "it never votes again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! Writes of one group: a command becomes an entry with the leader's clock, and is proposed.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use keevo_core::{Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outcome, Result};
+use openraft::errors::{ClientWriteError, RaftError};
+
+use super::{Group, PROPOSALS_MAX, forward_error};
+use crate::types::{Payload, TypeConfig};
+
+/// What an entry takes in the log beside keys and values, in bytes.
+const ENTRY_BYTES: usize = 64;
+
+impl Group {
+    /// Proposes a command and waits until it is applied here.
+    pub fn propose(&self, command: Command, deadline: Duration) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(self.propose_within(command, deadline))
+    }
+
+    async fn propose_within(&self, command: Command, deadline: Duration) -> Result<Outcome> {
+        let _permit = self.proposals.try_acquire().map_err(|error| {
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("shard {} has {PROPOSALS_MAX} writes under way", self.shard),
+            )
+            .with_source(error)
+        })?;
+        // A move of the clock is what a read needs to go on, and is a few bytes.
+        let exempt = matches!(command, Command::MoveClock);
+        let mut entry = CommandEntry { hlc: Hlc::default(), command };
+        let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry)).await?) };
+        entry.hlc = self.next_hlc();
+        let write = self.proposer.propose(Payload::new(&entry));
+        match tokio::time::timeout(deadline, write).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Ok(applied))) => applied
+                .0
+                .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
+            Ok(Ok(Err(error))) => Err(self.write_error(error)),
+            Err(_elapsed) => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
+            )),
+        }
+    }
+
+    fn next_hlc(&self) -> Hlc {
+        let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
+        *hlc = hlc.next(self.context.clock.now_ms());
+        *hlc
+    }
+
+    pub(super) fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward_error(self.shard, &forward),
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("shard {} changed its leader while the write was under way", self.shard),
+            ),
+            RaftError::APIError(other) => Error::new(ErrorKind::Conflict, format!("shard {}: {other}", self.shard)),
+            RaftError::Fatal(error) => Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("the replica of shard {} stopped during the write: {error}", self.shard),
+            ),
+        }
+    }
+}
+
+/// About how many bytes a command takes in the log; a fan-out counts as what it becomes when it is applied.
+fn entry_bytes(entry: &CommandEntry) -> u64 {
+    let bytes = match &entry.command {
+        Command::FanOut(fan_out) => fan_out.expanded_bytes(),
+        Command::Write(batch) => batch.ops.iter().map(op_bytes).sum(),
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
+    };
+    u64::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u64::MAX)
+}
+
+fn op_bytes(op: &Op) -> usize {
+    let value = match op {
+        Op::Put { value, .. } | Op::Append { value, .. } => value.len(),
+        Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
+    };
+    op.key().partition.len() + op.key().sort.len() + value
+}
