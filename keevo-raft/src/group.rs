@@ -42,7 +42,7 @@ use crate::shard_map::ShardInfo;
 use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFiles};
 use crate::timing::Timing;
 use crate::transport::{Transport, within};
-use crate::types::{EntryPayload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+use crate::types::{Entry, EntryPayload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
@@ -323,7 +323,11 @@ impl Group {
         }
         let (Some(first), Some(last)) = (request.entries.first(), request.entries.last()) else { return Ok(()) };
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        if request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_))) {
+        // A new leader finds out where this log ends by sending what is there already: that takes no space.
+        let last_here = self.metrics().last_log_index;
+        let is_new = |index: u64| last_here.is_none_or(|last| index > last);
+        let writes = |entry: &Entry| is_new(entry.log_id.index) && matches!(entry.payload, EntryPayload::Normal(_));
+        if request.entries.iter().any(writes) {
             self.context.gate.admit_append(bytes)?;
         }
         backlog.appended(first.log_id.index, last.log_id.index, bytes);

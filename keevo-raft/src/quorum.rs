@@ -189,7 +189,8 @@ impl QuorumClock {
 
     /// The term that this replica is in; 0 before it has told.
     pub(crate) fn term(&self) -> u64 {
-        self.metrics.get().map_or(0, |metrics| metrics.borrow_watched().current_term)
+        let term = |metrics: &RaftMetrics| metrics.current_term.max(metrics.vote.leader_id.term);
+        self.metrics.get().map_or(0, |metrics| term(&metrics.borrow_watched()))
     }
 
     /// Whether this replica is a voter, of all configurations of its newest membership.

@@ -94,7 +94,10 @@ impl<'a> Search<'a> {
         let open = || self.operations.iter().enumerate().filter(|(at, _)| !has(done, *at));
         let first_end = open().filter_map(|(_, one)| one.ended_ms).min().unwrap_or(u64::MAX);
         // In one step of the simulation nothing is before or after.
-        open().filter(|(_, one)| one.began_ms <= first_end).map(|(at, _)| at).collect()
+        let mut next: Vec<usize> = open().filter(|(_, one)| one.began_ms <= first_end).map(|(at, _)| at).collect();
+        // What was answered first: what may never have happened is tried only where it is needed.
+        next.sort_by_key(|&at| self.operations.get(at).is_none_or(|one| one.ended_ms.is_none()));
+        next
     }
 }
 

@@ -19,6 +19,8 @@ use super::{CHUNK_BYTES, Pace, head_message};
 const RESUMED_MAX: u32 = 8;
 /// The pause before it goes on; it doubles each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How often the receiver is asked how far it is while it knows of no such snapshot.
+const POSITION_ASKED_MAX: u32 = 10;
 /// How long the receiver may take to say how far it is.
 const POSITION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,17 +51,32 @@ pub(in crate::peer) async fn send(
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
-        from = match tokio::time::timeout(POSITION_TIMEOUT, client.snapshot_position(message.clone())).await {
-            Ok(Ok(reply)) => reply.into_inner(),
+        from = match ask_position(&mut client, &message).await {
+            Some(position) if (position.file, position.offset) == (0, 0) => return Err(error),
+            Some(position) => position,
             // Not reachable yet: the next stream finds out, from the same place.
-            _ => continue,
+            None => continue,
         };
-        if (from.file, from.offset) == (0, 0) {
-            return Err(error);
-        }
         tracing::info!(shard = %head.shard, node = peer.node_id, file = from.file, offset = from.offset, "a snapshot goes on");
     }
     Err(Error::new(ErrorKind::Unavailable, "the snapshot could not be sent"))
+}
+
+/// Where the receiver says that the snapshot goes on; asked for a while as long as it knows of none, since it may not
+/// have noticed yet that the stream broke. `None` = it cannot be asked.
+async fn ask_position(
+    client: &mut RaftClient<tonic::transport::Channel>,
+    head: &pb::SnapshotHead,
+) -> Option<pb::SnapshotPositionReply> {
+    for asked in 1..=POSITION_ASKED_MAX {
+        let asking = tokio::time::timeout(POSITION_TIMEOUT, client.snapshot_position(head.clone()));
+        let position = asking.await.ok()?.ok()?.into_inner();
+        if (position.file, position.offset) != (0, 0) || asked == POSITION_ASKED_MAX {
+            return Some(position);
+        }
+        tokio::time::sleep(PAUSE_MIN).await;
+    }
+    None
 }
 
 /// The messages of a snapshot from a position on. A file that cannot be read ends the stream early, which the receiver
