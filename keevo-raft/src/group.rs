@@ -324,7 +324,10 @@ impl Group {
         let (Some(first), Some(last)) = (request.entries.first(), request.entries.last()) else { return Ok(()) };
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         // A new leader finds out where this log ends by sending what is there already: that takes no space.
-        let last_here = self.metrics().last_log_index;
+        let last_here = {
+            use openraft::async_runtime::watch::WatchReceiver;
+            self.raft.metrics().borrow_watched().last_log_index
+        };
         let is_new = |index: u64| last_here.is_none_or(|last| index > last);
         let writes = |entry: &Entry| is_new(entry.log_id.index) && matches!(entry.payload, EntryPayload::Normal(_));
         if request.entries.iter().any(writes) {
