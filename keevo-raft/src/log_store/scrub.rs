@@ -95,6 +95,9 @@ fn is_held(log: &dyn LogStore, group: GroupId, index: u64) -> Result<bool> {
 pub async fn copy_group(from: &dyn LogStore, to: &dyn LogStore, group: GroupId, applied: Option<LogId>) -> Result<()> {
     let purged = from.log_state(group)?.last_purged_log_id.max(applied);
     for _ in 0..COPIES_MAX {
+        // Before the entries: what is committed by now is among those that are copied. One that is committed later
+        // need not be, and a replica does not open on a mark beyond its log.
+        let committed = from.committed(group)?;
         if let Some(purged) = purged {
             to.purge(group, purged).await?;
         }
@@ -103,7 +106,7 @@ pub async fn copy_group(from: &dyn LogStore, to: &dyn LogStore, group: GroupId, 
             if let Some(vote) = from.vote(group)? {
                 to.save_vote(group, vote).await?;
             }
-            return to.save_committed(group, from.committed(group)?).await;
+            return to.save_committed(group, committed).await;
         }
         to.truncate_after(group, purged).await?;
     }
@@ -197,6 +200,28 @@ mod tests {
         assert_eq!(copied, from.read(GROUP, 10..41, usize::MAX).await.expect("read"));
         assert_eq!(to.vote(GROUP).expect("a vote"), Some(Vote::new(3, 1)));
         assert_eq!(to.committed(GROUP).expect("a mark"), Some(log_id(3, 1, 38)));
+    }
+
+    /// Writers went on during a checkpoint: an entry came and was committed after the entries had been copied and before
+    /// the committed mark was. The copy said that more was committed than it had, and its replica did not open.
+    #[tokio::test]
+    async fn what_is_committed_during_a_copy_is_not_said_to_be_so_without_its_entry() {
+        let (from, to) = (memory(), memory());
+        append(from.as_ref(), entries(3, 0, 40, 10)).await;
+        from.save_vote(GROUP, Vote::new(3, 1)).await.expect("voted");
+        from.save_committed(GROUP, Some(log_id(3, 1, 40))).await.expect("marked");
+        to.hold_syncs();
+        let copy = copy_group(from.as_ref(), to.as_ref(), GROUP, Some(log_id(3, 1, 9)));
+        let mut copy = std::pin::pin!(copy);
+        assert!(futures::poll!(copy.as_mut()).is_pending(), "it waits for the entries to be durable");
+        to.flush(usize::MAX);
+        assert!(futures::poll!(copy.as_mut()).is_pending(), "it waits for the vote to be durable");
+        append(from.as_ref(), entries(3, 41, 42, 10)).await;
+        from.save_committed(GROUP, Some(log_id(3, 1, 42))).await.expect("marked");
+        to.flush(usize::MAX);
+        copy.await.expect("copied");
+        let last = to.log_state(GROUP).expect("a state").last_log_id;
+        assert_eq!((last, to.committed(GROUP).expect("a mark")), (Some(log_id(3, 1, 40)), Some(log_id(3, 1, 40))));
     }
 
     #[tokio::test]
