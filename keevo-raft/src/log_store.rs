@@ -27,20 +27,19 @@ use keevo_core::Result;
 use crate::types::{Entry, LogId, LogState, Vote};
 
 mod adapter;
-#[cfg(any(test, feature = "rocksdb"))]
 mod cache;
-#[cfg(any(test, feature = "rocksdb"))]
+#[cfg(feature = "rocksdb")]
 pub(crate) mod codec;
-#[cfg(any(test, feature = "rocksdb"))]
 mod group;
+#[cfg(test)]
+mod histories;
 mod memory;
 mod op;
-#[cfg(any(test, feature = "rocksdb"))]
 mod pipeline;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod scrub;
-#[cfg(any(test, feature = "rocksdb"))]
+mod segmented;
 mod writer;
 
 pub use adapter::{GroupLog, io_error, keevo_error};
@@ -48,6 +47,7 @@ pub use memory::{MemoryDisk, MemoryLogStore};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksLogOptions, open_rocks_log_store};
 pub use scrub::{LogScrubbed, copy_group, scrub};
+pub use segmented::{SegmentedLogOptions, open_segmented_log_store};
 
 /// A Raft group as the log store knows it: the number of its shard.
 pub type GroupId = u64;

@@ -8,7 +8,6 @@ use super::GroupId;
 use crate::types::{Entry, LogId, Vote};
 
 /// What an operation costs in the queue beside its entries.
-#[cfg(any(test, feature = "rocksdb"))]
 const BASE_BYTES: usize = 256;
 
 /// One write.
@@ -25,7 +24,7 @@ pub(super) enum LogOp {
     /// Removes the entries up to `upto`, from `from` on, and notes `upto`.
     Purge {
         group: GroupId,
-        #[cfg_attr(not(any(test, feature = "rocksdb")), allow(dead_code, reason = "stores on disk need it"))]
+        #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "RocksDB's store needs it"))]
         from: u64,
         upto: LogId,
     },
@@ -71,7 +70,6 @@ impl LogOp {
 }
 
 /// What appending `entries` costs in the queue, in bytes.
-#[cfg(any(test, feature = "rocksdb"))]
 pub(super) fn queue_bytes(entries: &[Entry]) -> usize {
     BASE_BYTES + entries.iter().map(crate::wire::entry_bytes).sum::<usize>()
 }

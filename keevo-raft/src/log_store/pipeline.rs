@@ -194,6 +194,7 @@ impl<B: Backend> Drop for Pipeline<B> {
     /// Writes what is queued, then stops the writer.
     fn drop(&mut self) {
         self.job_tx = None;
+        self.shared.backend.close();
         let Some(writer) = self.writer.take() else { return };
         // A callback may hold the last handle: the writer cannot wait for itself.
         if writer.thread().id() != std::thread::current().id() && writer.join().is_err() {

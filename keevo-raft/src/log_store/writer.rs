@@ -39,6 +39,9 @@ pub(super) trait Backend: Debug + Send + Sync + 'static {
         let _ = free_bytes;
         Ok(())
     }
+
+    /// No more calls will come: a write that waits for something gives up.
+    fn close(&self) {}
 }
 
 /// What a backend holds when it is opened.

@@ -5,15 +5,15 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Mutex;
 
-use futures::channel::oneshot;
 use futures::future::join_all;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::log_store::MemoryDisk;
+use crate::log_store::histories::{Step, any_step, append, entry, take};
 use crate::testing::log_store::{LogStoreFactory, run_all_log_store_cases};
-use crate::types::{EntryPayload, Payload, Vote, log_id};
+use crate::types::{Vote, log_id};
 
 fn small() -> RocksLogOptions {
     // The cache holds a few entries only, so that most reads come from the disk.
@@ -77,16 +77,6 @@ impl LogStoreFactory for Folders {
         drop(store);
         self.open()
     }
-}
-
-fn entry(term: u64, index: u64, bytes: usize) -> Entry {
-    Entry { log_id: log_id(term, 1, index), payload: EntryPayload::Normal(Payload(vec![3; bytes].into())) }
-}
-
-async fn append(store: &Arc<dyn LogStore>, group: GroupId, entries: Vec<Entry>) -> Result<()> {
-    let (done_tx, done_rx) = oneshot::channel();
-    store.append(group, entries, Box::new(move |result| drop(done_tx.send(result)))).await?;
-    done_rx.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,62 +303,6 @@ async fn a_folder_is_opened_once() {
     assert_eq!(second.kind(), ErrorKind::Unavailable);
     drop(first);
     open(root.path());
-}
-
-/// One step of the model test.
-#[derive(Debug, Clone)]
-enum Step {
-    Append { group: u64, count: u64, bytes: usize },
-    Truncate { group: u64, back: u64 },
-    Purge { group: u64, ahead: i64 },
-    Vote { group: u64 },
-    Committed { group: u64, index: Option<u64> },
-    Destroy { group: u64 },
-    Read { group: u64, start: u64, count: u64, bytes_max: usize },
-    Reopen,
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let group = || 0..3_u64;
-    prop_oneof![
-        8 => (group(), 0..6_u64, 0..400_usize).prop_map(|(group, count, bytes)| Step::Append { group, count, bytes }),
-        2 => (group(), 0..8_u64).prop_map(|(group, back)| Step::Truncate { group, back }),
-        2 => (group(), -6..4_i64).prop_map(|(group, ahead)| Step::Purge { group, ahead }),
-        2 => group().prop_map(|group| Step::Vote { group }),
-        1 => (group(), any::<Option<u64>>()).prop_map(|(group, index)| Step::Committed { group, index }),
-        1 => group().prop_map(|group| Step::Destroy { group }),
-        6 => (group(), 0..40_u64, 0..20_u64, 0..2000_usize)
-            .prop_map(|(group, start, count, bytes_max)| Step::Read { group, start, count, bytes_max }),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-async fn take(store: &Arc<dyn LogStore>, step: &Step, term: u64) -> Result<Vec<Entry>> {
-    let last = |group| Ok::<_, Error>(store.log_state(group)?.last_log_id.map_or(0, |id| id.index));
-    match *step {
-        Step::Append { group, count, bytes } => {
-            let next = store.log_state(group)?.last_log_id.map_or(0, |id| id.index + 1);
-            append(store, group, (next..next + count).map(|index| entry(term, index, bytes)).collect()).await?;
-        }
-        Step::Truncate { group, back } => {
-            let keep = last(group)?.saturating_sub(back);
-            let kept = store.read(group, keep..keep + 1, 0).await?.first().map(|entry| entry.log_id);
-            store.truncate_after(group, Some(kept.unwrap_or_else(|| log_id(0, 1, keep)))).await?;
-        }
-        Step::Purge { group, ahead } => {
-            store.purge(group, log_id(term, 1, last(group)?.saturating_add_signed(ahead))).await?;
-        }
-        Step::Vote { group } => store.save_vote(group, Vote::new(term, group)).await?,
-        Step::Committed { group, index } => {
-            store.save_committed(group, index.map(|index| log_id(term, 1, index))).await?;
-        }
-        Step::Destroy { group } => store.destroy(group).await?,
-        Step::Read { group, start, count, bytes_max } => {
-            return store.read(group, start..start + count, bytes_max).await;
-        }
-        Step::Reopen => {}
-    }
-    Ok(Vec::new())
 }
 
 proptest! {

@@ -1,0 +1,318 @@
+//! Opening the log: the records of all segments, read in order, become the index.
+//!
+//! ```text
+//!  open segment:   ... sound records ...│ durable │ ... sound ...│ a bad one │ whatever
+//!                                        ▲ as a later record says  ▲ the log ends here
+//! ```
+//!
+//! What a crash leaves behind the durable end is dropped from the first bad record on. A bad record before it is damage:
+//! of its group, if its header is sound; of the whole store otherwise, since nobody knows what it said.
+//!
+//! Invariant: what was durable is found or the group, or the store, is `Corrupt`; and what follows the first bad record
+//! is never read again, for the next record goes into a new segment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use keevo_core::{Error, ErrorKind, Result};
+
+use super::folder::Folder;
+use super::index::{Index, Place};
+use super::manifest::{MANIFEST, Manifest};
+use super::record::{self, HEADER_BYTES, Header, Kind, Position};
+use super::space::io_error;
+use super::stream::{SEGMENT_HEADER_BYTES, segment_header, segment_name};
+use crate::log_store::GroupId;
+use crate::log_store::group::LoadedGroup;
+use crate::log_store::writer::Loaded;
+use crate::types::{LogId, Vote};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) index: Mutex<Index>,
+    pub(super) loaded: Loaded,
+    /// The segments and their bytes in use, all closed.
+    pub(super) closed: BTreeMap<u64, u32>,
+}
+
+/// Reads the log in `folder`, and removes what does not belong to it.
+///
+/// Errors: `Corrupt`, `NewerFormat`, `Io`.
+pub(super) fn recover(folder: &Arc<dyn Folder>) -> Result<Recovered> {
+    let names = folder.list().map_err(|error| io_error("list its folder", error))?;
+    let Some(manifest) = read_manifest(folder.as_ref(), &names)? else {
+        clear(folder.as_ref(), &names, &Manifest::default())?;
+        return Ok(Recovered { index: Mutex::default(), loaded: Loaded::default(), closed: BTreeMap::new() });
+    };
+    let mut replay = Replay::default();
+    let mut closed = manifest.closed.clone();
+    for (number, end) in &manifest.closed {
+        let bytes = read_segment(folder.as_ref(), *number)?;
+        let end = usize::try_from(*end).unwrap_or(usize::MAX);
+        let used = bytes.get(..end).ok_or_else(|| damaged(*number, bytes.len()))?;
+        let found = replay.add_segment(used, *number, None)?;
+        if found != end {
+            return Err(damaged(*number, found));
+        }
+    }
+    let bytes = read_segment(folder.as_ref(), manifest.open)?;
+    let cut = find_end(&bytes, manifest.open)?;
+    let end = replay.add_segment(&bytes, manifest.open, Some(cut))?;
+    closed.insert(manifest.open, u32::try_from(end).map_err(|_too_long| damaged(manifest.open, end))?);
+    clear(folder.as_ref(), &names, &manifest)?;
+    let (index, loaded) = replay.finish(folder.as_ref(), &closed)?;
+    Ok(Recovered { index: Mutex::new(index), loaded, closed })
+}
+
+fn damaged(segment: u64, offset: usize) -> Error {
+    Error::corrupt(format!(
+        "the log store is damaged: its segment {segment} has no sound record at byte {offset}, where one was made durable"
+    ))
+}
+
+/// The manifest; `None` for a store that was never finished.
+fn read_manifest(folder: &dyn Folder, names: &[String]) -> Result<Option<Manifest>> {
+    if names.iter().any(|name| name == MANIFEST) {
+        let bytes = folder.read(MANIFEST).map_err(|error| io_error("read its manifest", error))?;
+        return Manifest::parse(&bytes).map(Some);
+    }
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
+        let bytes = folder.read(name).map_err(|error| io_error("read a segment", error))?;
+        // The first segment of a store has no marks, and no record is written before the manifest is.
+        let is_first = *name == segment_name(1);
+        let has_record = Header::read(bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default(), first_position(1))?;
+        if !is_first || has_record.is_some() {
+            return Err(Error::corrupt(format!("the log store has lost its manifest, but not its segment {name}")));
+        }
+    }
+    Ok(None)
+}
+
+fn first_position(segment: u64) -> Position {
+    Position { segment, offset: u32::try_from(SEGMENT_HEADER_BYTES).unwrap_or(u32::MAX) }
+}
+
+/// Removes the files of segments that the manifest doesn't name. Whatever they hold, it was never durable, or is not
+/// needed; and none may be written to again under its old number.
+fn clear(folder: &dyn Folder, names: &[String], manifest: &Manifest) -> Result<()> {
+    let failed = |error| io_error("remove a file", error);
+    let named = |name: &String| {
+        *name == segment_name(manifest.open) || manifest.closed.keys().any(|number| *name == segment_name(*number))
+    };
+    for name in names.iter().filter(|name| name.ends_with(".free") || name.ends_with(".log") && !named(name)) {
+        folder.remove(name).map_err(failed)?;
+    }
+    folder.sync().map_err(failed)
+}
+
+fn read_segment(folder: &dyn Folder, number: u64) -> Result<Vec<u8>> {
+    let bytes = folder.read(&segment_name(number)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::corrupt(format!("the log store has lost its segment {number}")),
+        _ => io_error("read a segment", error),
+    })?;
+    let header = segment_header(number);
+    if bytes.get(..SEGMENT_HEADER_BYTES) == Some(&header[..]) {
+        return Ok(bytes);
+    }
+    let version = |bytes: &[u8]| bytes.get(8..12).map(<[u8]>::to_vec);
+    let is_newer = bytes.get(..8) == header.get(..8)
+        && version(&bytes) != version(&header)
+        && bytes.get(..20).is_some_and(|body| bytes.get(20..24) == Some(&crc32fast::hash(body).to_be_bytes()[..]));
+    if is_newer {
+        return Err(Error::new(ErrorKind::NewerFormat, "the log store was written by a newer version of Keevo"));
+    }
+    Err(Error::corrupt(format!("the log store is damaged: its segment {number} has no sound beginning")))
+}
+
+/// Calls `each` for the records of a segment; gives where the first one without a sound header is.
+fn walk<'a>(
+    bytes: &'a [u8],
+    segment: u64,
+    mut each: impl FnMut(u32, &Header, &'a [u8]) -> Result<()>,
+) -> Result<usize> {
+    let mut at = SEGMENT_HEADER_BYTES;
+    loop {
+        let Ok(offset) = u32::try_from(at) else { return Ok(at) };
+        let Some(rest) = bytes.get(at..) else { return Ok(at) };
+        let Some(header) = Header::read(rest, Position { segment, offset })? else { return Ok(at) };
+        let Some(body) = rest.get(HEADER_BYTES..header.record_bytes()) else { return Ok(at) };
+        each(offset, &header, body)?;
+        at += header.record_bytes();
+    }
+}
+
+/// Where the records of the open segment end: before the first bad one that is not known to have been durable.
+fn find_end(bytes: &[u8], segment: u64) -> Result<usize> {
+    let mut durable = 0;
+    let mut bad = Vec::new();
+    let end = walk(bytes, segment, |offset, header, body| {
+        if header.kind == Kind::Synced {
+            durable = durable.max(header.index);
+        } else if !header.is_body_sound(body) {
+            bad.push(offset);
+        }
+        Ok(())
+    })?;
+    durable = durable.max(last_synced(bytes, segment, end)?);
+    if durable > u64::try_from(end).unwrap_or(u64::MAX) {
+        return Err(damaged(segment, end));
+    }
+    let torn = bad.into_iter().find(|offset| u64::from(*offset) >= durable);
+    Ok(torn.and_then(|offset| usize::try_from(offset).ok()).unwrap_or(end))
+}
+
+/// What sound records of kind `Synced` behind `from` say, wherever they begin.
+fn last_synced(bytes: &[u8], segment: u64, from: usize) -> Result<u64> {
+    const TAG: usize = 12;
+    let mut durable = 0;
+    let rest = bytes.get(from..).unwrap_or_default();
+    for (at, window) in rest.windows(HEADER_BYTES).enumerate() {
+        if window.get(TAG) != Some(&(Kind::Synced as u8)) {
+            continue;
+        }
+        let Ok(offset) = u32::try_from(from + at) else { break };
+        // Only a record of a known kind gets here, so this fails for nothing else.
+        if let Some(header) = Header::read(window, Position { segment, offset })? {
+            durable = durable.max(header.index);
+        }
+    }
+    Ok(durable)
+}
+
+/// One group as the records say it, read so far.
+#[derive(Debug, Default)]
+struct Replayed {
+    vote: Option<Result<Vote>>,
+    committed: Option<Result<LogId>>,
+    purged: Option<Result<LogId>>,
+    damage: Option<String>,
+    places: BTreeMap<u64, Place>,
+}
+
+/// All groups, read so far.
+#[derive(Debug, Default)]
+struct Replay {
+    groups: BTreeMap<GroupId, Replayed>,
+    stamp: Option<Result<Bytes>>,
+}
+
+impl Replay {
+    /// Reads the records of a segment up to `cut`; gives where they end.
+    fn add_segment(&mut self, bytes: &[u8], segment: u64, cut: Option<usize>) -> Result<usize> {
+        let used = bytes.get(..cut.unwrap_or(bytes.len())).unwrap_or(bytes);
+        walk(used, segment, |offset, header, body| {
+            let bytes = u32::try_from(header.record_bytes()).map_err(|_too_long| damaged(segment, 0))?;
+            self.add(header, body, Place { segment, offset, bytes });
+            Ok(())
+        })
+    }
+
+    fn add(&mut self, header: &Header, body: &[u8], place: Place) {
+        let sound = |what: &str| {
+            if header.is_body_sound(body) {
+                return Ok(());
+            }
+            Err(Error::corrupt(format!("the {what} of group {} fails its checksum in the log store", header.group)))
+        };
+        if header.kind == Kind::Synced {
+            return;
+        }
+        if header.kind == Kind::Stamp {
+            self.stamp = Some(sound("stamp").map(|()| Bytes::copy_from_slice(body)));
+            return;
+        }
+        let group = self.groups.entry(header.group).or_default();
+        match header.kind {
+            Kind::Entry => {
+                group.places.insert(header.index, place);
+            }
+            Kind::Vote => group.vote = Some(sound("vote").and_then(|()| record::decode_vote(body))),
+            Kind::Committed if body.is_empty() && header.is_body_sound(body) => group.committed = None,
+            Kind::Committed => {
+                group.committed = Some(sound("committed mark").and_then(|()| record::decode_log_id(body)));
+            }
+            Kind::Truncate => drop(group.places.split_off(&header.index)),
+            Kind::Purge => {
+                group.purged = Some(sound("purged mark").and_then(|()| record::decode_log_id(body)));
+                group.places = match header.index.checked_add(1) {
+                    Some(next) => group.places.split_off(&next),
+                    None => BTreeMap::new(),
+                };
+            }
+            Kind::Destroy => *group = Replayed::default(),
+            Kind::Damaged => group.damage = Some(String::from_utf8_lossy(body).into_owned()),
+            Kind::Stamp | Kind::Synced => {}
+        }
+    }
+
+    fn finish(self, folder: &dyn Folder, closed: &BTreeMap<u64, u32>) -> Result<(Index, Loaded)> {
+        let mut index = Index::default();
+        index.stamp = self.stamp.transpose()?;
+        for number in closed.keys() {
+            let file = folder.open(&segment_name(*number)).map_err(|error| io_error("open a segment", error))?;
+            index.files.insert(*number, file);
+        }
+        let mut loaded = Loaded { stamp: index.stamp.clone(), groups: BTreeMap::new() };
+        for (id, group) in self.groups {
+            if let Some(found) = group.finish(id, &mut index)? {
+                loaded.groups.insert(id, found);
+            }
+        }
+        Ok((index, loaded))
+    }
+}
+
+impl Replayed {
+    /// Puts the group into the index; `None` if there is nothing of it.
+    fn finish(self, id: GroupId, index: &mut Index) -> Result<Option<Result<LoadedGroup>>> {
+        let Self { vote, committed, purged, damage, places } = self;
+        let known = damage.map_or(Ok(()), |why| Err(Error::corrupt(why)));
+        let marks = known.and_then(|()| Ok((vote.transpose()?, committed.transpose()?, purged.transpose()?)));
+        let found = marks.and_then(|(vote, committed, purged)| {
+            let state = index.group(id);
+            (state.vote, state.committed, state.purged) = (vote, committed, purged);
+            let entries = add_places(id, places, index)?;
+            Ok(LoadedGroup { vote, committed, purged, entries })
+        });
+        match found {
+            Ok(LoadedGroup { vote: None, committed: None, purged: None, entries: None }) => {
+                index.destroy(id);
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(group = id, %error, "the log of a group is damaged");
+                index.damage(id, error.message().to_owned());
+                Ok(Some(Err(error)))
+            }
+            Err(error) => Err(error),
+            found => Ok(Some(found)),
+        }
+    }
+}
+
+/// Puts a group's entries into the index; gives the first index and the last log id.
+fn add_places(id: GroupId, places: BTreeMap<u64, Place>, index: &mut Index) -> Result<Option<(u64, LogId)>> {
+    let Some((first, _)) = places.first_key_value() else { return Ok(None) };
+    let first = *first;
+    let mut last = None;
+    for (expected, (at, place)) in (first..).zip(places) {
+        if at != expected {
+            return Err(Error::corrupt(format!("the log of group {id} lacks its entry {expected}")));
+        }
+        index.add(id, at, place);
+        last = Some((at, place));
+    }
+    let Some((at, place)) = last else { return Ok(None) };
+    Ok(Some((first, read_entry(index, id, at, place)?.log_id)))
+}
+
+/// The entry that lies at `place`.
+fn read_entry(index: &Index, id: GroupId, at: u64, place: Place) -> Result<crate::types::Entry> {
+    let file = index.files.get(&place.segment);
+    let file = file.ok_or_else(|| Error::corrupt(format!("the log store has lost its segment {}", place.segment)))?;
+    let mut bytes = vec![0; usize::try_from(place.bytes).unwrap_or(0)];
+    file.read_at(&mut bytes, u64::from(place.offset)).map_err(|error| io_error("read a segment", error))?;
+    super::decode_entry(&Bytes::from(bytes), place, id, at)
+}

@@ -1,0 +1,324 @@
+//! The end of the log: records are added here, in the order of the calls, and nowhere else.
+//!
+//! ```text
+//!  closed segments, oldest first              the open one
+//!  ┌────────┐ ┌────────┐ ┌────────┐          ┌───────┬──────────┬─────────┬───────┐
+//!  │ dead   │ │ few    │ │ live   │    ...   │ marks │ durable  │ written │ zeros │
+//!  └────────┘ └────────┘ └────────┘          └───────┴──────────┴─────────┴───────┘
+//!   released   moved to                       all votes and     ▲ `durable` ▲ `end`
+//!              the end                        marks as of its beginning
+//! ```
+//!
+//! Each segment begins with all marks, so that the ones before it are needed for their live entries alone.
+//!
+//! Invariant: a segment is begun only when all before it is durable, and let go only when the removal, or the copy, of
+//! its last entry is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use keevo_core::{Error, Result};
+
+use super::folder::{Folder, SegmentFile};
+use super::index::{Index, Place};
+use super::manifest::Manifest;
+use super::record::{self, Header, Kind, Position};
+use super::space::{Patience, io_error};
+use crate::log_store::GroupId;
+use crate::log_store::op::LogOp;
+use crate::log_store::writer::lock;
+use crate::wire;
+
+mod cleaning;
+
+/// What a segment begins with.
+const MAGIC: [u8; 8] = *b"keevolog";
+const VERSION: u32 = 1;
+/// Bytes of a segment's header: magic, version, number, checksum.
+pub(super) const SEGMENT_HEADER_BYTES: usize = 24;
+/// A file grows by this much at once: each growth costs the file system an entry in its own journal.
+const GROWTH_BYTES: u64 = 1 << 20;
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// The file of a segment.
+pub(super) fn segment_name(number: u64) -> String {
+    format!("{number:020}.log")
+}
+
+/// The header of a segment.
+pub(super) fn segment_header(number: u64) -> [u8; SEGMENT_HEADER_BYTES] {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let fields = MAGIC.into_iter().chain(VERSION.to_be_bytes()).chain(number.to_be_bytes());
+    for (slot, byte) in header.iter_mut().zip(fields) {
+        *slot = byte;
+    }
+    let (body, crc) = header.split_at_mut(SEGMENT_HEADER_BYTES - 4);
+    crc.copy_from_slice(&crc32fast::hash(body).to_be_bytes());
+    header
+}
+
+/// The end of the log.
+#[derive(Debug)]
+pub(super) struct Stream {
+    folder: Arc<dyn Folder>,
+    segment_bytes: u32,
+    patience: Arc<Patience>,
+    /// The segments before the open one, and their bytes in use.
+    pub(super) closed: BTreeMap<u64, u32>,
+    number: u64,
+    file: Arc<dyn SegmentFile>,
+    /// Bytes of the open segment that its header and the marks take.
+    base: u32,
+    end: u32,
+    durable: u32,
+    /// What the last record of kind `Synced` said.
+    marked: u32,
+    file_bytes: u64,
+    /// Records after `end`.
+    buffer: Vec<u8>,
+    free: Vec<String>,
+    moving: u64,
+    moves: VecDeque<(GroupId, u64)>,
+    /// Bytes written since the store was opened.
+    pub(super) written: u64,
+}
+
+impl Stream {
+    /// Begins the segment after `number`, behind the segments `closed`, the last of which is `number`.
+    pub(super) fn begin(
+        folder: Arc<dyn Folder>,
+        segment_bytes: u32,
+        closed: BTreeMap<u64, u32>,
+        index: &Mutex<Index>,
+        patience: Arc<Patience>,
+    ) -> Result<Self> {
+        let number = closed.last_key_value().map_or(0, |(number, _)| *number) + 1;
+        let file = folder.open(&segment_name(number)).map_err(|error| io_error("make a segment", error))?;
+        let mut stream = Self {
+            folder,
+            segment_bytes,
+            patience,
+            closed,
+            number,
+            file,
+            base: 0,
+            end: 0,
+            durable: 0,
+            marked: 0,
+            file_bytes: 0,
+            buffer: Vec::new(),
+            free: Vec::new(),
+            moving: 0,
+            moves: VecDeque::new(),
+            written: 0,
+        };
+        stream.begin_segment(index)?;
+        Ok(stream)
+    }
+
+    /// From now on writes wait for space with this patience.
+    pub(super) fn set_patience(&mut self, patience: Arc<Patience>) {
+        self.patience = patience;
+    }
+
+    /// Adds what an operation says.
+    pub(super) fn add(&mut self, op: &LogOp, index: &Mutex<Index>) -> Result<()> {
+        match op {
+            LogOp::Append { group, entries } => {
+                for entry in entries {
+                    let at = entry.log_id.index;
+                    let body = |body: &mut Vec<u8>| wire::encode_entry_into(entry, body);
+                    let place = self.record((Kind::Entry, *group, at), body, index)?;
+                    lock(index).add(*group, at, place);
+                }
+                return Ok(());
+            }
+            LogOp::Vote { group, vote } => {
+                let body = wire::encode_vote(vote);
+                self.record((Kind::Vote, *group, 0), |buffer| buffer.extend_from_slice(&body), index)?;
+            }
+            LogOp::Committed { group, committed } => {
+                let body = committed.map(|id| wire::encode_log_id(&id)).unwrap_or_default();
+                self.record((Kind::Committed, *group, 0), |buffer| buffer.extend_from_slice(&body), index)?;
+            }
+            LogOp::Truncate { group, from } => {
+                self.record((Kind::Truncate, *group, *from), |_| {}, index)?;
+            }
+            LogOp::Purge { group, upto, .. } => {
+                let body = wire::encode_log_id(upto);
+                self.record((Kind::Purge, *group, upto.index), |buffer| buffer.extend_from_slice(&body), index)?;
+            }
+            LogOp::Destroy { group } => {
+                self.record((Kind::Destroy, *group, 0), |_| {}, index)?;
+            }
+            LogOp::Stamp(stamp) => {
+                self.record((Kind::Stamp, 0, 0), |buffer| buffer.extend_from_slice(stamp), index)?;
+            }
+            LogOp::Sync => return Ok(()),
+        }
+        note(&mut lock(index), op);
+        Ok(())
+    }
+
+    /// Adds a record; in the next segment if this one is full.
+    fn record(
+        &mut self,
+        what: (Kind, GroupId, u64),
+        body: impl FnOnce(&mut Vec<u8>),
+        index: &Mutex<Index>,
+    ) -> Result<Place> {
+        let start = self.buffer.len();
+        let header = record::append(&mut self.buffer, what, body)?;
+        self.settle(start, &header, index)
+    }
+
+    /// Gives the record that begins at `start` of the buffer its place.
+    fn settle(&mut self, start: usize, header: &Header, index: &Mutex<Index>) -> Result<Place> {
+        let mut start = start;
+        let is_first = start == 0 && self.end == self.base;
+        if self.end_after(self.buffer.len())? > self.segment_bytes && !is_first {
+            let record = self.buffer.split_off(start);
+            self.roll(index)?;
+            start = self.buffer.len();
+            self.buffer.extend_from_slice(&record);
+        }
+        self.end_after(self.buffer.len())?;
+        self.seal(start, header)
+    }
+
+    fn seal(&mut self, start: usize, header: &Header) -> Result<Place> {
+        let at = Position { segment: self.number, offset: self.end_after(start)? };
+        if let Some(record) = self.buffer.get_mut(start..) {
+            record::seal(record, header, at);
+        }
+        let bytes = u32::try_from(header.record_bytes()).map_err(|error| too_long().with_source(error))?;
+        Ok(Place { segment: at.segment, offset: at.offset, bytes })
+    }
+
+    /// Where the open segment ends with `bytes` more.
+    fn end_after(&self, bytes: usize) -> Result<u32> {
+        u32::try_from(bytes).ok().and_then(|bytes| self.end.checked_add(bytes)).ok_or_else(too_long)
+    }
+
+    /// Notes in the log how far it is durable, so that damage before that point is never taken for a torn end.
+    pub(super) fn mark_durable(&mut self) -> Result<()> {
+        let start = self.buffer.len();
+        let has_room = self.end_after(start + record::HEADER_BYTES)? <= self.segment_bytes;
+        if self.durable > self.marked && has_room {
+            self.marked = self.durable;
+            let header = record::append(&mut self.buffer, (Kind::Synced, 0, u64::from(self.durable)), |_| {})?;
+            self.seal(start, &header)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the buffer out.
+    pub(super) fn write_out(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let length = self.buffer.len();
+        let end = self.end_after(length)?;
+        if u64::from(end) > self.file_bytes {
+            let grown = u64::from(end).next_multiple_of(GROWTH_BYTES).min(u64::from(self.segment_bytes));
+            self.file_bytes = grown.max(u64::from(end));
+            let zeros = usize::try_from(self.file_bytes - u64::from(end)).unwrap_or(0);
+            self.buffer.resize(length + zeros, 0);
+        }
+        let (file, buffer, offset) = (&self.file, &self.buffer, u64::from(self.end));
+        self.patience.retry("write", || file.write_at(buffer, offset))?;
+        self.written += u64::try_from(length).unwrap_or(u64::MAX);
+        self.end = end;
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(())
+    }
+
+    /// Makes durable what was written. After a failure the store must not be used: the system may have dropped what it
+    /// could not write, and would say that all is well the next time.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if self.durable < self.end {
+            self.file.sync().map_err(|error| io_error("sync", error))?;
+            self.durable = self.end;
+        }
+        Ok(())
+    }
+
+    /// Closes the open segment and begins the next one.
+    pub(super) fn roll(&mut self, index: &Mutex<Index>) -> Result<()> {
+        self.write_out()?;
+        self.sync()?;
+        let number = self.number + 1;
+        let name = segment_name(number);
+        if let Some(free) = self.free.pop() {
+            self.folder.rename(&free, &name).map_err(|error| io_error("take a segment again", error))?;
+        }
+        let folder = &self.folder;
+        let file = self.patience.retry("make a segment", || folder.open(&name))?;
+        self.closed.insert(self.number, self.end);
+        (self.number, self.file) = (number, file);
+        self.begin_segment(index)
+    }
+
+    fn begin_segment(&mut self, index: &Mutex<Index>) -> Result<()> {
+        (self.end, self.durable, self.marked) = (0, 0, 0);
+        self.file_bytes = self.file.size().map_err(|error| io_error("tell the size of a segment", error))?;
+        self.buffer.extend_from_slice(&segment_header(self.number));
+        self.add_marks(&lock(index))?;
+        self.write_out()?;
+        self.sync()?;
+        self.base = self.end;
+        self.save_manifest()?;
+        lock(index).files.insert(self.number, Arc::clone(&self.file));
+        Ok(())
+    }
+
+    /// Adds all marks as they are.
+    fn add_marks(&mut self, index: &Index) -> Result<()> {
+        let mut mark = |what: (Kind, GroupId, u64), body: &[u8]| {
+            let start = self.buffer.len();
+            let header = record::append(&mut self.buffer, what, |buffer| buffer.extend_from_slice(body))?;
+            self.seal(start, &header).map(drop)
+        };
+        if let Some(stamp) = &index.stamp {
+            mark((Kind::Stamp, 0, 0), stamp)?;
+        }
+        for (id, group) in &index.groups {
+            if let Some(why) = &group.damage {
+                mark((Kind::Damaged, *id, 0), why.as_bytes())?;
+            }
+            if let Some(purged) = &group.purged {
+                mark((Kind::Purge, *id, purged.index), &wire::encode_log_id(purged))?;
+            }
+            if let Some(vote) = &group.vote {
+                mark((Kind::Vote, *id, 0), &wire::encode_vote(vote))?;
+            }
+            if let Some(committed) = &group.committed {
+                mark((Kind::Committed, *id, 0), &wire::encode_log_id(committed))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save_manifest(&self) -> Result<()> {
+        let manifest = Manifest { closed: self.closed.clone(), open: self.number };
+        self.patience.retry("write its manifest", || manifest.save(self.folder.as_ref()))
+    }
+}
+
+fn too_long() -> Error {
+    Error::invalid("a segment of the log would have 4 GiB or more")
+}
+
+/// Applies an operation other than an append to the index.
+fn note(index: &mut Index, op: &LogOp) {
+    match op {
+        LogOp::Vote { group, vote } => index.group(*group).vote = Some(*vote),
+        LogOp::Committed { group, committed } => index.group(*group).committed = *committed,
+        LogOp::Truncate { group, from } => index.truncate(*group, *from),
+        LogOp::Purge { group, upto, .. } => index.purge(*group, *upto),
+        LogOp::Destroy { group } => index.destroy(*group),
+        LogOp::Stamp(stamp) => index.stamp = Some(stamp.clone()),
+        LogOp::Append { .. } | LogOp::Sync => {}
+    }
+}

@@ -1,0 +1,149 @@
+//! Power cuts, kills and failing disks at any moment: what was confirmed is there afterwards, and what is there is a
+//! prefix of the calls.
+
+use super::*;
+
+/// What a history's first `count` steps leave.
+async fn model_after(steps: &[Step], count: usize) -> Arc<dyn LogStore> {
+    let model: Arc<dyn LogStore> = MemoryDisk::new().open();
+    for (term, step) in (1..).zip(&steps[..count]) {
+        // What the model refuses, the store refused.
+        let _ = take(&model, step, term).await.is_ok();
+    }
+    model
+}
+
+async fn is_same(one: &Arc<dyn LogStore>, other: &Arc<dyn LogStore>) -> bool {
+    for group in 0..GROUPS {
+        let same = one.log_state(group).unwrap() == other.log_state(group).unwrap()
+            && one.vote(group).unwrap() == other.vote(group).unwrap()
+            && one.committed(group).unwrap() == other.committed(group).unwrap();
+        let entries = one.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
+        if !same || entries != other.read(group, 0..u64::MAX, usize::MAX).await.unwrap() {
+            return false;
+        }
+    }
+    true
+}
+
+/// An append of several entries may reach the disk in part: a history with one entry each is a finer one.
+fn in_single_entries(steps: Vec<Step>) -> Vec<Step> {
+    let single = |step| match step {
+        Step::Append { group, count, bytes } => vec![Step::Append { group, count: 1, bytes }; count as usize],
+        other => vec![other],
+    };
+    steps.into_iter().flat_map(single).collect()
+}
+
+fn is_buffered(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Truncate { .. } | Step::Purge { .. } | Step::Committed { .. } | Step::Read { .. } | Step::Reopen
+    )
+}
+
+/// How many of the steps must have survived: those up to the last one that was durable on return.
+fn durable_steps(steps: &[Step]) -> usize {
+    steps.iter().rposition(|step| !is_buffered(step)).map_or(0, |last| last + 1)
+}
+
+async fn expect_prefix(store: &Arc<dyn LogStore>, steps: &[Step], least: usize, most: usize) {
+    for count in least..=most {
+        if is_same(store, &model_after(steps, count).await).await {
+            return;
+        }
+    }
+    let state: Vec<_> = (0..GROUPS).map(|group| store.log_state(group).unwrap()).collect();
+    panic!("what is left is no prefix of {least} to {most} steps: {state:?} after {steps:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
+    /// Power cuts in the middle of a history, each after the store was opened on what the one before left.
+    #[test]
+    fn a_power_cut_leaves_a_prefix_with_all_that_was_durable(
+        steps in proptest::collection::vec(any_step(), 1..60).prop_map(in_single_entries),
+        seed in any::<u64>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let folder = Arc::new(MemoryFolder::default());
+            let store = open_memory(&folder);
+            for (term, step) in (1..).zip(&steps) {
+                let _ = take(&store, step, term).await.is_ok();
+            }
+            let mut left = Arc::new(folder.crash(seed));
+            drop(store);
+            for again in 0..3 {
+                let store = open_memory(&left);
+                expect_prefix(&store, &steps, durable_steps(&steps), steps.len()).await;
+                // A store that was opened holds what it said, whatever comes: its opening was durable.
+                left = Arc::new(left.crash(seed.wrapping_add(again)));
+                let after = open_memory(&left);
+                assert!(is_same(&after, &store).await, "a crash right after opening lost something");
+            }
+        });
+    }
+
+    /// A call of the disk fails at a random place: from then on every call of the store does, and what was confirmed is
+    /// there when the store is opened again.
+    #[test]
+    fn a_failing_disk_loses_nothing_that_was_confirmed(
+        steps in proptest::collection::vec(any_step(), 20..60).prop_map(in_single_entries),
+        (calls, seed) in (0..120_u64, any::<u64>()),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let folder = Arc::new(MemoryFolder::default());
+            let store = open_memory(&folder);
+            folder.faults().fail_after(calls);
+            let mut confirmed = 0;
+            let mut failed = None;
+            for (number, step) in steps.iter().enumerate().filter(|(_, step)| !matches!(step, Step::Reopen)) {
+                match take(&store, step, number as u64 + 1).await {
+                    Err(error) if error.kind() == keevo_core::ErrorKind::Io => {
+                        failed.get_or_insert(number);
+                    }
+                    _ if failed.is_some() => panic!("{step:?} succeeded on a store that had failed"),
+                    _ if !is_buffered(step) => confirmed = number + 1,
+                    _ => {}
+                }
+            }
+            let left = Arc::new(folder.crash(seed));
+            drop(store);
+            let upto = failed.map_or(steps.len(), |number| number + 1);
+            expect_prefix(&open_memory(&left), &steps, confirmed, upto).await;
+        });
+    }
+}
+
+/// A process that is killed while calls go on, on the file system: what was confirmed before the copy is in it.
+#[tokio::test]
+async fn a_killed_process_keeps_every_confirmed_append() {
+    let root = TempDir::new().unwrap();
+    let (live, left) = (root.path().join("live"), root.path().join("left"));
+    let store = open_segmented_log_store(&live, &SegmentedLogOptions { segment_bytes: 1 << 20, ..small() }).unwrap();
+    let confirmed = Arc::new(Mutex::new([None; 8]));
+    let mut next = [0_u64; 8];
+    for round in 0..400_usize {
+        let group = round * 5 % 8;
+        let note = Arc::clone(&confirmed);
+        let index = next[group];
+        let done = move |result: Result<()>| {
+            result.unwrap();
+            note.lock().unwrap()[group] = Some(index);
+        };
+        store.append(group as u64, vec![entry(1, index, 200)], Box::new(done)).await.unwrap();
+        next[group] += 1;
+    }
+    let confirmed = *confirmed.lock().unwrap();
+    copy(&live, &left);
+    let after = open_segmented_log_store(&left, &small()).unwrap();
+    assert!(confirmed.iter().any(Option::is_some), "something was confirmed before the kill");
+    for (group, confirmed) in (0..).zip(confirmed) {
+        let last = after.log_state(group).unwrap().last_log_id.map(|id| id.index);
+        assert!(last >= confirmed, "group {group}: {last:?} of {confirmed:?}");
+        let entries = after.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
+        assert_eq!(entries.len() as u64, last.map_or(0, |last| last + 1), "no holes");
+    }
+}
