@@ -89,6 +89,8 @@ if ! stage deps .ci/deps.sh; then
     printf '\n0 passed, 1 failed\n'
     exit 1
 fi
+# Once more: what was just installed, such as the compiler cache, counts for every stage, or RocksDB is compiled twice.
+. .ci/env.sh
 stage format cargo fmt --all --check
 stage clippy clippy
 if cargo nextest --version >/dev/null 2>&1; then

@@ -27,11 +27,21 @@ const CURSOR: Cursor = Cursor { cluster: ClusterId(1 << 99), shard: ShardId(3), 
 
 /// Every decoder of this module.
 pub const DECODERS: &[Decoder] = &[
+    Decoder {
+        name: "log_manifest",
+        accepts: crate::log_store::segmented::fuzzing::is_manifest,
+        samples: crate::log_store::segmented::fuzzing::sample_manifests,
+    },
     #[cfg(feature = "rocksdb")]
     Decoder {
         name: "log_row",
         accepts: crate::log_store::codec::is_row,
         samples: crate::log_store::codec::sample_rows,
+    },
+    Decoder {
+        name: "log_segment",
+        accepts: crate::log_store::segmented::fuzzing::is_segment,
+        samples: crate::log_store::segmented::fuzzing::sample_segments,
     },
     Decoder { name: "member_change", accepts: operation::is_record, samples: || vec![operation::sample_record()] },
     Decoder {

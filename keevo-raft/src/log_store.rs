@@ -39,7 +39,7 @@ mod pipeline;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod scrub;
-mod segmented;
+pub(crate) mod segmented;
 mod writer;
 
 pub use adapter::{GroupLog, io_error, keevo_error};

@@ -227,6 +227,8 @@ mod tests {
             log_entries_kept     = "10000"             default
             log_format           = "text"              default
             log_level            = "info"              default
+            log_segment_mib      = "64"                default
+            log_store            = "auto"              default
             memory_percent       = "20"                default
             node_id              = "1"                 flag --node-id
             peers                = ""                  default

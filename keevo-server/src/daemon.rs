@@ -80,9 +80,9 @@ impl Daemon {
             let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
             let random = Arc::new(SeededRandom::from_os());
             let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
-            let (data_db, log_db) = folders.stores()?;
+            let (data_db, log_folder) = folders.stores()?;
             let store = RocksStore::open(data_db, config.storage.data_store())?;
-            let log = open_log(&log_db, &config.storage)?;
+            let log = open_log(&log_folder, &config.storage)?;
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
             let parts = NodeParts {

@@ -16,8 +16,10 @@ use keevo_core::data_dir::{self, DataDir, Role};
 use keevo_core::{ClusterId, Error, ErrorKind, FolderDisk, NodeId, Random, Result};
 use keevo_raft::{Identity, IdentityStore};
 
+use crate::stores::LogEngine;
+
 const FORMAT: &str = "keevo node 1";
-/// The database in the data and in the log folder.
+/// The database in the data folder.
 pub(crate) const STORE: &str = "db";
 /// The file that holds space for the time when there is none.
 const BALLAST: &str = "ballast";
@@ -116,14 +118,18 @@ impl Folders {
         FolderDisk::new(stores, self.identity.path.with_file_name(BALLAST))
     }
 
-    /// Where the data and the log database lie. Those of a node in a cluster must be there: `Corrupt`. New ones would
-    /// have forgotten what the node has voted for and acknowledged.
+    /// Where the data store lies, and the folder of the log store. Those of a node in a cluster must be there:
+    /// `Corrupt`. New ones would have forgotten what the node has voted for and acknowledged.
     pub fn stores(&self) -> Result<(PathBuf, PathBuf)> {
         let in_cluster = self.identity.load()?.is_some_and(|identity| identity.cluster.is_some());
-        if in_cluster {
-            return Ok((self.data.found_store(STORE)?, self.log.found_store(STORE)?));
+        let log = self.log.path().to_owned();
+        if !in_cluster {
+            return Ok((self.data.path().join(STORE), log));
         }
-        Ok((self.data.path().join(STORE), self.log.path().join(STORE)))
+        if LogEngine::found_in(&log)?.is_none() {
+            return Err(Error::corrupt(format!("{} has lost its log store", log.display())));
+        }
+        Ok((self.data.found_store(STORE)?, log))
     }
 
     /// Opens the folders of node `node_id` in `dir`, or makes them.

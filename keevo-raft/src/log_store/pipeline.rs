@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -38,6 +39,8 @@ pub(super) struct Limits {
     pub(super) cache_bytes: usize,
     /// Calls in one batch.
     pub(super) batch_ops: usize,
+    /// How long a batch may wait for one more call.
+    pub(super) linger: Duration,
 }
 
 /// A log store over a backend.
@@ -77,7 +80,7 @@ impl<B: Backend> Pipeline<B> {
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("keevo-log".to_owned())
-            .spawn(move || writer::run(&for_writer, &job_rx))
+            .spawn(move || writer::run(&for_writer, &job_rx, limits.linger))
             .map_err(|error| Error::new(ErrorKind::Io, "the log store cannot start its writer").with_source(error))?;
         Ok(Self { shared, queue_bytes_max, next_job: AtomicU64::new(1), job_tx: Some(job_tx), writer: Some(writer) })
     }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use keevo_core::{Error, ErrorKind, Result};
@@ -75,6 +76,7 @@ pub fn open_rocks_log_store(path: impl AsRef<Path>, options: &RocksLogOptions) -
         queue_bytes: options.queue_bytes_max,
         cache_bytes: options.cache_bytes_max,
         batch_ops: options.batch_ops_max,
+        linger: Duration::ZERO,
     };
     Ok(Arc::new(Pipeline::start(backend, limits)?))
 }

@@ -16,6 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keevo_core::{Error, Result};
@@ -28,6 +29,8 @@ use crate::types::Entry;
 use crate::wire;
 
 mod folder;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod manifest;
 mod record;
@@ -44,7 +47,7 @@ use space::{Patience, io_error};
 use stream::Stream;
 
 /// A segment holds a header and some records at least, and offsets in it have 32 bits.
-const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+const SEGMENT_BYTES_MIN: u64 = 1 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Entries that lie this near to each other are read together.
 const SPAN_BYTES: u32 = 256 << 10;
@@ -58,14 +61,22 @@ pub struct SegmentedLogOptions {
     pub queue_bytes_max: usize,
     /// Calls written together. Default 4,096.
     pub batch_ops_max: usize,
-    /// Bytes of a segment, from 4 KiB to 1 GiB. The log takes about twice its live entries and two segments more.
+    /// How long a sync waits for one more call where the one before served several. Default 50 µs.
+    pub linger_max: Duration,
+    /// Bytes of a segment, from 1 KiB to 1 GiB. The log takes about twice its live entries and two segments more.
     /// Default 64 MiB.
     pub segment_bytes: u64,
 }
 
 impl Default for SegmentedLogOptions {
     fn default() -> Self {
-        Self { cache_bytes_max: 64 << 20, queue_bytes_max: 64 << 20, batch_ops_max: 4096, segment_bytes: 64 << 20 }
+        Self {
+            cache_bytes_max: 64 << 20,
+            queue_bytes_max: 64 << 20,
+            batch_ops_max: 4096,
+            linger_max: Duration::from_micros(50),
+            segment_bytes: 64 << 20,
+        }
     }
 }
 
@@ -87,6 +98,7 @@ fn open_in(folder: Arc<dyn Folder>, options: &SegmentedLogOptions) -> Result<Arc
         queue_bytes: options.queue_bytes_max,
         cache_bytes: options.cache_bytes_max,
         batch_ops: options.batch_ops_max,
+        linger: options.linger_max,
     };
     Ok(Arc::new(Pipeline::start(backend, limits)?))
 }
@@ -118,20 +130,12 @@ impl SegmentedBackend {
         stream.set_patience(Arc::clone(&patience));
         Ok(Self { index: recovered.index, stream: Mutex::new(stream), patience, loaded: Mutex::new(recovered.loaded) })
     }
-
-    /// Writes that the log is durable to its end, so that damage there is never taken for what a crash left.
-    fn finish(&self) -> Result<()> {
-        let mut stream = lock(&self.stream);
-        stream.mark_durable()?;
-        stream.write_out()?;
-        stream.sync()
-    }
 }
 
 impl Drop for SegmentedBackend {
     fn drop(&mut self) {
         self.patience.end();
-        if let Err(error) = self.finish() {
+        if let Err(error) = lock(&self.stream).guarded(Stream::finish) {
             tracing::warn!(%error, "the log store was closed without its last mark");
         }
     }
@@ -143,21 +147,11 @@ impl Backend for SegmentedBackend {
     }
 
     fn write(&self, ops: &[LogOp], sync: bool) -> Result<u64> {
-        let mut stream = lock(&self.stream);
-        let before = stream.written;
-        if ops.iter().any(|op| !matches!(op, LogOp::Sync)) {
-            stream.mark_durable()?;
-            for op in ops {
-                stream.add(op, &self.index)?;
-            }
-            stream.move_some(&self.index)?;
-            stream.write_out()?;
-        }
-        if sync {
-            stream.sync()?;
-            stream.release(&self.index)?;
-        }
-        Ok(stream.written - before)
+        lock(&self.stream).guarded(|stream| stream.write(ops, sync, &self.index))
+    }
+
+    fn tidy(&self) -> Result<()> {
+        lock(&self.stream).guarded(|stream| stream.clean(&self.index))
     }
 
     fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>> {
@@ -193,19 +187,21 @@ impl Backend for SegmentedBackend {
         Ok(entries)
     }
 
-    /// Copies what lives out of the segments that hold it among purged entries, and gives them back.
+    /// Copies what lives out of the segments that hold it among purged entries, and gives them back. One at a time: votes
+    /// and appends come between.
     fn reclaim(&self, free_bytes: u64) -> Result<()> {
-        let mut stream = lock(&self.stream);
-        stream.drop_free()?;
-        if lock(&self.index).live_bytes_all() > free_bytes / 2 {
-            return Ok(());
+        let closed: Vec<u64> = lock(&self.stream).guarded(|stream| {
+            stream.drop_free()?;
+            if stream.is_worth_copying(&lock(&self.index), free_bytes) {
+                stream.roll(&self.index)?;
+                return Ok(stream.closed.keys().copied().collect());
+            }
+            Ok(Vec::new())
+        })?;
+        for number in closed {
+            lock(&self.stream).guarded(|stream| stream.move_all(number, &self.index))?;
         }
-        stream.roll(&self.index)?;
-        stream.move_all(&self.index)?;
-        stream.write_out()?;
-        stream.sync()?;
-        stream.release(&self.index)?;
-        stream.drop_free()
+        lock(&self.stream).guarded(Stream::drop_free)
     }
 
     fn close(&self) {

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keevo_core::{Error, ErrorKind, Result, failpoint};
@@ -37,6 +38,11 @@ pub(super) trait Backend: Debug + Send + Sync + 'static {
     /// Gives the space of what was removed back to the disk, if that takes well below `free_bytes` of it.
     fn reclaim(&self, free_bytes: u64) -> Result<()> {
         let _ = free_bytes;
+        Ok(())
+    }
+
+    /// Does what no caller should wait for, after a batch.
+    fn tidy(&self) -> Result<()> {
         Ok(())
     }
 
@@ -92,11 +98,25 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs until every sender is gone and the queue is empty.
-pub(super) fn run<B: Backend>(shared: &Shared<B>, jobs: &Receiver<Job>) {
+///
+/// A batch that is smaller than the one before, which had several calls, waits up to `linger` for one more: those callers
+/// were just told, and their next calls are on their way. A lone caller never waits.
+pub(super) fn run<B: Backend>(shared: &Shared<B>, jobs: &Receiver<Job>, linger: Duration) {
     let _alarm = Alarm(shared);
+    let mut calls_before = 0;
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         batch.extend(jobs.try_iter().take(shared.batch_ops_max.saturating_sub(1)));
+        if calls_before > 1
+            && batch.len() < calls_before
+            && !linger.is_zero()
+            && let Ok(late) = jobs.recv_timeout(linger)
+        {
+            batch.push(late);
+            let room = shared.batch_ops_max.saturating_sub(batch.len());
+            batch.extend(jobs.try_iter().take(room));
+        }
+        calls_before = batch.iter().filter(|job| job.op.needs_sync()).count();
         shared.commit(batch);
     }
 }
@@ -175,6 +195,9 @@ impl<B: Backend> Shared<B> {
         }
         self.stats.queued.fetch_sub(count, Ordering::Relaxed);
         self.trim();
+        if let Err(error) = result.and_then(|()| self.backend.tidy()) {
+            self.failed.get().map_or_else(|| drop(self.fail(error)), drop);
+        }
     }
 
     fn write(&self, ops: &[LogOp]) -> Result<()> {

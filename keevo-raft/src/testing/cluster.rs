@@ -8,7 +8,7 @@ use std::time::Duration;
 use keevo_core::{Disk, ManualDisk, Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
 
 use super::identity::MemoryIdentity;
-use crate::log_store::{LogStore, RocksLogOptions, open_rocks_log_store};
+use crate::log_store::{LogStore, SegmentedLogOptions, open_segmented_log_store};
 use crate::node::{IdentityStore, Node, NodeOptions, NodeParts};
 use crate::timing::Timing;
 use crate::transport::PeerHandler;
@@ -96,7 +96,7 @@ impl TestCluster {
         std::fs::create_dir_all(&home).expect("a folder for the node");
         let settings = RocksOptions { wal: false, ..RocksOptions::default() };
         let store = patiently(|| RocksStore::open(home.join("data"), settings.clone())).await;
-        let log = patiently(|| open_rocks_log_store(home.join("log"), &RocksLogOptions::default())).await;
+        let log = patiently(|| open_segmented_log_store(home.join("log"), &SegmentedLogOptions::default())).await;
         (store, log)
     }
 

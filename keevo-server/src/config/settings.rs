@@ -44,6 +44,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("log_entries_kept", "10000", "Flushed log entries that each shard keeps for lagging followers"),
     setting("log_format", "text", "text or json"),
     setting("log_level", "info", "error, warn, info, debug, trace, or tracing filter directives"),
+    setting("log_segment_mib", "64", "Size of a segment of the segmented log, MiB, 1 to 1024"),
+    setting(
+        "log_store",
+        "auto",
+        "segmented or rocksdb, chosen when the node is new; auto = what it has, segmented when new",
+    ),
     setting("memory_percent", "20", "Share of the memory, or of the control group's limit, that auto sizes take, %"),
     setting("node_id", "1", "Id of this node, unique in the cluster, from 1"),
     setting("peers", "", "Nodes that found the cluster, this one included: 1=host:port,2=host:port,…"),

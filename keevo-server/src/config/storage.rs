@@ -12,12 +12,15 @@ use keevo_core::{Result, RocksOptions};
 use keevo_raft::StorageLimits;
 
 use super::{Layers, Machine};
+use crate::stores::LogEngine;
 
 const MIB: u64 = 1 << 20;
 /// A budget below this is none.
 const BUDGET_MIB_MIN: u64 = 64;
 /// The largest write buffers that `auto` gives: what they hold is replayed after a crash.
 const WRITE_BUFFER_MIB_AUTO_MAX: u64 = 256;
+const LOG_STORES: &str = "auto, segmented or rocksdb";
+const SEGMENT_MIB: &str = "a number from 1 to 1024";
 const JOBS_MIN: u64 = 2;
 const JOBS_AUTO_MAX: u64 = 8;
 
@@ -34,6 +37,10 @@ pub struct StorageConfig {
     pub background_bytes_per_s_max: u64,
     /// When writers are slowed down and refused.
     pub limits: StorageLimits,
+    /// The log store of a new node, and what an existing one must have; `None` takes what there is.
+    pub log_engine: Option<LogEngine>,
+    /// The size of a segment of the segmented log, in bytes.
+    pub log_segment_bytes: u64,
 }
 
 impl StorageConfig {
@@ -65,6 +72,17 @@ impl StorageConfig {
                 flush_bytes: bytes(layers, "unflushed_mib_flush", flush_mib)?,
                 unflushed_bytes_max: bytes(layers, "unflushed_mib_max", unflushed_mib_max)?,
                 unapplied_bytes_max: at_least_one(layers, "unapplied_mib_max")?,
+            },
+            log_engine: match layers.text("log_store").trim() {
+                AUTO => None,
+                name => Some(LogEngine::from_name(name).ok_or_else(|| layers.refuse("log_store", LOG_STORES))?),
+            },
+            log_segment_bytes: {
+                let mib: u64 = layers.parse("log_segment_mib", SEGMENT_MIB)?;
+                if !(1..=1024).contains(&mib) {
+                    return Err(layers.refuse("log_segment_mib", SEGMENT_MIB));
+                }
+                mib * MIB
             },
         })
     }
@@ -142,6 +160,16 @@ mod tests {
             layers.add_flag(name, value);
         }
         StorageConfig::from_layers(&layers, machine)
+    }
+
+    #[test]
+    fn the_log_store_is_one_of_those_there_are() {
+        assert_eq!(config(&[], &MACHINE).expect("good").log_engine, None);
+        let chosen = config(&[("log_store", "rocksdb"), ("log_segment_mib", "8")], &MACHINE).expect("good");
+        assert_eq!((chosen.log_engine, chosen.log_segment_bytes), (Some(LogEngine::Rocksdb), 8 * MIB));
+        for wrong in [("log_store", "sqlite"), ("log_segment_mib", "0"), ("log_segment_mib", "1025")] {
+            assert_eq!(config(&[wrong], &MACHINE).expect_err("refused").kind(), ErrorKind::Config, "{wrong:?}");
+        }
     }
 
     #[test]

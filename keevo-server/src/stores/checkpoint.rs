@@ -51,7 +51,7 @@ impl Stores {
         let identity = identity.ok_or_else(|| Error::corrupt("the node has lost its identity file"))?;
         let data = DataDir::create(partial.join("data"), *self.folders.data.identity())?;
         let log = DataDir::create(partial.join("log"), *self.folders.log.identity())?;
-        let copied = open_log(&log.path().join(STORE), &self.config)?;
+        let copied = open_log(log.path(), &self.config)?;
         let (store, to) = (self.data.clone(), data.path().join(STORE));
         node.checkpoint(move || store.checkpoint(&to), copied.as_ref()).await?;
         tokio::task::spawn_blocking(move || drop(copied))

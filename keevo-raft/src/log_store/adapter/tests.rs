@@ -7,9 +7,10 @@ use futures::StreamExt;
 use openraft::storage::{EntryResponder, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, StorageError};
+use tempfile::TempDir;
 
 use super::*;
-use crate::log_store::MemoryDisk;
+use crate::log_store::{MemoryDisk, SegmentedLogOptions, open_segmented_log_store};
 use crate::types::{Applied, Payload, Snapshot, SnapshotMeta, StoredMembership, log_id};
 
 /// A state machine that only knows how far it is: the suite wants one beside the log.
@@ -84,27 +85,29 @@ async fn openrafts_suite_passes_in_memory() {
     Suite::test_all(InMemory).await.unwrap();
 }
 
+/// A store on disk, as `open` makes it in a folder.
+struct OnDisk(fn(&std::path::Path) -> keevo_core::Result<Arc<dyn LogStore>>);
+
+impl StoreBuilder<TypeConfig, GroupLog, Machine, TempDir> for OnDisk {
+    async fn build(&self) -> Result<(TempDir, GroupLog, Machine), StorageError<TypeConfig>> {
+        let folder = TempDir::new().unwrap();
+        let store = (self.0)(folder.path()).unwrap();
+        Ok((folder, GroupLog::new(store, 1), Machine::default()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openrafts_suite_passes_in_segments() {
+    let open = |path: &std::path::Path| open_segmented_log_store(path, &SegmentedLogOptions::default());
+    Suite::test_all(OnDisk(open)).await.unwrap();
+}
+
 #[cfg(feature = "rocksdb")]
-mod rocks {
-    use tempfile::TempDir;
-
-    use super::*;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openrafts_suite_passes_in_rocksdb() {
     use crate::log_store::{RocksLogOptions, open_rocks_log_store};
-
-    struct OnDisk;
-
-    impl StoreBuilder<TypeConfig, GroupLog, Machine, TempDir> for OnDisk {
-        async fn build(&self) -> Result<(TempDir, GroupLog, Machine), StorageError<TypeConfig>> {
-            let folder = TempDir::new().unwrap();
-            let store = open_rocks_log_store(folder.path(), &RocksLogOptions::default()).unwrap();
-            Ok((folder, GroupLog::new(store, 1), Machine::default()))
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn openrafts_suite_passes_on_disk() {
-        Suite::test_all(OnDisk).await.unwrap();
-    }
+    let open = |path: &std::path::Path| open_rocks_log_store(path, &RocksLogOptions::default());
+    Suite::test_all(OnDisk(open)).await.unwrap();
 }
 
 fn entry(index: u64, bytes: usize) -> Entry {

@@ -57,7 +57,7 @@ impl Backend for Arc<Gated> {
 
 fn start(queue_bytes: usize, cache_bytes: usize) -> (Arc<Gated>, Pipeline<Arc<Gated>>) {
     let backend = Arc::new(Gated::default());
-    let limits = Limits { queue_bytes, cache_bytes, batch_ops: 100 };
+    let limits = Limits { queue_bytes, cache_bytes, batch_ops: 100, linger: Duration::ZERO };
     (Arc::clone(&backend), Pipeline::start(backend, limits).unwrap())
 }
 

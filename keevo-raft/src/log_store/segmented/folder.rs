@@ -54,6 +54,7 @@ pub(super) trait SegmentFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct DiskFolder {
     path: PathBuf,
+    itself: File,
     _lock: File,
 }
 
@@ -67,8 +68,12 @@ impl DiskFolder {
         std::fs::create_dir_all(path).map_err(failed("make its folder"))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(failed("lock"))?;
+        let itself = File::open(path).map_err(failed("open"))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the folder of"))?;
+        }
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), itself, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("the log store in {} is open already, here or in another process", path.display()),
@@ -110,7 +115,7 @@ impl Folder for DiskFolder {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.itself.sync_all()
     }
 }
 

@@ -15,6 +15,9 @@ use super::record::Position;
 use crate::log_store::GroupId;
 use crate::types::{LogId, Vote};
 
+/// What is this near is read together, whatever lies between.
+const NEAR_BYTES: u32 = 4 << 10;
+
 /// Where an entry's record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -128,12 +131,15 @@ impl Index {
 
     /// The entries that lie in a segment.
     pub(super) fn entries_in(&self, segment: u64) -> VecDeque<(GroupId, u64)> {
-        let mut found = VecDeque::new();
+        let mut found = Vec::new();
         for (id, group) in &self.groups {
-            let indexed = (group.first..).zip(&group.places);
-            found.extend(indexed.filter(|(_, place)| place.segment == segment).map(|(index, _)| (*id, index)));
+            let indexed = group.places.iter().zip(group.first..);
+            let inside = indexed.filter(|(place, _)| place.segment == segment);
+            found.extend(inside.map(|(place, index)| (place.offset, *id, index)));
         }
-        found
+        // As they lie, so that they are read in order.
+        found.sort_unstable();
+        found.into_iter().map(|(_, group, index)| (group, index)).collect()
     }
 
     /// Bytes of the entries that lie in a segment.
@@ -147,16 +153,19 @@ impl Index {
     }
 
     /// Where the entries of `range` lie that are read together: the first, and those after it that follow in the same
-    /// segment within `span_bytes`. `Corrupt` if the first is not there.
+    /// segment within `span_bytes`, as long as they are half of what lies there. `Corrupt` if the first is not there.
     pub(super) fn span(&self, id: GroupId, range: Range<u64>, span_bytes: u32) -> Result<Vec<Place>> {
         let missing = || Error::corrupt(format!("the log of group {id} lacks its entry {}", range.start));
         let group = self.groups.get(&id).ok_or_else(missing)?;
         let first = *group.place(range.start).ok_or_else(missing)?;
         let mut end = first.offset;
+        let mut wanted = 0_u32;
         let follows = |place: &&Place| {
+            wanted = wanted.saturating_add(place.bytes);
+            let bytes_max = span_bytes.min(wanted.saturating_mul(2).max(NEAR_BYTES));
             let is_next = place.segment == first.segment
                 && place.offset >= end
-                && (place.offset == first.offset || place.offset - first.offset + place.bytes <= span_bytes);
+                && (place.offset == first.offset || place.offset - first.offset + place.bytes <= bytes_max);
             end = place.offset.saturating_add(place.bytes);
             is_next
         };

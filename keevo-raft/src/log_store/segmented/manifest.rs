@@ -11,7 +11,6 @@
 //! segment that it names and that is not there was lost, and one that it doesn't name holds nothing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::io;
 
 use keevo_core::{Error, ErrorKind, Result};
@@ -33,15 +32,12 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    fn render(&self) -> String {
-        let mut text = format!("{FORMAT}\n");
-        let lines = self.closed.iter().map(|(number, bytes)| format!("segment {number} {bytes}\n"));
-        text.extend(lines);
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "segment {} open", self.open).is_ok();
-        let crc = crc32fast::hash(text.as_bytes());
-        let _ = writeln!(text, "crc {crc:08x}").is_ok();
-        text
+    pub(super) fn render(&self) -> String {
+        let closed: Vec<String> =
+            self.closed.iter().map(|(number, bytes)| format!("segment {number} {bytes}\n")).collect();
+        let body = format!("{FORMAT}\n{}segment {} open\n", closed.concat(), self.open);
+        let crc = crc32fast::hash(body.as_bytes());
+        format!("{body}crc {crc:08x}\n")
     }
 
     /// What a manifest's bytes say. Errors: `Corrupt`, `NewerFormat`.
@@ -63,6 +59,7 @@ impl Manifest {
             let number: u64 = number.parse().map_err(|_not_a_number| damaged())?;
             if manifest.open != 0
                 || number == 0
+                || number == u64::MAX
                 || manifest.closed.last_key_value().is_some_and(|(last, _)| *last >= number)
             {
                 return Err(damaged());

@@ -58,12 +58,22 @@ pub(super) fn recover(folder: &Arc<dyn Folder>) -> Result<Recovered> {
         }
     }
     let bytes = read_segment(folder.as_ref(), manifest.open)?;
-    let cut = find_end(&bytes, manifest.open)?;
+    let (durable, cut) = find_end(&bytes, manifest.open)?;
     let end = replay.add_segment(&bytes, manifest.open, Some(cut))?;
+    make_durable(folder.as_ref(), manifest.open, bytes.get(..end).unwrap_or(&bytes), durable)?;
     closed.insert(manifest.open, u32::try_from(end).map_err(|_too_long| damaged(manifest.open, end))?);
     clear(folder.as_ref(), &names, &manifest)?;
     let (index, loaded) = replay.finish(folder.as_ref(), &closed)?;
     Ok(Recovered { index: Mutex::new(index), loaded, closed })
+}
+
+/// Makes durable what was found behind `durable`. A killed process may have left it in the system's memory alone, or a
+/// failed sync, after which the system takes it for written: so it is written again.
+fn make_durable(folder: &dyn Folder, segment: u64, bytes: &[u8], durable: usize) -> Result<()> {
+    let Some(rest) = bytes.get(durable..).filter(|rest| !rest.is_empty()) else { return Ok(()) };
+    let file = folder.open(&segment_name(segment)).map_err(|error| io_error("open a segment", error))?;
+    let offset = u64::try_from(durable).unwrap_or(u64::MAX);
+    file.write_at(rest, offset).and_then(|()| file.sync()).map_err(|error| io_error("make a segment durable", error))
 }
 
 fn damaged(segment: u64, offset: usize) -> Error {
@@ -78,7 +88,7 @@ fn read_manifest(folder: &dyn Folder, names: &[String]) -> Result<Option<Manifes
         let bytes = folder.read(MANIFEST).map_err(|error| io_error("read its manifest", error))?;
         return Manifest::parse(&bytes).map(Some);
     }
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
+    for name in names.iter().filter(|name| segment_number(name).is_some()) {
         let bytes = folder.read(name).map_err(|error| io_error("read a segment", error))?;
         // The first segment of a store has no marks, and no record is written before the manifest is.
         let is_first = *name == segment_name(1);
@@ -88,6 +98,11 @@ fn read_manifest(folder: &dyn Folder, names: &[String]) -> Result<Option<Manifes
         }
     }
     Ok(None)
+}
+
+/// The number of the segment whose file has this name.
+fn segment_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".log")?.parse().ok()
 }
 
 fn first_position(segment: u64) -> Position {
@@ -101,10 +116,27 @@ fn clear(folder: &dyn Folder, names: &[String], manifest: &Manifest) -> Result<(
     let named = |name: &String| {
         *name == segment_name(manifest.open) || manifest.closed.keys().any(|number| *name == segment_name(*number))
     };
-    for name in names.iter().filter(|name| name.ends_with(".free") || name.ends_with(".log") && !named(name)) {
+    for name in names {
+        let number = segment_number(name);
+        if number.is_none() && name.strip_suffix(".free").is_none() || named(name) {
+            continue;
+        }
+        if let Some(number) = number.filter(|number| *number > manifest.open && manifest.open > 0) {
+            check_unborn(folder, name, number)?;
+        }
         folder.remove(name).map_err(failed)?;
     }
     folder.sync().map_err(failed)
+}
+
+/// Refuses a segment that is newer than the manifest and holds an entry: none is written before the manifest names it.
+fn check_unborn(folder: &dyn Folder, name: &str, number: u64) -> Result<()> {
+    let bytes = folder.read(name).map_err(|error| io_error("read a segment", error))?;
+    walk(&bytes, number, |_, header, _| match header.kind {
+        Kind::Entry => Err(Error::corrupt(format!("the manifest of the log store is older than its segment {number}"))),
+        _ => Ok(()),
+    })
+    .map(drop)
 }
 
 fn read_segment(folder: &dyn Folder, number: u64) -> Result<Vec<u8>> {
@@ -112,18 +144,30 @@ fn read_segment(folder: &dyn Folder, number: u64) -> Result<Vec<u8>> {
         std::io::ErrorKind::NotFound => Error::corrupt(format!("the log store has lost its segment {number}")),
         _ => io_error("read a segment", error),
     })?;
+    check_header(&bytes, number)?;
+    Ok(bytes)
+}
+
+fn check_header(bytes: &[u8], number: u64) -> Result<()> {
     let header = segment_header(number);
     if bytes.get(..SEGMENT_HEADER_BYTES) == Some(&header[..]) {
-        return Ok(bytes);
+        return Ok(());
     }
-    let version = |bytes: &[u8]| bytes.get(8..12).map(<[u8]>::to_vec);
     let is_newer = bytes.get(..8) == header.get(..8)
-        && version(&bytes) != version(&header)
+        && bytes.get(8..12) != header.get(8..12)
         && bytes.get(..20).is_some_and(|body| bytes.get(20..24) == Some(&crc32fast::hash(body).to_be_bytes()[..]));
     if is_newer {
         return Err(Error::new(ErrorKind::NewerFormat, "the log store was written by a newer version of Keevo"));
     }
     Err(Error::corrupt(format!("the log store is damaged: its segment {number} has no sound beginning")))
+}
+
+/// As the open segment is read when the store is opened, from its bytes alone.
+#[cfg(feature = "fuzzing")]
+pub(super) fn read_open_segment(bytes: &[u8], number: u64) -> Result<()> {
+    check_header(bytes, number)?;
+    let (_, cut) = find_end(bytes, number)?;
+    Replay::default().add_segment(bytes, number, Some(cut)).map(drop)
 }
 
 /// Calls `each` for the records of a segment; gives where the first one without a sound header is.
@@ -143,8 +187,9 @@ fn walk<'a>(
     }
 }
 
-/// Where the records of the open segment end: before the first bad one that is not known to have been durable.
-fn find_end(bytes: &[u8], segment: u64) -> Result<usize> {
+/// Up to where the open segment is known to have been durable, and where its records end: before the first bad one behind
+/// that.
+fn find_end(bytes: &[u8], segment: u64) -> Result<(usize, usize)> {
     let mut durable = 0;
     let mut bad = Vec::new();
     let end = walk(bytes, segment, |offset, header, body| {
@@ -156,11 +201,10 @@ fn find_end(bytes: &[u8], segment: u64) -> Result<usize> {
         Ok(())
     })?;
     durable = durable.max(last_synced(bytes, segment, end)?);
-    if durable > u64::try_from(end).unwrap_or(u64::MAX) {
-        return Err(damaged(segment, end));
-    }
+    let known = usize::try_from(durable).ok().filter(|durable| *durable <= end);
+    let known = known.ok_or_else(|| damaged(segment, end))?;
     let torn = bad.into_iter().find(|offset| u64::from(*offset) >= durable);
-    Ok(torn.and_then(|offset| usize::try_from(offset).ok()).unwrap_or(end))
+    Ok((known, torn.and_then(|offset| usize::try_from(offset).ok()).unwrap_or(end)))
 }
 
 /// What sound records of kind `Synced` behind `from` say, wherever they begin.
@@ -173,8 +217,12 @@ fn last_synced(bytes: &[u8], segment: u64, from: usize) -> Result<u64> {
             continue;
         }
         let Ok(offset) = u32::try_from(from + at) else { break };
-        // Only a record of a known kind gets here, so this fails for nothing else.
-        if let Some(header) = Header::read(window, Position { segment, offset })? {
+        // A header that is one by chance says nothing of this kind.
+        let empty = crc32fast::hash(&[]);
+        let header = Header::read(window, Position { segment, offset })?;
+        if let Some(header) = header.filter(|header| {
+            (header.group, header.body_bytes, header.body_crc) == (0, 0, empty) && header.index <= u64::from(offset)
+        }) {
             durable = durable.max(header.index);
         }
     }
@@ -225,6 +273,10 @@ impl Replay {
         }
         let group = self.groups.entry(header.group).or_default();
         match header.kind {
+            // No append has the greatest index.
+            Kind::Entry if header.index == u64::MAX => {
+                group.damage = Some("an entry has an impossible index".to_owned());
+            }
             Kind::Entry => {
                 group.places.insert(header.index, place);
             }
@@ -296,8 +348,12 @@ impl Replayed {
 fn add_places(id: GroupId, places: BTreeMap<u64, Place>, index: &mut Index) -> Result<Option<(u64, LogId)>> {
     let Some((first, _)) = places.first_key_value() else { return Ok(None) };
     let first = *first;
+    if let Some(purged) = index.group(id).purged.filter(|purged| purged.index.saturating_add(1) < first) {
+        let missing = purged.index.saturating_add(1);
+        return Err(Error::corrupt(format!("the log of group {id} lacks its entry {missing}")));
+    }
     let mut last = None;
-    for (expected, (at, place)) in (first..).zip(places) {
+    for ((at, place), expected) in places.into_iter().zip(first..) {
         if at != expected {
             return Err(Error::corrupt(format!("the log of group {id} lacks its entry {expected}")));
         }

@@ -17,13 +17,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use keevo_core::{Error, Result};
+use keevo_core::{Error, ErrorKind, Result};
 
 use super::folder::{Folder, SegmentFile};
 use super::index::{Index, Place};
 use super::manifest::Manifest;
 use super::record::{self, Header, Kind, Position};
-use super::space::{Patience, io_error};
+use super::space::{Patience, io_error, is_full};
 use crate::log_store::GroupId;
 use crate::log_store::op::LogOp;
 use crate::log_store::writer::lock;
@@ -77,8 +77,15 @@ pub(super) struct Stream {
     /// Records after `end`.
     buffer: Vec<u8>,
     free: Vec<String>,
+    /// The segment whose entries are copied to the end, and those that are still to be.
     moving: u64,
     moves: VecDeque<(GroupId, u64)>,
+    /// Copies that are not written out yet: until then their entries are read where they lay.
+    moved: Vec<(GroupId, u64, Place)>,
+    /// Bytes of the last batch.
+    batch_bytes: usize,
+    /// Whether a call failed half-way. Then what the files hold is not known.
+    is_broken: bool,
     /// Bytes written since the store was opened.
     pub(super) written: u64,
 }
@@ -92,7 +99,7 @@ impl Stream {
         index: &Mutex<Index>,
         patience: Arc<Patience>,
     ) -> Result<Self> {
-        let number = closed.last_key_value().map_or(0, |(number, _)| *number) + 1;
+        let number = closed.last_key_value().map_or(0, |(number, _)| *number).saturating_add(1);
         let file = folder.open(&segment_name(number)).map_err(|error| io_error("make a segment", error))?;
         let mut stream = Self {
             folder,
@@ -110,6 +117,9 @@ impl Stream {
             free: Vec::new(),
             moving: 0,
             moves: VecDeque::new(),
+            moved: Vec::new(),
+            batch_bytes: 0,
+            is_broken: false,
             written: 0,
         };
         stream.begin_segment(index)?;
@@ -121,8 +131,47 @@ impl Stream {
         self.patience = patience;
     }
 
+    /// Does something to the log, unless something failed before. What failed half-way must not be followed by a success:
+    /// a call would be confirmed that nobody finds again.
+    pub(super) fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.is_broken {
+            return Err(Error::new(ErrorKind::Io, "the log store failed to write before"));
+        }
+        let result = act(self);
+        self.is_broken = result.is_err();
+        result
+    }
+
+    /// Writes operations together and in order; with `sync` they, and all before them, are durable on return.
+    pub(super) fn write(&mut self, ops: &[LogOp], sync: bool, index: &Mutex<Index>) -> Result<u64> {
+        let before = self.written;
+        if ops.iter().any(|op| !matches!(op, LogOp::Sync)) {
+            self.mark_durable()?;
+            for op in ops {
+                self.add(op, index)?;
+            }
+            self.write_out()?;
+            self.batch_bytes = usize::try_from(self.written - before).unwrap_or(usize::MAX);
+        }
+        if sync {
+            self.sync()?;
+        }
+        Ok(self.written - before)
+    }
+
+    /// Closes the log so that what it holds is known to be durable.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.write_out()?;
+        self.sync()?;
+        if self.durable > self.marked {
+            self.add_mark(self.durable)?;
+        }
+        self.write_out()?;
+        self.sync()
+    }
+
     /// Adds what an operation says.
-    pub(super) fn add(&mut self, op: &LogOp, index: &Mutex<Index>) -> Result<()> {
+    fn add(&mut self, op: &LogOp, index: &Mutex<Index>) -> Result<()> {
         match op {
             LogOp::Append { group, entries } => {
                 for entry in entries {
@@ -175,8 +224,10 @@ impl Stream {
     /// Gives the record that begins at `start` of the buffer its place.
     fn settle(&mut self, start: usize, header: &Header, index: &Mutex<Index>) -> Result<Place> {
         let mut start = start;
-        let is_first = start == 0 && self.end == self.base;
-        if self.end_after(self.buffer.len())? > self.segment_bytes && !is_first {
+        // A mark of what is durable may stand before it.
+        let first = usize::try_from(self.base).unwrap_or(usize::MAX).saturating_add(record::HEADER_BYTES);
+        let is_first = usize::try_from(self.end_after(start)?).is_ok_and(|offset| offset <= first);
+        if self.end_after(self.buffer.len())? > self.bytes_max() && !is_first {
             let record = self.buffer.split_off(start);
             self.roll(index)?;
             start = self.buffer.len();
@@ -200,20 +251,30 @@ impl Stream {
         u32::try_from(bytes).ok().and_then(|bytes| self.end.checked_add(bytes)).ok_or_else(too_long)
     }
 
+    /// Bytes of a segment: as configured, but for more than the marks of all groups.
+    fn bytes_max(&self) -> u32 {
+        self.segment_bytes.max(self.base.saturating_mul(4))
+    }
+
     /// Notes in the log how far it is durable, so that damage before that point is never taken for a torn end.
-    pub(super) fn mark_durable(&mut self) -> Result<()> {
-        let start = self.buffer.len();
-        let has_room = self.end_after(start + record::HEADER_BYTES)? <= self.segment_bytes;
+    fn mark_durable(&mut self) -> Result<()> {
+        let has_room = self.end_after(self.buffer.len() + record::HEADER_BYTES)? <= self.bytes_max();
         if self.durable > self.marked && has_room {
-            self.marked = self.durable;
-            let header = record::append(&mut self.buffer, (Kind::Synced, 0, u64::from(self.durable)), |_| {})?;
-            self.seal(start, &header)?;
+            self.add_mark(self.durable)?;
         }
         Ok(())
     }
 
+    fn add_mark(&mut self, durable: u32) -> Result<()> {
+        let start = self.buffer.len();
+        let header = record::append(&mut self.buffer, (Kind::Synced, 0, u64::from(durable)), |_| {})?;
+        self.seal(start, &header)?;
+        self.marked = durable;
+        Ok(())
+    }
+
     /// Writes the buffer out.
-    pub(super) fn write_out(&mut self) -> Result<()> {
+    fn write_out(&mut self) -> Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -226,7 +287,20 @@ impl Stream {
             self.buffer.resize(length + zeros, 0);
         }
         let (file, buffer, offset) = (&self.file, &self.buffer, u64::from(self.end));
-        self.patience.retry("write", || file.write_at(buffer, offset))?;
+        let mut is_short = false;
+        self.patience.retry("write", || match file.write_at(buffer, offset) {
+            // What was set aside goes first, and then the records fit without the zeros, or nothing does.
+            Err(error) if is_full(&error) => {
+                is_short = true;
+                self.free.iter().try_for_each(|name| self.folder.remove(name))?;
+                file.write_at(buffer.get(..length).unwrap_or_default(), offset)
+            }
+            other => other,
+        })?;
+        if is_short {
+            self.free.clear();
+            self.file_bytes = u64::from(end);
+        }
         self.written += u64::try_from(length).unwrap_or(u64::MAX);
         self.end = end;
         self.buffer.clear();
@@ -236,7 +310,7 @@ impl Stream {
 
     /// Makes durable what was written. After a failure the store must not be used: the system may have dropped what it
     /// could not write, and would say that all is well the next time.
-    pub(super) fn sync(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<()> {
         if self.durable < self.end {
             self.file.sync().map_err(|error| io_error("sync", error))?;
             self.durable = self.end;
@@ -248,12 +322,12 @@ impl Stream {
     pub(super) fn roll(&mut self, index: &Mutex<Index>) -> Result<()> {
         self.write_out()?;
         self.sync()?;
-        let number = self.number + 1;
+        let number = self.number.checked_add(1).ok_or_else(too_long)?;
         let name = segment_name(number);
-        if let Some(free) = self.free.pop() {
-            self.folder.rename(&free, &name).map_err(|error| io_error("take a segment again", error))?;
-        }
         let folder = &self.folder;
+        if let Some(free) = self.free.pop() {
+            self.patience.retry("take a segment again", || folder.rename(&free, &name))?;
+        }
         let file = self.patience.retry("make a segment", || folder.open(&name))?;
         self.closed.insert(self.number, self.end);
         (self.number, self.file) = (number, file);
@@ -265,6 +339,8 @@ impl Stream {
         self.file_bytes = self.file.size().map_err(|error| io_error("tell the size of a segment", error))?;
         self.buffer.extend_from_slice(&segment_header(self.number));
         self.add_marks(&lock(index))?;
+        // The manifest names the segment only when this is durable. From then on the marks may be the only ones.
+        self.add_mark(self.end_after(self.buffer.len())?)?;
         self.write_out()?;
         self.sync()?;
         self.base = self.end;

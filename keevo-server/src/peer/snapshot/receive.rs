@@ -59,11 +59,29 @@ impl Arriving {
         }
         drop(kept);
         let partial = Arc::clone(&self.partial);
-        tokio::spawn(async move {
+        // None where the process ends: then nothing has to be forgotten.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             tokio::time::sleep(KEPT_FOR).await;
             let mut partial = partial.lock().unwrap_or_else(PoisonError::into_inner);
             partial.retain(|_, one| one.since.elapsed() < KEPT_FOR);
         });
+    }
+}
+
+/// A snapshot that is arriving. It is kept when the call that receives it is dropped, as happens to a call whose
+/// connection broke before the break reached it as an error.
+struct Incoming<'a> {
+    arriving: &'a Arriving,
+    partial: Option<Partial>,
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if let Some(mut partial) = self.partial.take() {
+            partial.since = Instant::now();
+            self.arriving.keep(partial);
+        }
     }
 }
 
@@ -94,18 +112,25 @@ pub(in crate::peer) async fn receive(
     let cluster = cluster_of(&head.cluster_id)?.ok_or_else(|| malformed("names no cluster"))?;
     let body = head.body.clone();
     let told = SnapshotHead { cluster, shard: ShardId(head.group), replica: head.replica, body };
-    let mut partial = match arriving.take(&head) {
+    let partial = match arriving.take(&head) {
         Some(partial) => partial,
         None => Partial { staged: handler.stage_snapshot(&told)?, head, offset: 0, since: Instant::now() },
     };
-    if let Err(error) = receive_files(&mut partial, &mut inbound).await {
-        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::OutcomeUnknown) {
-            partial.since = Instant::now();
-            arriving.keep(partial);
+    let mut incoming = Incoming { arriving, partial: Some(partial) };
+    let received = match &mut incoming.partial {
+        Some(partial) => receive_files(partial, &mut inbound).await,
+        None => Ok(()),
+    };
+    if let Err(error) = received {
+        if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::OutcomeUnknown) {
+            incoming.partial = None;
         }
         return Err(error);
     }
-    handler.install_snapshot(told, partial.staged).await
+    match incoming.partial.take() {
+        Some(partial) => handler.install_snapshot(told, partial.staged).await,
+        None => Err(malformed("was received twice")),
+    }
 }
 
 /// Receives what is missing. What has arrived is counted in `partial`, whatever comes after it.

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use keevo_core::Result;
 
-use super::{BUFFER_BYTES_KEPT, Stream, segment_name};
+use super::{GROWTH_BYTES, Stream, segment_name};
 use crate::log_store::GroupId;
 use crate::log_store::segmented::folder::SegmentFile;
 use crate::log_store::segmented::index::{Index, Place};
 use crate::log_store::segmented::manifest::Manifest;
-use crate::log_store::segmented::record::{Header, Kind};
+use crate::log_store::segmented::record::{HEADER_BYTES, Header, Kind};
 use crate::log_store::segmented::space::{io_error, is_full};
 use crate::log_store::writer::lock;
 
@@ -24,14 +24,26 @@ use crate::log_store::writer::lock;
 const FREE_MAX: usize = 2;
 /// The least that a batch moves while there is something to move.
 const MOVED_BYTES_MIN: usize = 16 << 10;
+/// The most.
+const MOVED_BYTES_MAX: usize = 4 << 20;
 /// How much a batch moves for each byte of its own.
 const MOVED_PER_BYTE: usize = 4;
 /// Closed segments from which on they are merged if they are mostly short ones.
 const SHORT_SEGMENTS_MAX: usize = 64;
 
 impl Stream {
-    /// Lets go of the oldest segments without a live entry. Only after a sync, which made durable why they have none.
+    /// Cleans a little: what no caller should wait for.
+    pub(in crate::log_store::segmented) fn clean(&mut self, index: &Mutex<Index>) -> Result<()> {
+        self.release(index)?;
+        self.move_some(index)?;
+        self.write_moved(index)
+    }
+
+    /// Lets go of the oldest segments without a live entry, if it is durable why they have none.
     pub(in crate::log_store::segmented) fn release(&mut self, index: &Mutex<Index>) -> Result<()> {
+        if self.durable < self.end {
+            return Ok(());
+        }
         let gone: Vec<u64> = {
             let index = lock(index);
             self.closed.keys().copied().take_while(|number| index.live_bytes(*number) == 0).collect()
@@ -73,14 +85,15 @@ impl Stream {
 
     /// Removes the files that were kept to be written again.
     pub(in crate::log_store::segmented) fn drop_free(&mut self) -> Result<()> {
-        for name in self.free.drain(..) {
-            self.folder.remove(&name).map_err(|error| io_error("remove a segment", error))?;
+        while let Some(name) = self.free.last() {
+            self.folder.remove(name).map_err(|error| io_error("remove a segment", error))?;
+            self.free.pop();
         }
         Ok(())
     }
 
     /// Copies some live entries of the oldest segment to the end, if too much of the log is dead.
-    pub(in crate::log_store::segmented) fn move_some(&mut self, index: &Mutex<Index>) -> Result<()> {
+    fn move_some(&mut self, index: &Mutex<Index>) -> Result<()> {
         if self.moves.is_empty() {
             let Some((oldest, _)) = self.closed.first_key_value() else { return Ok(()) };
             let index = lock(index);
@@ -89,29 +102,51 @@ impl Stream {
             }
             (self.moving, self.moves) = (*oldest, index.entries_in(*oldest));
         }
-        self.move_entries(index, (self.buffer.len() * MOVED_PER_BYTE).max(MOVED_BYTES_MIN))
+        let bytes = self.batch_bytes.saturating_mul(MOVED_PER_BYTE);
+        self.move_entries(index, bytes.clamp(MOVED_BYTES_MIN, MOVED_BYTES_MAX))
     }
 
-    /// Copies all live entries of closed segments to the end.
-    pub(in crate::log_store::segmented) fn move_all(&mut self, index: &Mutex<Index>) -> Result<()> {
-        let closed: Vec<u64> = self.closed.keys().copied().collect();
-        for number in closed {
-            (self.moving, self.moves) = (number, lock(index).entries_in(number));
-            while !self.moves.is_empty() {
-                self.move_entries(index, BUFFER_BYTES_KEPT)?;
-                self.write_out()?;
-            }
+    /// Bytes that are not needed, but for the marks at the beginning of each segment.
+    pub(in crate::log_store::segmented) fn dead_bytes(&self, index: &Index) -> u64 {
+        let used = self.closed.values().map(|bytes| u64::from(*bytes)).sum::<u64>() + u64::from(self.end);
+        let count = u64::try_from(self.closed.len()).unwrap_or(u64::MAX).saturating_add(1);
+        used.saturating_sub(index.live_bytes_all()).saturating_sub(count.saturating_mul(u64::from(self.base)))
+    }
+
+    /// Whether a copy of all that lives fits `free_bytes` well, and gives back more than it takes.
+    pub(in crate::log_store::segmented) fn is_worth_copying(&self, index: &Index, free_bytes: u64) -> bool {
+        let live = index.live_bytes_all();
+        let taken = live.saturating_add(u64::from(self.base)).saturating_add(2 * GROWTH_BYTES);
+        taken <= free_bytes / 2 && self.dead_bytes(index) > live.max(GROWTH_BYTES)
+    }
+
+    /// Copies all live entries of a closed segment to the end, durably, and lets go of what that frees.
+    pub(in crate::log_store::segmented) fn move_all(&mut self, number: u64, index: &Mutex<Index>) -> Result<()> {
+        (self.moving, self.moves) = (number, lock(index).entries_in(number));
+        while !self.moves.is_empty() {
+            self.move_entries(index, MOVED_BYTES_MAX)?;
+            self.write_moved(index)?;
+        }
+        self.sync()?;
+        self.release(index)
+    }
+
+    /// Writes copies out, and has their entries read there from now on.
+    fn write_moved(&mut self, index: &Mutex<Index>) -> Result<()> {
+        self.write_out()?;
+        let mut index = lock(index);
+        for (group, at, to) in self.moved.drain(..) {
+            index.moved(group, at, to);
         }
         Ok(())
     }
 
     fn is_wasteful(&self, index: &Index) -> bool {
-        let used = self.closed.values().map(|bytes| u64::from(*bytes)).sum::<u64>() + u64::from(self.end);
-        let live = index.live_bytes_all();
         let segment = u64::from(self.segment_bytes);
+        let used = self.closed.values().map(|bytes| u64::from(*bytes)).sum::<u64>();
         let count = u64::try_from(self.closed.len()).unwrap_or(u64::MAX);
         let are_short = self.closed.len() > SHORT_SEGMENTS_MAX && used < count.saturating_mul(segment) / 2;
-        used.saturating_sub(live) > live.max(segment * 2) || are_short
+        self.dead_bytes(index) > index.live_bytes_all().max(segment * 2) || are_short
     }
 
     fn move_entries(&mut self, index: &Mutex<Index>, bytes_max: usize) -> Result<()> {
@@ -131,7 +166,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies one record as it is: damage in its body stays, and is found by whoever reads it.
+    /// Copies one record. Of one that is damaged goes an empty one, which is as damaged to whoever reads it, and never
+    /// taken for a record that a crash has torn.
     fn move_entry(
         &mut self,
         (group, at): (GroupId, u64),
@@ -143,16 +179,16 @@ impl Stream {
         self.buffer.resize(start + usize::try_from(place.bytes).unwrap_or(0), 0);
         let record = self.buffer.get_mut(start..).unwrap_or_default();
         file.read_at(record, u64::from(place.offset)).map_err(|error| io_error("read a segment", error))?;
-        if let Some(header) = Header::read(record, place.position())? {
-            let to = self.settle(start, &header, index)?;
-            lock(index).moved(group, at, to);
-            return Ok(());
-        }
-        self.buffer.truncate(start);
-        let why = format!("entry {at} of group {group} fails its checksum");
-        tracing::error!(group, index = at, "the log of a group is damaged: {why}");
-        self.record((Kind::Damaged, group, 0), |buffer| buffer.extend_from_slice(why.as_bytes()), index)?;
-        lock(index).damage(group, why);
+        let header = Header::read(record, place.position())?;
+        let body = record.get(HEADER_BYTES..).unwrap_or_default();
+        let to = if let Some(header) = header.filter(|header| header.is_body_sound(body)) {
+            self.settle(start, &header, index)?
+        } else {
+            tracing::error!(group, index = at, "an entry of the log fails its checksum");
+            self.buffer.truncate(start);
+            self.record((Kind::Entry, group, at), |_| {}, index)?
+        };
+        self.moved.push((group, at, to));
         Ok(())
     }
 }

@@ -8,6 +8,15 @@ use super::*;
 
 const VOTE: Vote = Vote { leader_id: crate::types::LeaderId { term: 7, node_id: 1 }, committed: false };
 
+/// Segments that hold all that these tests write.
+fn small() -> SegmentedLogOptions {
+    SegmentedLogOptions { segment_bytes: 4096, ..super::small() }
+}
+
+fn open_memory(folder: &Arc<MemoryFolder>) -> Arc<dyn LogStore> {
+    open_in(Arc::new(Arc::clone(folder)), &small()).unwrap()
+}
+
 /// Ten entries and a vote for each of two groups, closed in good order.
 async fn filled() -> Arc<MemoryFolder> {
     let folder = Arc::new(MemoryFolder::default());
@@ -72,9 +81,8 @@ async fn a_group_with_a_damaged_vote_or_end_can_only_be_destroyed() {
     let folder = filled().await;
     let bytes = first_segment(&folder);
     for wanted in [(record::Kind::Vote, 1, 0), (record::Kind::Entry, 1, 9)] {
-        let found = records(&bytes, 1).into_iter();
-        let (at, _) =
-            found.filter(|(_, header)| (header.kind, header.group, header.index) == wanted).last().expect("written");
+        let mut found = records(&bytes, 1).into_iter();
+        let (at, _) = found.rfind(|(_, header)| (header.kind, header.group, header.index) == wanted).expect("written");
         let changed = Arc::new(folder.crash(0));
         let mut bytes = first_segment(&changed);
         bytes[at + HEADER_BYTES] ^= 1;
@@ -142,6 +150,80 @@ async fn no_changed_byte_hides_what_was_durable() {
         assert!(is_damaged || at >= mark, "byte {at} changed and nobody noticed");
     }
     assert!(refused[0] > 100 && refused[1] > 100, "{refused:?}");
+}
+
+/// The marks at the beginning of a segment are the only ones when the segments before it are gone: they are never taken
+/// for what a crash has torn.
+#[tokio::test]
+async fn damage_in_the_marks_of_an_idle_store_is_said() {
+    let folder = filled().await;
+    let store = open_memory(&folder);
+    store.purge(1, log_id(1, 1, 9)).await.unwrap();
+    store.purge(2, log_id(1, 1, 9)).await.unwrap();
+    drop(store);
+    drop(open_memory(&folder));
+    // Killed while it was idle, so that nothing stands behind the marks.
+    let idle = open_memory(&folder);
+    let left = folder.crash(0);
+    drop(idle);
+    let name = left.files().into_keys().rfind(|name| is_a(".log", name)).unwrap();
+    let number: u64 = name.trim_end_matches(".log").parse().unwrap();
+    let bytes = left.files()[&name].clone();
+    let marks = records(&bytes, number);
+    assert!(marks.len() >= 5, "two votes, two purged marks, and the end: {marks:?}");
+    for (at, header) in &marks[..marks.len() - 1] {
+        for byte in *at..at + header.record_bytes() {
+            let changed = Arc::new(left.crash(0));
+            let mut bytes = bytes.clone();
+            bytes[byte] ^= 4;
+            changed.replace(&name, bytes);
+            let Ok(store) = open_in(Arc::new(changed), &small()) else { continue };
+            let votes = [store.vote(1), store.vote(2)].map(|vote| vote.map_err(|error| error.kind()));
+            assert!(
+                votes.iter().all(|vote| matches!(vote, Ok(Some(VOTE)) | Err(ErrorKind::Corrupt))),
+                "byte {byte} of {header:?}: {votes:?}"
+            );
+        }
+    }
+}
+
+/// A bit rots in an old entry, which is then copied to the end, and the power fails. The entries copied after it are
+/// there still, and it is damaged still.
+#[tokio::test]
+async fn damage_that_is_copied_to_the_end_is_not_taken_for_a_torn_end() {
+    let folder = filled().await;
+    let bytes = first_segment(&folder);
+    let wanted = |header: &Header| (header.kind, header.group, header.index) == (record::Kind::Entry, 2, 3);
+    let (at, _) = records(&bytes, 1).into_iter().find(|(_, header)| wanted(header)).expect("written");
+    let mut changed = bytes.clone();
+    changed[at + HEADER_BYTES + 9] ^= 1;
+    folder.replace(&segment_name(1), changed);
+    let store = open_memory(&folder);
+    let mut index = 10;
+    while folder.files().contains_key(&segment_name(1)) {
+        append(&store, 1, vec![entry(1, index, 300)]).await.unwrap();
+        store.purge(1, log_id(1, 1, index)).await.unwrap();
+        index += 1;
+        assert!(index < 500, "the first segment is never given up");
+    }
+    let left = Arc::new(folder.crash(0));
+    drop(store);
+    let store = open_memory(&left);
+    let kind = |result: Result<Vec<Entry>>| result.map(|entries| entries.len()).map_err(|error| error.kind());
+    assert_eq!(kind(store.read(2, 0..3, usize::MAX).await), Ok(3));
+    assert_eq!(kind(store.read(2, 3..4, usize::MAX).await), Err(ErrorKind::Corrupt));
+    assert_eq!(kind(store.read(2, 4..10, usize::MAX).await), Ok(6));
+}
+
+#[tokio::test]
+async fn a_segment_that_is_newer_than_the_manifest_and_has_entries_is_not_thrown_away() {
+    let folder = Arc::new(MemoryFolder::default());
+    let store = open_memory(&folder);
+    let old = folder.files()["MANIFEST"].clone();
+    append(&store, 1, (0..30).map(|index| entry(1, index, 300)).collect()).await.unwrap();
+    drop(store);
+    folder.replace("MANIFEST", old);
+    assert_eq!(open_in(Arc::new(folder), &small()).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ pub(super) struct Faults {
     /// Calls left until one fails; 0 = none fails.
     fails_after: AtomicU64,
     is_full: AtomicBool,
+    /// Writes left until the disk is full; 0 = it doesn't become so.
+    full_after: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -64,8 +66,14 @@ impl Faults {
         self.fails_after.store(calls + 1, Ordering::SeqCst);
     }
 
+    /// The disk is full after so many writes, until it is said otherwise.
+    pub(super) fn fill_after(&self, writes: u64) {
+        self.full_after.store(writes + 1, Ordering::SeqCst);
+    }
+
     /// Whether the disk is full.
     pub(super) fn set_full(&self, is_full: bool) {
+        self.full_after.store(0, Ordering::SeqCst);
         self.is_full.store(is_full, Ordering::SeqCst);
     }
 
@@ -81,6 +89,10 @@ impl Faults {
 
     fn check_space(&self) -> io::Result<()> {
         self.check()?;
+        let left = self.full_after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left == Ok(1) {
+            self.is_full.store(true, Ordering::SeqCst);
+        }
         if self.is_full.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(io::ErrorKind::StorageFull.into());
@@ -109,6 +121,29 @@ fn apply(names: &mut BTreeMap<String, Arc<MemoryFile>>, change: &Change) {
 impl MemoryFolder {
     pub(super) fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// What a process that is killed at this moment leaves: all, but what was not synced is still only in the system's
+    /// memory.
+    pub(super) fn kill(&self) -> Self {
+        let names = self.names.lock().unwrap();
+        let faults = Arc::new(Faults::default());
+        let mut copies: BTreeMap<*const MemoryFile, Arc<MemoryFile>> = BTreeMap::new();
+        let mut copy = |file: &Arc<MemoryFile>| {
+            let made = || {
+                let content = Mutex::new(file.content.lock().unwrap().clone());
+                Arc::new(MemoryFile { content, faults: Arc::clone(&faults) })
+            };
+            Arc::clone(copies.entry(Arc::as_ptr(file)).or_insert_with(made))
+        };
+        let current = names.current.iter().map(|(name, file)| (name.clone(), copy(file))).collect();
+        let durable = names.durable.iter().map(|(name, file)| (name.clone(), copy(file))).collect();
+        let unsynced = names.unsynced.iter().map(|change| match change {
+            Change::Made(name, file) => Change::Made(name.clone(), copy(file)),
+            other => other.clone(),
+        });
+        let unsynced = unsynced.collect();
+        Self { names: Mutex::new(Names { current, durable, unsynced }), faults }
     }
 
     /// What a power cut at this moment leaves; `seed` decides.
