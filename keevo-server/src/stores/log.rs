@@ -29,7 +29,7 @@ pub enum LogEngine {
 
 impl LogEngine {
     const ALL: [Self; 2] = [Self::Segmented, Self::Rocksdb];
-    /// What a new node gets unless it is said. Measured: docs/decisions/0013-segmented-log.md.
+    /// What a new node gets unless it is said. Why: docs/decisions/0013-segmented-log.md.
     const DEFAULT: Self = Self::Segmented;
 
     /// The log store that the configuration calls so.

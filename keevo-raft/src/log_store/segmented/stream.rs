@@ -38,6 +38,8 @@ const VERSION: u32 = 1;
 pub(super) const SEGMENT_HEADER_BYTES: usize = 24;
 /// A file grows by this much at once: each growth costs the file system an entry in its own journal.
 const GROWTH_BYTES: u64 = 1 << 20;
+const PAGE_BYTES: u64 = 4 << 10;
+const ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// The file of a segment.
@@ -280,31 +282,44 @@ impl Stream {
         }
         let length = self.buffer.len();
         let end = self.end_after(length)?;
-        if u64::from(end) > self.file_bytes {
-            let grown = u64::from(end).next_multiple_of(GROWTH_BYTES).min(u64::from(self.segment_bytes));
-            self.file_bytes = grown.max(u64::from(end));
-            let zeros = usize::try_from(self.file_bytes - u64::from(end)).unwrap_or(0);
-            self.buffer.resize(length + zeros, 0);
-        }
         let (file, buffer, offset) = (&self.file, &self.buffer, u64::from(self.end));
         let mut is_short = false;
         self.patience.retry("write", || match file.write_at(buffer, offset) {
-            // What was set aside goes first, and then the records fit without the zeros, or nothing does.
+            // What was set aside goes first.
             Err(error) if is_full(&error) => {
                 is_short = true;
                 self.free.iter().try_for_each(|name| self.folder.remove(name))?;
-                file.write_at(buffer.get(..length).unwrap_or_default(), offset)
+                file.write_at(buffer, offset)
             }
             other => other,
         })?;
         if is_short {
             self.free.clear();
-            self.file_bytes = u64::from(end);
         }
         self.written += u64::try_from(length).unwrap_or(u64::MAX);
         self.end = end;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        if u64::from(end) > self.file_bytes { self.grow() } else { Ok(()) }
+    }
+
+    /// Makes the file longer than it has to be, so that the next syncs find their blocks there. Without space it is as
+    /// long as its records.
+    fn grow(&mut self) -> Result<()> {
+        let end = u64::from(self.end);
+        let grown = end.next_multiple_of(GROWTH_BYTES).min(u64::from(self.segment_bytes)).max(end);
+        let mut at = end;
+        while at < grown {
+            // A page at a time: Linux keeps what is written at once as one piece, and later counts all of it as written
+            // for each record in it.
+            let piece = usize::try_from((grown - at).min(PAGE_BYTES - at % PAGE_BYTES)).unwrap_or(0);
+            match self.file.write_at(ZEROS.get(..piece).unwrap_or_default(), at) {
+                Err(error) if is_full(&error) => break,
+                other => other.map_err(|error| io_error("write", error))?,
+            }
+            at += u64::try_from(piece).unwrap_or(PAGE_BYTES);
+        }
+        self.file_bytes = at;
         Ok(())
     }
 
