@@ -26,6 +26,6 @@ export DEBIAN_FRONTEND=noninteractive
 # Clones that share the folder have the same package names in it, and cargo compares times only: what another clone built
 # last would pass for the build of this one's older sources. So they become newer when it was another clone's turn.
 if [ -f Cargo.toml ] && [ "$(cat "$CARGO_TARGET_DIR/.clone" 2>/dev/null)" != "$PWD" ]; then
-    find . -path ./target -prune -o \( -name '*.rs' -o -name '*.proto' -o -name Cargo.toml \) -exec touch {} +
+    find . \( -path ./target -o -path ./.git \) -prune -o -type f -exec touch {} +
     { mkdir -p "$CARGO_TARGET_DIR" && printf '%s' "$PWD" >"$CARGO_TARGET_DIR/.clone"; } 2>/dev/null || true
 fi

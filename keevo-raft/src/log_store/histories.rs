@@ -2,9 +2,10 @@
 //!
 //! Invariant: a history means the same for every store that is in the same state.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
+use futures::future::join_all;
 use keevo_core::{Error, Result};
 use proptest::prelude::*;
 
@@ -79,6 +80,54 @@ pub(super) async fn take(store: &Arc<dyn LogStore>, step: &Step, term: u64) -> R
         Step::Reopen => {}
     }
     Ok(Vec::new())
+}
+
+/// 64 groups append one entry at a time, all at once; far fewer syncs than appends serve them.
+pub(super) async fn expect_shared_syncs(store: &Arc<dyn LogStore>) {
+    let group = |group: u64| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            for index in 0..50 {
+                append(&store, group, vec![entry(1, index, 100)]).await.unwrap();
+            }
+        })
+    };
+    for group in join_all((0..64).map(group)).await {
+        group.unwrap();
+    }
+    let counters = store.counters();
+    assert_eq!((counters.appends, counters.entries), (64 * 50, 64 * 50));
+    assert!(counters.syncs * 4 < counters.appends, "{counters:?}");
+    assert!(counters.bytes > 64 * 50 * 100, "{counters:?}");
+    assert_eq!(counters.disk_reads, 0);
+}
+
+/// Appends to 8 groups without waiting, and has the process killed in the middle: `left` opens what that leaves. What was
+/// confirmed before is there.
+pub(super) async fn expect_confirmed_after_kill(store: &Arc<dyn LogStore>, left: impl FnOnce() -> Arc<dyn LogStore>) {
+    let confirmed = Arc::new(Mutex::new([None; 8]));
+    let mut next = [0_u64; 8];
+    for round in 0..400_usize {
+        let group = round * 5 % 8;
+        let note = Arc::clone(&confirmed);
+        let index = next[group];
+        let done = move |result: Result<()>| {
+            result.unwrap();
+            note.lock().unwrap()[group] = Some(index);
+        };
+        store.append(group as u64, vec![entry(1, index, 200)], Box::new(done)).await.unwrap();
+        next[group] += 1;
+    }
+    // The order matters: what is confirmed now is in what is left after.
+    let confirmed = *confirmed.lock().unwrap();
+    let after = left();
+    assert!(confirmed.iter().any(Option::is_some), "something was confirmed before the kill");
+    for (group, confirmed) in (0..).zip(confirmed) {
+        let last = after.log_state(group).unwrap().last_log_id.map(|id| id.index);
+        assert!(last >= confirmed, "group {group}: {last:?} of {confirmed:?}");
+        let entries = after.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
+        assert_eq!(entries.len() as u64, last.map_or(0, |last| last + 1), "no holes");
+    }
 }
 
 /// Two stores say the same, entries too.

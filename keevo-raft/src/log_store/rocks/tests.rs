@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Mutex;
 
-use futures::future::join_all;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::log_store::MemoryDisk;
-use crate::log_store::histories::{Step, any_step, append, entry, take};
+use crate::log_store::histories::{
+    Step, any_step, append, entry, expect_confirmed_after_kill, expect_shared_syncs, take,
+};
 use crate::testing::log_store::{LogStoreFactory, run_all_log_store_cases};
 use crate::types::{Vote, log_id};
 
@@ -88,22 +89,7 @@ async fn passes_the_suite() {
 async fn many_groups_share_their_syncs() {
     let root = TempDir::new().unwrap();
     let store = open_rocks_log_store(root.path(), &RocksLogOptions::default()).unwrap();
-    let group = |group: u64| {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            for index in 0..50 {
-                append(&store, group, vec![entry(1, index, 100)]).await.unwrap();
-            }
-        })
-    };
-    for group in join_all((0..64).map(group)).await {
-        group.unwrap();
-    }
-    let counters = store.counters();
-    assert_eq!((counters.appends, counters.entries), (64 * 50, 64 * 50));
-    assert!(counters.syncs * 4 < counters.appends, "{counters:?}");
-    assert!(counters.bytes > 64 * 50 * 100, "{counters:?}");
-    assert_eq!(counters.disk_reads, 0);
+    expect_shared_syncs(&store).await;
 }
 
 #[tokio::test]
@@ -111,30 +97,11 @@ async fn a_killed_process_keeps_every_confirmed_append() {
     let root = TempDir::new().unwrap();
     let (live, left) = (root.path().join("live"), root.path().join("left"));
     let store = open(&live);
-    let confirmed = Arc::new(Mutex::new([None; 8]));
-    let mut next = [0_u64; 8];
-    for round in 0..400_usize {
-        let group = round * 5 % 8;
-        let note = Arc::clone(&confirmed);
-        let index = next[group];
-        let done = move |result: Result<()>| {
-            result.unwrap();
-            note.lock().unwrap()[group] = Some(index);
-        };
-        store.append(group as u64, vec![entry(1, index, 200)], Box::new(done)).await.unwrap();
-        next[group] += 1;
-    }
-    // The order matters: what is confirmed now is in the copy that is made after.
-    let confirmed = *confirmed.lock().unwrap();
-    copy(&live, &left);
-    let after = open(&left);
-    assert!(confirmed.iter().any(Option::is_some), "something was confirmed before the kill");
-    for (group, confirmed) in (0..).zip(confirmed) {
-        let last = after.log_state(group).unwrap().last_log_id.map(|id| id.index);
-        assert!(last >= confirmed, "group {group}: {last:?} of {confirmed:?}");
-        let entries = after.read(group, 0..u64::MAX, usize::MAX).await.unwrap();
-        assert_eq!(entries.len() as u64, last.map_or(0, |last| last + 1), "no holes");
-    }
+    expect_confirmed_after_kill(&store, || {
+        copy(&live, &left);
+        open(&left)
+    })
+    .await;
 }
 
 /// Flips one bit of the stored value of `key`.

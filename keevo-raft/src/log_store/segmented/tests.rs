@@ -7,13 +7,14 @@ mod space;
 
 use std::path::PathBuf;
 
-use futures::future::join_all;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::log_store::MemoryDisk;
-use crate::log_store::histories::{GROUPS, Step, any_step, append, entry, expect_same, take};
+use crate::log_store::histories::{
+    GROUPS, Step, any_step, append, entry, expect_confirmed_after_kill, expect_same, expect_shared_syncs, take,
+};
 use crate::testing::log_store::{LogStoreFactory, run_all_log_store_cases};
 use crate::types::{Vote, log_id};
 use memory_folder::MemoryFolder;
@@ -118,22 +119,7 @@ async fn passes_the_suite_where_power_cuts_take_what_was_not_synced() {
 async fn many_groups_share_their_syncs() {
     let root = TempDir::new().unwrap();
     let store = open_segmented_log_store(root.path(), &SegmentedLogOptions::default()).unwrap();
-    let group = |group: u64| {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            for index in 0..50 {
-                append(&store, group, vec![entry(1, index, 100)]).await.unwrap();
-            }
-        })
-    };
-    for group in join_all((0..64).map(group)).await {
-        group.unwrap();
-    }
-    let counters = store.counters();
-    assert_eq!((counters.appends, counters.entries), (64 * 50, 64 * 50));
-    assert!(counters.syncs * 4 < counters.appends, "{counters:?}");
-    assert!(counters.bytes > 64 * 50 * 100, "{counters:?}");
-    assert_eq!(counters.disk_reads, 0);
+    expect_shared_syncs(&store).await;
 }
 
 #[tokio::test]
