@@ -27,7 +27,7 @@ FAULTS_BUILD := $(if $(SHORT),--bins --examples,--bin keevod --bin keevo-faults 
 comma := ,
 FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partition) $(ARGS)
 
-.PHONY: help deps ready build test demo verify fix bench faults fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -39,34 +39,38 @@ deps: ## Install what building, testing and benchmarking need (Debian, Ubuntu); 
 ready:
 	@.ci/deps.sh
 
-build: ready ## Build everything
+# RocksDB compiled, once for all that links it.
+rocksdb: ready
+	@.ci/rocksdb.sh
+
+build: rocksdb ## Build everything
 	@$(ENV); cargo build --workspace
 
 test: ## Build and run every check and test; the last line is `N passed, N failed`
 	@.ci/test.sh
 
 demo: ## Start a three-node cluster on real data; CHECK=1 verifies it and ends, EXTRACT=1 works offline
-	@.ci/deps.sh $(if $(EXTRACT),,data)
+	@.ci/deps.sh $(if $(EXTRACT),,data) && .ci/rocksdb.sh
 	@$(ENV); cargo build --workspace --bins --examples; data=$$($(DEMO_DATA)); $(DEMO) $(DEMO_FLAGS) $${data:+--data "$$data"}
 
-verify: ready ## Format, lints and docs; changes nothing
+verify: rocksdb ## Format, lints and docs; changes nothing
 	@$(ENV); cargo fmt --all --check
 	@$(ENV); cargo clippy --workspace --all-targets -- -D warnings
 	@$(ENV); RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-fix: ready ## Format, and apply the lints' own corrections
+fix: rocksdb ## Format, and apply the lints' own corrections
 	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
 	@$(ENV); cargo fmt --all
 
 bench: ## Keevo beside etcd and RocksDB, and a restart, in short; ARGS="compare etcd --clients 64" runs that alone
-	@.ci/deps.sh bench
+	@.ci/deps.sh bench && .ci/rocksdb.sh
 	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench && .ci/bench.sh $(ARGS)
 
 faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; ARGS="--only power --seed 7", SHORT=1
-	@.ci/deps.sh faults
+	@.ci/deps.sh faults && .ci/rocksdb.sh
 	@$(ENV); cargo build --workspace $(FAULTS_BUILD); "$$CARGO_TARGET_DIR/debug/keevo-faults" $(FAULTS_FLAGS)
 
-fuzz: ready ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
+fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
 
 sim: ready ## Simulate whole clusters under faults; SEEDS=200, or SEED=123 to replay one seed
@@ -78,5 +82,5 @@ sim-example: ready ## Find the planted bug of keevo-raft/sim/examples/tickets.rs
 mutants: ready ## Seeded defects that the simulator must catch; SEEDS=50, MUTANTS="lost-dedup guard-ignored"
 	@.ci/mutants.sh
 
-clean-cache: ## Delete the build output and the compiler cache that every clone shares
-	@$(ENV); rm -rf -- "$${keevo_cache:?}/target" "$${keevo_cache:?}/ccache"
+clean-cache: ## Delete the build output, the compiled RocksDB and the compiler cache that every clone shares
+	@$(ENV); rm -rf -- "$${keevo_cache:?}/target" "$${keevo_cache:?}/rocksdb" "$${keevo_cache:?}/ccache"

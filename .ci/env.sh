@@ -17,6 +17,16 @@ if command -v ccache >/dev/null 2>&1; then
     export CC="${CC:-ccache cc}" CXX="${CXX:-ccache c++}"
 fi
 
+# RocksDB is compiled once, by .ci/rocksdb.sh, for every profile and clone: cargo alone compiles it again for each. The
+# folder is named by all that the library depends on: its version, the compiler and the flags.
+keevo_rocksdb=$(awk '/^name = "librocksdb-sys"/ { getline; gsub(/"/, "", $3); print $3; exit }' Cargo.lock 2>/dev/null || true)
+if [ -n "$keevo_rocksdb" ]; then
+    keevo_rocksdb="$keevo_cache/rocksdb/$keevo_rocksdb-$({ c++ --version; cat .cargo/config.toml; echo "${CXXFLAGS:-}"; } 2>/dev/null | cksum | cut -d ' ' -f 1)"
+    if [ -z "${ROCKSDB_LIB_DIR:-}" ] && [ -f "$keevo_rocksdb/librocksdb.a" ]; then
+        export ROCKSDB_LIB_DIR="$keevo_rocksdb" ROCKSDB_STATIC=1
+    fi
+fi
+
 # No progress bars into a log, and nothing that waits for an answer.
 if [ ! -t 1 ]; then
     export CARGO_TERM_PROGRESS_WHEN="${CARGO_TERM_PROGRESS_WHEN:-never}"

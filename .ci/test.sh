@@ -91,6 +91,11 @@ if ! stage deps .ci/deps.sh; then
 fi
 # Once more: what was just installed, such as the compiler cache, counts for every stage, or RocksDB is compiled twice.
 . .ci/env.sh
+if ! stage rocksdb .ci/rocksdb.sh; then
+    printf '\n0 passed, 1 failed\n'
+    exit 1
+fi
+. .ci/env.sh
 stage format cargo fmt --all --check
 stage clippy clippy
 if cargo nextest --version >/dev/null 2>&1; then
