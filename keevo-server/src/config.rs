@@ -20,7 +20,7 @@ use keevo_core::{Error, ErrorKind, Result};
 use keevo_raft::Timing;
 
 pub use layers::{Layers, Origin, Value};
-pub use machine::Machine;
+pub use machine::{Machine, raise_open_files_limit};
 pub use settings::{SETTINGS, Setting};
 pub use storage::StorageConfig;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use keevo_core::{Error, ErrorKind, Result};
-use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS};
+use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS, raise_open_files_limit};
 use keevo_server::daemon::Daemon;
 use keevo_server::demo::{DemoOptions, demo};
 use tracing_subscriber::EnvFilter;
@@ -178,6 +178,7 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     start_logging(&config.log_level, config.log_format)?;
+    raise_open_files_limit();
     let mut daemon = Daemon::start(config).await?;
     let why = tokio::select! {
         asked = stop_signal() => asked,

@@ -255,6 +255,10 @@ impl Store for RocksStore {
     }
 
     fn multi_get(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        // RocksDB's way for several keys costs more than a plain look-up where there is one.
+        if let [key] = keys {
+            return Ok(vec![self.get(column, key)?]);
+        }
         let found = self.shared.db.batched_multi_get_cf(self.family(column)?, keys, false);
         let value = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
         found

@@ -1,7 +1,7 @@
 //! One machine: its disks, its clock, and the node that runs on it until it is crashed.
 //!
 //! Invariant: a crash leaves exactly what was synced (log) and flushed (data); the runtime is dropped, so no task
-//! of the node runs on. A torn write is a part of what was not synced, a prefix, reaching the disk all the same.
+//! of the node runs on. A torn write is a part of what was not synced, some sectors of it, reaching the disk all the same.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ use crate::random::Dice;
 use crate::runtime::HostRuntime;
 use crate::world::{SimClock, SimRandom, lock};
 
+/// The smallest segment of a machine's log; the largest has eight times as many bytes.
+const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// Free bytes below which a node refuses writes.
 const LOW_WATER_BYTES: u64 = 1 << 20;
 
@@ -95,7 +97,7 @@ impl Machine {
         Self {
             id,
             join,
-            disk: MemoryDisk::new(),
+            disk: MemoryDisk::with_segments(dice.next_u64(), SEGMENT_BYTES_MIN << dice.below(4)),
             data: MemoryStore::new(),
             space: Arc::default(),
             identity: Arc::default(),

@@ -36,6 +36,8 @@ pub(crate) struct Nemesis {
     faults: Vec<Fault>,
     chaos_ms: u64,
     next_ms: u64,
+    /// Until then no power cut takes all nodes: there was one just now.
+    no_power_cut_ms: u64,
     until_ms: u64,
     undo: BTreeMap<(u64, u64), Undo>,
     next_undo: u64,
@@ -51,6 +53,7 @@ impl Nemesis {
             faults: plan.faults.clone(),
             chaos_ms: plan.chaos_ms,
             next_ms: u64::MAX,
+            no_power_cut_ms: 0,
             until_ms: u64::MAX,
             undo: BTreeMap::new(),
             next_undo: 0,

@@ -138,9 +138,17 @@ impl Observer {
 
     /// A node has opened its log after a start: the mirrors become what its disk holds.
     pub(crate) fn opened(&self, node: u64, log: &MemoryLogStore) {
+        let found = log.groups();
+        self.world.count_checks("log recovery", 1);
         let mut state = lock(&self.state);
         state.mirrors.retain(|(owner, _), _| *owner != node);
-        let groups = log.groups().unwrap_or_default();
+        let groups = match found {
+            Ok(groups) => groups,
+            Err(error) => {
+                drop(state);
+                return self.judge(Err(format!("log recovery: n{node} finds its log damaged: {error}")));
+            }
+        };
         let mut outcome = state.elections.reopened(node, &groups);
         let has_voted = |group: &u64| matches!(log.vote(*group), Ok(Some(_)));
         state.starts.started(node, groups.iter().copied().filter(has_voted), self.world.now_ms());

@@ -96,8 +96,9 @@ async fn propose(raft: Raft<GroupMachine>, batch: Vec<Proposal>) {
     if payloads.is_empty() {
         return;
     }
+    // Fused: a core that stops answers one of them and ends.
     let mut results = match raft.client_write_many(payloads).await {
-        Ok(results) => results,
+        Ok(results) => results.fuse(),
         Err(fatal) => return refuse_all(answers, &fatal),
     };
     for answer_tx in answers {

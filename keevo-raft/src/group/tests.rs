@@ -1,9 +1,10 @@
-//! Votes and leases: who has promised a leader its lease elects nobody else meanwhile, not even after a restart.
+//! Votes and leases: who has promised a leader its lease elects nobody else meanwhile, not even after a restart. Writes:
+//! each is answered, whatever becomes of the replica.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{ErrorKind, ShardId};
+use keevo_core::{ClientId, Command, ErrorKind, ShardId};
 use openraft::raft::VoteRequest;
 
 use super::Group;
@@ -85,4 +86,30 @@ async fn cluster_a_restarted_replica_keeps_the_promise_that_it_forgot() {
         assert!(restarted.elapsed() < Duration::from_secs(10), "it never votes again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A core that stops answers one write of a batch and ends; asking it for the next answer was a panic, after which the
+/// group took no more proposals. Found by the simulator (a log that fails under load).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_every_write_of_a_batch_is_answered_when_the_log_fails() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = CrashCluster::start(dir.path(), 1, 1).await;
+    let leader = cluster.leader(SHARD).await;
+    let group = cluster.node(leader).inner.group(SHARD).expect("a replica");
+    let write = |number: u128| {
+        let group = std::sync::Arc::clone(&group);
+        async move { group.propose(Command::OpenSession(ClientId(number)), Duration::from_secs(20)).await }
+    };
+    cluster.log(leader).hold_syncs();
+    let writes: Vec<_> = (1..=64).map(|number| tokio::spawn(write(number))).collect();
+    while cluster.log(leader).unsynced() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.log(leader).fail();
+    for answer in writes {
+        let error = answer.await.expect("no panic").expect_err("nothing was durable");
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    }
+    let error = write(65).await.expect_err("the replica has stopped");
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "the way in is still there: {error}");
 }

@@ -4,6 +4,10 @@
 //! and drops what was not synced. When a sync happens is the caller's choice: at once, or only on
 //! [`MemoryLogStore::flush`], so that a simulation decides which appends and votes are lost.
 //!
+//! A disk may hold a log of segments ([`MemoryDisk::with_segments`]): then what is flushed is written by that log's own
+//! code, a power cut takes sectors from it, and what a store finds is what that code recovers. The plain contents are
+//! kept beside it and say what must have been found.
+//!
 //! Invariant: the disk holds a prefix of the calls, and every call that was told to be durable is in it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +23,7 @@ use futures::future::{BoxFuture, ready};
 use keevo_core::{Error, ErrorKind, Result};
 
 use super::op::{LogOp, check_append};
+use super::segmented::medium::{Found, Medium};
 use super::{Done, GroupId, LogCounters, LogStore};
 use crate::types::{Entry, LogId, LogState, Vote};
 use crate::wire;
@@ -30,6 +35,9 @@ mod tests;
 #[derive(Debug, Default)]
 pub struct MemoryDisk {
     durable: Mutex<Contents>,
+    /// Written to the medium and not synced: a power cut takes all of it, or leaves a prefix.
+    leaked: Mutex<Vec<LogOp>>,
+    medium: Option<Medium>,
     /// The store that has the disk open; an older one is closed.
     opened: Mutex<u64>,
 }
@@ -42,13 +50,13 @@ pub struct MemoryLogStore {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 struct Contents {
     stamp: Option<Bytes>,
     groups: BTreeMap<GroupId, Group>,
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 struct Group {
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -75,6 +83,11 @@ impl MemoryDisk {
         Arc::default()
     }
 
+    /// An empty disk with a log of segments of so many bytes on it. `seed` decides what power cuts take.
+    pub fn with_segments(seed: u64, segment_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { medium: Some(Medium::new(seed, segment_bytes)), ..Self::default() })
+    }
+
     /// Opens the disk. A store that has it open is cut off as by a power cut: what it has not synced is
     /// lost, its callbacks do not come, and its calls fail with `Closed`. The new store syncs at once.
     pub fn open(self: &Arc<Self>) -> Arc<MemoryLogStore> {
@@ -89,13 +102,97 @@ impl MemoryDisk {
     fn open_as(self: &Arc<Self>, syncs_at_once: bool) -> Arc<MemoryLogStore> {
         let mut opened = lock(&self.opened);
         *opened += 1;
-        let state = State { visible: lock(&self.durable).clone(), ..State::default() };
+        let (visible, failed) = match self.recover() {
+            Ok(contents) => (contents, None),
+            Err(error) => (Contents::default(), Some(error)),
+        };
+        let state = State { visible, failed, ..State::default() };
         Arc::new(MemoryLogStore {
             disk: Arc::clone(self),
             number: *opened,
             syncs_at_once: AtomicBool::new(syncs_at_once),
             state: Mutex::new(state),
         })
+    }
+}
+
+impl MemoryDisk {
+    /// What is there after a power cut. `Corrupt` when that is something else than what was synced and a prefix of what was
+    /// written besides.
+    fn recover(&self) -> Result<Contents> {
+        let mut durable = lock(&self.durable);
+        let leaked = std::mem::take(&mut *lock(&self.leaked));
+        let Some(medium) = &self.medium else {
+            for op in leaked {
+                durable.apply(op);
+            }
+            return Ok(durable.clone());
+        };
+        let found = Contents::from(medium.cut()?);
+        let mut steps = leaked.into_iter().flat_map(in_single_entries);
+        while *durable != found {
+            let Some(step) = steps.next() else {
+                return Err(unlike(&durable, &found));
+            };
+            durable.apply(step);
+        }
+        Ok(found)
+    }
+
+    /// Writes operations, and makes them durable with all before them, or not yet.
+    fn write(&self, ops: Vec<LogOp>, sync: bool) -> Result<()> {
+        if let Some(medium) = &self.medium {
+            medium.write(&ops, sync)?;
+        }
+        let mut leaked = lock(&self.leaked);
+        leaked.extend(ops);
+        if sync {
+            let mut durable = lock(&self.durable);
+            for op in leaked.drain(..) {
+                durable.apply(op);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a log that was found to hold `found`, where it had come to hold `written`.
+fn unlike(written: &Contents, found: &Contents) -> Error {
+    let mut groups: Vec<GroupId> = written.groups.keys().chain(found.groups.keys()).copied().collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let tell = |group: Option<&Group>| match group {
+        Some(Group { vote, committed, purged, entries }) => {
+            let ends = (entries.keys().next(), entries.keys().next_back());
+            format!("vote {vote:?}, committed {committed:?}, purged {purged:?}, entries {ends:?}")
+        }
+        None => "nothing".to_owned(),
+    };
+    let differing = groups
+        .into_iter()
+        .filter(|id| written.groups.get(id) != found.groups.get(id))
+        .map(|id| format!("group {id} had {} and has {}", tell(written.groups.get(&id)), tell(found.groups.get(&id))));
+    let differing: Vec<String> = differing.collect();
+    Error::corrupt(format!("the log came back other than it was at any time since its sync: {}", differing.join("; ")))
+}
+
+/// What of an operation may reach the disk by itself.
+fn in_single_entries(op: LogOp) -> Vec<LogOp> {
+    match op {
+        LogOp::Append { group, entries } => {
+            entries.into_iter().map(|entry| LogOp::Append { group, entries: vec![entry] }).collect()
+        }
+        other => vec![other],
+    }
+}
+
+impl From<Found> for Contents {
+    fn from(found: Found) -> Self {
+        let groups = found.groups.into_iter().map(|(id, group, entries)| {
+            let entries = entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect();
+            (id, Group { vote: group.vote, committed: group.committed, purged: group.purged, entries })
+        });
+        Self { stamp: found.stamp, groups: groups.collect() }
     }
 }
 
@@ -156,7 +253,7 @@ impl MemoryLogStore {
 
     fn settle(&self, count: usize, tell: bool) {
         let mut told = Vec::new();
-        {
+        let written = {
             let opened = lock(&self.disk.opened);
             if *opened != self.number {
                 return;
@@ -166,7 +263,7 @@ impl MemoryLogStore {
             let settled: Vec<_> = state.pending.drain(..count).collect();
             state.counters.batches += u64::from(count > 0);
             state.counters.syncs += u64::from(settled.iter().any(|(op, _)| op.needs_sync()));
-            let mut durable = lock(&self.disk.durable);
+            let mut ops = Vec::with_capacity(settled.len());
             for (op, done) in settled {
                 if let LogOp::Append { entries, .. } = &op {
                     state.counters.appends += 1;
@@ -174,12 +271,16 @@ impl MemoryLogStore {
                     let bytes: usize = entries.iter().map(wire::entry_bytes).sum();
                     state.counters.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
                 }
-                durable.apply(op);
+                ops.push(op);
                 told.extend(done.filter(|_| tell));
             }
+            self.disk.write(ops, tell)
+        };
+        if let Err(error) = &written {
+            self.fail_with(error);
         }
         for done in told {
-            done(Ok(()));
+            done(written.clone());
         }
     }
 
@@ -269,9 +370,7 @@ impl Contents {
             LogOp::Committed { committed, .. } => group.committed = committed,
             LogOp::Truncate { from, .. } => drop(group.entries.split_off(&from)),
             LogOp::Purge { upto, .. } => {
-                if group.purged.is_none_or(|purged| purged.index < upto.index) {
-                    group.purged = Some(upto);
-                }
+                group.purged = Some(upto);
                 group.entries.retain(|index, _| *index > upto.index);
             }
             LogOp::Destroy { .. } => *group = Group::default(),
@@ -315,7 +414,14 @@ impl LogStore for MemoryLogStore {
     }
 
     fn purge(&self, group: GroupId, upto: LogId) -> BoxFuture<'_, Result<()>> {
-        async move { self.write(LogOp::Purge { group, from: 0, upto }, None) }.boxed()
+        async move {
+            let purged = self.with_group(group, |group| group.purged)?;
+            if purged.is_some_and(|purged| purged.index >= upto.index) {
+                return Ok(());
+            }
+            self.write(LogOp::Purge { group, from: 0, upto }, None)
+        }
+        .boxed()
     }
 
     fn log_state(&self, group: GroupId) -> Result<LogState> {

@@ -33,6 +33,8 @@ mod folder;
 pub(crate) mod fuzzing;
 mod index;
 mod manifest;
+pub(super) mod medium;
+mod memory_folder;
 mod record;
 mod recover;
 mod space;

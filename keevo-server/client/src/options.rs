@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use keevo_core::{Random, SeededRandom};
 
+/// The most connections to a node that are opened unless it is said.
+const PIPES_PER_NODE_MAX: usize = 4;
+
 /// How a client behaves. The defaults suit a service in the same data centre.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -20,7 +23,8 @@ pub struct ClientOptions {
     pub pause_max: Duration,
     /// How long a watch that lost its node tries to resume before it ends with `Unavailable`.
     pub watch_resume: Duration,
-    /// Connections to each node.
+    /// Connections to each node. By default one for every four processors, at least one and at most four: what travels
+    /// together is written together, and one connection carries more than a few processors send.
     pub pipes_per_node: usize,
     /// The most requests of one connection that wait for their answers.
     pub in_flight_max: usize,
@@ -35,6 +39,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(2),
@@ -42,7 +47,7 @@ impl Default for ClientOptions {
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(500),
             watch_resume: Duration::from_mins(1),
-            pipes_per_node: 2,
+            pipes_per_node: (cpus / 4).clamp(1, PIPES_PER_NODE_MAX),
             in_flight_max: 1_024,
             queue_max: 4_096,
             near: Vec::new(),

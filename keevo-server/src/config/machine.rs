@@ -1,6 +1,8 @@
-//! What the machine has: memory, as far as this process may use it, and processors.
+//! What the machine has: memory, as far as this process may use it, processors, and files that may be open.
 
 use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the sizes that are `auto` are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,25 @@ impl Machine {
     pub fn this() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { memory_bytes: memory_bytes(Path::new("/")), cpus }
+    }
+}
+
+/// What a node may come to need: the tables that RocksDB keeps open (2,048), a file a segment of the log, connections.
+const OPEN_FILES_WANTED: u64 = 8_192;
+
+/// Lets this process open as many files as the machine allows it to, and warns where that is few.
+pub fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            limit.current
+        }
+    };
+    if let Some(files) = files.filter(|files| *files < OPEN_FILES_WANTED) {
+        tracing::warn!(files, "few files may be open at once: allow {OPEN_FILES_WANTED} (ulimit -n, LimitNOFILE=)");
     }
 }
 
@@ -85,6 +106,13 @@ mod tests {
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ];
         assert_eq!(machine(&none), 16 << 30, "the first version's word for no limit");
+    }
+
+    #[test]
+    fn every_file_that_may_be_opened_is_allowed() {
+        raise_open_files_limit();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 
     #[test]

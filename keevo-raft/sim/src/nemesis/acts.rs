@@ -8,6 +8,9 @@ use crate::machine::{Machine, address};
 use crate::plan::Fault;
 use crate::sim::Sim;
 
+/// How long after a power cut there is no other one.
+const POWER_CUT_PAUSE_MS: u64 = 4_000;
+
 impl Nemesis {
     /// Strikes with a fault, if there is something to strike.
     pub(super) fn strike(&mut self, cluster: &mut Cluster, fault: Fault, now_ms: u64) -> Result<()> {
@@ -117,6 +120,11 @@ impl Nemesis {
     }
 
     fn power_cut(&mut self, cluster: &mut Cluster, now_ms: u64) -> bool {
+        // Time for the nodes to come back and lead again: a run of nothing but power cuts shows nothing.
+        if now_ms < self.no_power_cut_ms {
+            return false;
+        }
+        self.no_power_cut_ms = now_ms + POWER_CUT_PAUSE_MS;
         let nodes = Self::up(cluster);
         let torn = self.faults.contains(&Fault::TornWrite);
         let site = cluster.site.clone();

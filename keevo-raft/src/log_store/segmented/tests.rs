@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::memory_folder::MemoryFolder;
 use super::*;
 use crate::log_store::MemoryDisk;
 use crate::log_store::histories::{
@@ -17,7 +18,6 @@ use crate::log_store::histories::{
 };
 use crate::testing::log_store::{LogStoreFactory, run_all_log_store_cases};
 use crate::types::{Vote, log_id};
-use memory_folder::MemoryFolder;
 
 /// Small segments, so that histories are cleaned, and a cache of a few entries, so that most reads come from the disk.
 fn small() -> SegmentedLogOptions {
@@ -98,7 +98,7 @@ impl LogStoreFactory for Disk {
         {
             let mut state = self.0.lock().unwrap();
             state.1 += 1;
-            state.0 = Arc::new(state.0.crash(state.1));
+            state.0 = Arc::new(state.0.crash_by(state.1));
         }
         drop(store);
         self.open()
@@ -181,7 +181,7 @@ async fn what_a_recycled_segment_held_before_is_never_read() {
         store.purge(1, log_id(index + 1, 1, index)).await.unwrap();
         recycled += usize::from(folder.files().keys().any(|name| is_a(".free", name)));
         if index % 40 == 39 {
-            store = open_memory(&Arc::new(folder.crash(index)));
+            store = open_memory(&Arc::new(folder.crash_by(index)));
             assert_eq!(store.log_state(1).unwrap().last_log_id, Some(log_id(index + 1, 1, index)));
             drop(store);
             store = open_memory(&folder);

@@ -72,13 +72,13 @@ proptest! {
             for (term, step) in (1..).zip(&steps) {
                 drop(take(&store, step, term).await);
             }
-            let mut left = Arc::new(folder.crash(seed));
+            let mut left = Arc::new(folder.crash_by(seed));
             drop(store);
             for again in 0..3 {
                 let store = open_memory(&left);
                 expect_prefix(&store, &steps, durable_steps(&steps), steps.len()).await;
                 // A store that was opened holds what it said, whatever comes: its opening was durable.
-                left = Arc::new(left.crash(seed.wrapping_add(again)));
+                left = Arc::new(left.crash_by(seed.wrapping_add(again)));
                 let after = open_memory(&left);
                 assert!(is_same(&after, &store).await, "a crash right after opening lost something");
             }
@@ -104,7 +104,7 @@ proptest! {
             let killed = Arc::new(folder.kill());
             drop(store);
             let found = open_memory(&killed);
-            let after = open_memory(&Arc::new(killed.crash(seed)));
+            let after = open_memory(&Arc::new(killed.crash_by(seed)));
             assert!(is_same(&after, &found).await, "what was found and told is gone");
         });
     }
@@ -133,7 +133,7 @@ proptest! {
                     _ => {}
                 }
             }
-            let left = Arc::new(folder.crash(seed));
+            let left = Arc::new(folder.crash_by(seed));
             drop(store);
             let upto = failed.map_or(steps.len(), |number| number + 1);
             expect_prefix(&open_memory(&left), &steps, confirmed, upto).await;

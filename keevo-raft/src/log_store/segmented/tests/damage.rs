@@ -48,7 +48,7 @@ fn first_segment(folder: &MemoryFolder) -> Vec<u8> {
 
 /// Opens what lies in `folder` with one byte of its first segment changed.
 fn open_changed(folder: &MemoryFolder, at: usize) -> Result<Arc<dyn LogStore>> {
-    let folder = Arc::new(folder.crash(0));
+    let folder = Arc::new(folder.crash_by(0));
     let mut bytes = first_segment(&folder);
     bytes[at] ^= 0x10;
     folder.replace(&segment_name(1), bytes);
@@ -83,7 +83,7 @@ async fn a_group_with_a_damaged_vote_or_end_can_only_be_destroyed() {
     for wanted in [(record::Kind::Vote, 1, 0), (record::Kind::Entry, 1, 9)] {
         let mut found = records(&bytes, 1).into_iter();
         let (at, _) = found.rfind(|(_, header)| (header.kind, header.group, header.index) == wanted).expect("written");
-        let changed = Arc::new(folder.crash(0));
+        let changed = Arc::new(folder.crash_by(0));
         let mut bytes = first_segment(&changed);
         bytes[at + HEADER_BYTES] ^= 1;
         changed.replace(&segment_name(1), bytes);
@@ -164,7 +164,7 @@ async fn damage_in_the_marks_of_an_idle_store_is_said() {
     drop(open_memory(&folder));
     // Killed while it was idle, so that nothing stands behind the marks.
     let idle = open_memory(&folder);
-    let left = folder.crash(0);
+    let left = folder.crash_by(0);
     drop(idle);
     let name = left.files().into_keys().rfind(|name| is_a(".log", name)).unwrap();
     let number: u64 = name.trim_end_matches(".log").parse().unwrap();
@@ -173,7 +173,7 @@ async fn damage_in_the_marks_of_an_idle_store_is_said() {
     assert!(marks.len() >= 5, "two votes, two purged marks, and the end: {marks:?}");
     for (at, header) in &marks[..marks.len() - 1] {
         for byte in *at..at + header.record_bytes() {
-            let changed = Arc::new(left.crash(0));
+            let changed = Arc::new(left.crash_by(0));
             let mut bytes = bytes.clone();
             bytes[byte] ^= 4;
             changed.replace(&name, bytes);
@@ -206,7 +206,7 @@ async fn damage_that_is_copied_to_the_end_is_not_taken_for_a_torn_end() {
         index += 1;
         assert!(index < 500, "the first segment is never given up");
     }
-    let left = Arc::new(folder.crash(0));
+    let left = Arc::new(folder.crash_by(0));
     drop(store);
     let store = open_memory(&left);
     let kind = |result: Result<Vec<Entry>>| result.map(|entries| entries.len()).map_err(|error| error.kind());
@@ -234,12 +234,12 @@ async fn a_torn_end_is_dropped() {
         append(&store, 1, vec![entry(1, index, 50)]).await.unwrap();
     }
     // As it is before the store is closed, which would say up to where it is durable.
-    let left = folder.crash(0);
+    let left = folder.crash_by(0);
     let bytes = first_segment(&left);
     let (last, header) = *records(&bytes, 1).last().unwrap();
     assert_eq!((header.kind, header.index), (record::Kind::Entry, 9));
     for cut in [last, last + 5, last + HEADER_BYTES, last + header.record_bytes() - 1] {
-        let torn = Arc::new(left.crash(0));
+        let torn = Arc::new(left.crash_by(0));
         let mut bytes = bytes.clone();
         bytes[cut..].fill(0);
         torn.replace(&segment_name(1), bytes);
@@ -261,7 +261,7 @@ async fn a_lost_file_is_not_an_empty_store() {
     let names: Vec<String> = folder.files().into_keys().collect();
     assert!(names.len() > 4, "{names:?}");
     for name in names {
-        let left = Arc::new(folder.crash(0));
+        let left = Arc::new(folder.crash_by(0));
         left.lose(&name);
         let error = open_in(Arc::new(left), &small()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "without {name}: {error}");

@@ -83,7 +83,7 @@ async fn a_failed_reclaim_is_followed_by_no_success() {
         let last = if appended.is_ok() { 20 } else { 19 };
         assert!(reclaimed.is_ok() || appended.is_err(), "a success after call {calls} of the disk had failed");
         failed += u32::from(reclaimed.is_err());
-        let left = Arc::new(folder.crash(calls));
+        let left = Arc::new(folder.crash_by(calls));
         drop(store);
         let state = open_memory(&left).log_state(1).unwrap();
         assert!(state.last_log_id.is_some_and(|id| id.index >= last), "{state:?} after call {calls} failed");
