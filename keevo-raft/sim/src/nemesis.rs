@@ -38,6 +38,8 @@ pub(crate) struct Nemesis {
     next_ms: u64,
     /// Until then no power cut takes all nodes: there was one just now.
     no_power_cut_ms: u64,
+    /// Until then a node may lose its power right after it has voted.
+    voters_crash_until_ms: u64,
     until_ms: u64,
     undo: BTreeMap<(u64, u64), Undo>,
     next_undo: u64,
@@ -54,6 +56,7 @@ impl Nemesis {
             chaos_ms: plan.chaos_ms,
             next_ms: u64::MAX,
             no_power_cut_ms: 0,
+            voters_crash_until_ms: 0,
             until_ms: u64::MAX,
             undo: BTreeMap::new(),
             next_undo: 0,
@@ -85,6 +88,7 @@ impl Nemesis {
             let undo = first.remove();
             Self::undo(cluster, &undo, now_ms)?;
         }
+        self.crash_a_voter(cluster, now_ms);
         if now_ms >= self.next_ms {
             self.next_ms = now_ms + self.dice.between(100, 3_000);
             if let Some(&fault) = self.dice.pick(&self.faults) {

@@ -3,7 +3,7 @@
 //! The observer hands what it hears to the invariants of Raft. It takes no part: whatever it finds is a violation of
 //! the run, never an answer to a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -54,6 +54,8 @@ struct State {
     completeness: LeaderCompleteness,
     machines: StateMachineSafety,
     starts: QuietStart,
+    /// The nodes whose vote was saved since somebody asked.
+    voters: BTreeSet<u64>,
 }
 
 impl fmt::Debug for Observer {
@@ -122,11 +124,17 @@ impl Observer {
     fn voted(&self, place: Place, vote: Vote) {
         let now_ms = self.world.now_ms();
         let mut state = lock(&self.state);
+        state.voters.insert(place.0);
         // Both take note of the vote, whatever the other says.
         let (election, start) = (state.elections.voted(place, vote), state.starts.voted(place, vote, now_ms));
         let outcome = election.and(start);
         drop(state);
         self.judge(outcome);
+    }
+
+    /// The nodes that were told that their vote is saved, since the last call.
+    pub(crate) fn take_voters(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut lock(&self.state).voters)
     }
 
     fn destroyed(&self, place: Place) {

@@ -4,6 +4,7 @@ pub(crate) mod bank;
 mod chat;
 mod counters;
 pub(crate) mod feeds;
+mod guards;
 mod registers;
 mod watches;
 
@@ -37,6 +38,7 @@ pub(crate) async fn program(sim: Sim) -> Verdict {
     }
     if on.feeds {
         running.push(feeds::run(sim.clone()).boxed());
+        running.push(guards::run(sim.clone()).boxed());
     }
     if on.chat {
         running.push(chat::run(sim.clone()).boxed());
@@ -72,10 +74,11 @@ pub(crate) async fn until_ok<T, F: Future<Output = Result<T>>>(sim: &Sim, call: 
 }
 
 /// Every invariant, by the name under which its evaluations are counted.
-pub(crate) const INVARIANTS: [&str; 13] = [
+pub(crate) const INVARIANTS: [&str; 15] = [
     "election safety",
     "quiet start",
     "log matching",
+    "log recovery",
     "leader completeness",
     "state-machine safety",
     "lease safety",
@@ -84,6 +87,7 @@ pub(crate) const INVARIANTS: [&str; 13] = [
     "atomicity",
     "watch order and completeness",
     "fan-out complete",
+    "fan-out guards",
     "chat sequence",
     "liveness",
 ];
@@ -91,7 +95,7 @@ pub(crate) const INVARIANTS: [&str; 13] = [
 /// The invariants that a run must have evaluated.
 pub(crate) fn expected(plan: &Plan) -> Vec<&'static str> {
     let on = plan.workloads;
-    let mut names = vec!["election safety", "log matching", "state-machine safety", "liveness"];
+    let mut names = vec!["election safety", "log matching", "log recovery", "state-machine safety", "liveness"];
     let of = [
         (on.registers, "lease safety"),
         (on.counters, "exactly once"),
@@ -99,6 +103,7 @@ pub(crate) fn expected(plan: &Plan) -> Vec<&'static str> {
         (on.bank, "atomicity"),
         (on.watches, "watch order and completeness"),
         (on.feeds, "fan-out complete"),
+        (on.feeds, "fan-out guards"),
         (on.chat, "chat sequence"),
     ];
     names.extend(of.into_iter().filter(|(on, _)| *on).map(|(_, name)| name));

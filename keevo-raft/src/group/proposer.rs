@@ -4,11 +4,11 @@
 //! propose ─▶ queue (bounded) ─▶ batch, while at most BATCHES_MAX are under way ─▶ Raft core ─▶ answers, in order
 //! ```
 //!
-//! Each batch costs the leader one turn of its core and one append, and its followers one message and one append. With two
-//! batches under way the next one grows meanwhile, so that the batches grow with the load; a lone proposal waits for
-//! nobody.
+//! Each batch costs the leader one turn of its core and one append, and its followers one message and one append. A second
+//! batch goes while one is under way only if it is as large as the last one, and a third waits in any case: so the batches
+//! grow with the load, and a lone proposal waits for nobody.
 //!
-//! Invariant: the limit shapes batches and stops nothing. A batch that does not come to an end, for want of a quorum, holds
+//! Invariant: the limits shape batches and stop nothing. A batch that does not come to an end, for want of a quorum, holds
 //! up the next one for [`PATIENCE`] only, so that it is told so by the core.
 
 use std::time::Duration;
@@ -64,6 +64,8 @@ impl Proposer {
 async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>) {
     let mut under_way = FuturesUnordered::new();
     let mut waiting = Vec::new();
+    // How many proposals the last batch had.
+    let mut last = 0;
     loop {
         tokio::select! {
             biased;
@@ -72,15 +74,27 @@ async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>)
                 if count == 0 {
                     break;
                 }
-                if under_way.len() >= BATCHES_MAX {
-                    // What it finds out, an answer or none in time, makes no difference to what comes next.
-                    drop(tokio::time::timeout(PATIENCE, under_way.next()).await);
-                    while waiting.len() < ENTRIES_MAX
-                        && let Ok(proposal) = propose_rx.try_recv()
-                    {
-                        waiting.push(proposal);
+                let until = tokio::time::Instant::now() + PATIENCE;
+                while under_way.len() >= BATCHES_MAX || (!under_way.is_empty() && waiting.len() < last) {
+                    let room = ENTRIES_MAX.saturating_sub(waiting.len());
+                    tokio::select! {
+                        biased;
+                        Some(()) = under_way.next() => {}
+                        count = propose_rx.recv_many(&mut waiting, room), if room > 0 => {
+                            if count == 0 {
+                                break;
+                            }
+                        }
+                        () = tokio::time::sleep_until(until) => break,
                     }
                 }
+                // What has come meanwhile goes along.
+                while waiting.len() < ENTRIES_MAX
+                    && let Ok(proposal) = propose_rx.try_recv()
+                {
+                    waiting.push(proposal);
+                }
+                last = waiting.len();
                 under_way.push(propose(raft.clone(), std::mem::take(&mut waiting)));
             }
         }

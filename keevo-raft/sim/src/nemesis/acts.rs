@@ -10,6 +10,8 @@ use crate::sim::Sim;
 
 /// How long after a power cut there is no other one.
 const POWER_CUT_PAUSE_MS: u64 = 4_000;
+/// How long after a crash another node may lose its power at the moment of its vote.
+const VOTERS_CRASH_MS: u64 = 5_000;
 
 impl Nemesis {
     /// Strikes with a fault, if there is something to strike.
@@ -110,9 +112,27 @@ impl Nemesis {
         nodes.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Whoever is down, others vote soon: one of them may be next.
+    pub(super) fn crash_a_voter(&mut self, cluster: &mut Cluster, now_ms: u64) {
+        let voters = cluster.site.observer.take_voters();
+        if now_ms >= self.voters_crash_until_ms {
+            return;
+        }
+        let Some(node) = voters.into_iter().find(|_| self.dice.chance(50)) else { return };
+        self.voters_crash_until_ms = 0;
+        if self.crash_node(cluster, node, false, now_ms) {
+            cluster.site.wires.world.count_fault("crash at a vote");
+        }
+    }
+
     fn crash(&mut self, cluster: &mut Cluster, fault: Fault, now_ms: u64) -> bool {
         let Some(node) = self.pick_up(cluster) else { return false };
         let torn = fault == Fault::TornWrite || (self.faults.contains(&Fault::TornWrite) && self.dice.chance(50));
+        self.voters_crash_until_ms = now_ms + VOTERS_CRASH_MS;
+        self.crash_node(cluster, node, torn, now_ms)
+    }
+
+    fn crash_node(&mut self, cluster: &mut Cluster, node: u64, torn: bool, now_ms: u64) -> bool {
         let site = cluster.site.clone();
         let crashed = cluster.machines.get_mut(&node).is_some_and(|machine| machine.crash(&site, torn));
         self.later(now_ms + self.dice.between(20, 5_000), Undo::Start(node));

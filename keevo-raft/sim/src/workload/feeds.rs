@@ -85,7 +85,7 @@ pub(crate) async fn run(sim: Sim) -> std::result::Result<(), Violation> {
 async fn operate(sim: &Sim, number: u64, posts: &Posts) -> Result<()> {
     let (one, other) = (sim.dice().below(USERS), sim.dice().below(USERS));
     let (timeline, user) = (feed("timeline", one)?, feed("user", other)?);
-    match sim.dice().below(10) {
+    match sim.dice().below(13) {
         0..3 => {
             on_feeds(sim, "follow", move |feeds| {
                 let (timeline, user) = (timeline.clone(), user.clone());
@@ -93,17 +93,29 @@ async fn operate(sim: &Sim, number: u64, posts: &Posts) -> Result<()> {
             })
             .await
         }
-        3 => {
-            let keep = sim.dice().chance(30);
-            on_feeds(sim, "unfollow", move |feeds| {
-                let (timeline, user) = (timeline.clone(), user.clone());
-                Box::pin(async move { feeds.unfollow(&timeline, &user, keep).await.map(drop) })
-            })
-            .await
-        }
+        3 => unfollow(sim, timeline, user).await,
         4..9 => post(sim, number, other, user, posts).await,
+        // A post on its way to a follower that leaves.
+        9..12 => {
+            let posted = post(sim, number, other, user.clone(), posts);
+            let left = async {
+                sim.sleep(Duration::from_millis(sim.dice().below(60))).await;
+                unfollow(sim, timeline, user).await
+            };
+            let (posted, left) = futures::join!(posted, left);
+            posted.and(left)
+        }
         _ => remove(sim, posts).await,
     }
+}
+
+async fn unfollow(sim: &Sim, timeline: FeedId, user: FeedId) -> Result<()> {
+    let keep = sim.dice().chance(30);
+    on_feeds(sim, "unfollow", move |feeds| {
+        let (timeline, user) = (timeline.clone(), user.clone());
+        Box::pin(async move { feeds.unfollow(&timeline, &user, keep).await.map(drop) })
+    })
+    .await
 }
 
 async fn post(sim: &Sim, number: u64, author: u64, user: FeedId, posts: &Posts) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Watches: writers put ever new values, watchers follow the keyspace and resume wherever they were cut off.
+//! Watches: writers put ever new values, watchers follow the keyspace and resume wherever they were cut off. One comes when
+//! all is over and follows from the beginning, so that it reads whole pages.
 
 use std::time::Duration;
 
@@ -22,11 +23,20 @@ pub(crate) async fn run(sim: Sim) -> std::result::Result<(), Violation> {
     let record = Record::default();
     let watchers: Vec<Seen> = (0..WATCHERS).map(|_| Seen::default()).collect();
     let follow = |(number, seen): (usize, &Seen)| tokio::spawn(follow(sim.clone(), number, keyspace, seen.clone()));
-    let following: Vec<_> = watchers.iter().enumerate().map(follow).collect();
+    let mut following: Vec<_> = watchers.iter().enumerate().map(follow).collect();
+    let late = Seen::default();
+    let beginning = until_ok(&sim, || async {
+        let began_ms = sim.now_ms();
+        let cursors = sim.engine().watch_start(&WatchRange::Keyspace(keyspace)).await?;
+        Ok((began_ms, cursors))
+    });
+    let (began_ms, cursors) = beginning.await?;
+    late.begin(began_ms, cursors);
     let writers = (0..WRITERS).map(|writer| write(sim.clone(), keyspace, writer, record.clone()));
     join_all(writers).await;
     sim.calm().await;
-    for (number, seen) in watchers.iter().enumerate() {
+    following.push(follow((watchers.len(), &late)));
+    for (number, seen) in watchers.iter().chain([&late]).enumerate() {
         let complete = async {
             while seen.missing(&record).is_some() {
                 sim.sleep(Duration::from_millis(50)).await;

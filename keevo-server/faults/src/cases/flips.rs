@@ -14,6 +14,7 @@ use crate::node::POLL;
 
 /// Which files, in turn.
 const FILES: [&str; 3] = ["data files (SST)", "log files", "files of a snapshot that has arrived"];
+const SECTOR_BYTES: usize = 512;
 const DETECTED_WITHIN: Duration = Duration::from_secs(45);
 const CALLS_MEANWHILE: u64 = 300;
 
@@ -62,7 +63,7 @@ async fn staged(cluster: &mut Cluster, faults: &mut crate::tally::Faults) -> Res
     let node = cluster.node(victim)?;
     let mut flipped = 0;
     for path in files_below(&node.data.join("staging"))? {
-        flipped += u64::from(flip(&path)?);
+        flipped += u64::from(flip(&path, &MIDDLE)?);
     }
     *faults.entry("bit_flip").or_default() += flipped;
     *faults.entry("failpoint_kill").or_default() += 1;
@@ -79,7 +80,7 @@ fn flip_data(data: &Path) -> Result<u64> {
     let mut flipped = 0;
     for path in files_below(&data.join("data"))? {
         if path.extension().is_some_and(|extension| extension == "sst") {
-            flipped += u64::from(flip(&path)?);
+            flipped += u64::from(flip(&path, &MIDDLE)?);
         }
     }
     if flipped == 0 {
@@ -88,7 +89,8 @@ fn flip_data(data: &Path) -> Result<u64> {
     Ok(flipped)
 }
 
-/// Flips a bit in the middle of what the largest file of the log holds.
+/// Flips a bit in every sector of what the largest file of the log holds. One bit could strike the body of an entry that is
+/// purged, which nobody reads any more and nobody must miss.
 fn flip_log(data: &Path) -> Result<u64> {
     let mut largest: Option<(u64, PathBuf)> = None;
     for path in files_below(&data.join("log"))? {
@@ -102,20 +104,34 @@ fn flip_log(data: &Path) -> Result<u64> {
         }
     }
     match largest {
-        Some((_, path)) if flip(&path)? => Ok(1),
+        Some((_, path)) if flip(&path, &every_sector)? => Ok(1),
         _ => Err(Error::invalid("no log file was there to be damaged")),
     }
 }
 
-/// Flips a bit in the middle of what a file holds, less the zeros at its end; whether it holds anything.
-fn flip(path: &Path) -> Result<bool> {
+/// Which of so many bytes are struck: the one in the middle.
+const MIDDLE: fn(usize) -> Vec<usize> = |used| vec![used / 2];
+
+/// Which of so many bytes are struck: one in each sector.
+fn every_sector(used: usize) -> Vec<usize> {
+    ((used / 2).min(SECTOR_BYTES / 2)..used).step_by(SECTOR_BYTES).collect()
+}
+
+/// Flips a bit in those bytes of what a file holds, less the zeros at its end; whether it holds anything.
+fn flip(path: &Path, places: &dyn Fn(usize) -> Vec<usize>) -> Result<bool> {
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Io, format!("{} cannot be damaged", path.display())).with_source(error)
     };
     let mut bytes = fs::read(path).map_err(failed)?;
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let Some(byte) = bytes.get_mut(used / 2).filter(|_| used > 0) else { return Ok(false) };
-    *byte ^= 0x10;
+    if used == 0 {
+        return Ok(false);
+    }
+    for place in places(used) {
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= 0x10;
+        }
+    }
     fs::write(path, &bytes).map_err(failed)?;
     Ok(true)
 }
@@ -176,10 +192,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, [1, 2, 3, 4, 5, 0, 0, 0]).expect("written");
-        assert!(flip(&path).expect("flipped"));
+        assert!(flip(&path, &MIDDLE).expect("flipped"));
         assert_eq!(fs::read(&path).expect("read"), [1, 2, 3 ^ 0x10, 4, 5, 0, 0, 0]);
         fs::write(&path, [0; 8]).expect("written");
-        assert!(!flip(&path).expect("nothing in it"));
+        assert!(!flip(&path, &MIDDLE).expect("nothing in it"));
+        assert_eq!((every_sector(1_000), every_sector(3)), (vec![256, 768], vec![1]));
         fs::create_dir(folder.path().join("below")).expect("made");
         fs::write(folder.path().join("below/other"), "x").expect("written");
         assert_eq!(files_below(folder.path()).expect("listed").len(), 2);
