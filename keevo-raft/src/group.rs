@@ -272,7 +272,7 @@ impl Group {
     /// A linearizable read. Leader only. The shard's clock, by which expiry is judged, moves with its entries; where
     /// it has stood for so long that the answer shows something expired, an entry of its own moves it first.
     pub(crate) async fn read(&self, request: &ReadRequest, deadline: Duration) -> Result<ReadAnswer> {
-        if !self.lease.holds() {
+        if !self.lease.holds(self.shared.applied_to()) {
             self.read_barrier(deadline).await?;
         }
         let (answer, has_expired) = self.read_here(request)?;

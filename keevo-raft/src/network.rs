@@ -122,6 +122,9 @@ impl PeerClient {
         call: PeerCall,
         rpc: &AppendEntriesRequest<TypeConfig>,
     ) -> (Stamp, BoxFuture<'static, Result<bytes::Bytes>>) {
+        if let Some(commit) = &rpc.leader_commit {
+            self.quorum.telling(commit.index);
+        }
         let body = messages::encode_append(rpc, self.quorum.freshness(&self.reader));
         let sent = self.quorum.sending();
         (sent, self.call(call, body, self.append_timeout))

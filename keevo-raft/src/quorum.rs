@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub(crate) struct QuorumClock {
     metrics: OnceLock<WatchReceiverOf<TypeConfig, RaftMetrics>>,
     state: Mutex<State>,
     followed_tx: watch::Sender<()>,
+    /// The index after the last one that a peer may know to be committed.
+    told: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ impl QuorumClock {
             metrics: OnceLock::new(),
             state: Mutex::default(),
             followed_tx,
+            told: AtomicU64::new(0),
         })
     }
 
@@ -111,6 +115,17 @@ impl QuorumClock {
     /// The moment just before a request is handed to the transport.
     pub(crate) fn sending(&self) -> Stamp {
         self.state().stamp()
+    }
+
+    /// A peer is about to be told that everything up to `index` is committed: it may apply and show that before this
+    /// replica does.
+    pub(crate) fn telling(&self, index: u64) {
+        self.told.fetch_max(index.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// The index after the last one that a peer may have been told to be committed.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::SeqCst)
     }
 
     /// A replica answered the request of `leader` that was sent at `sent`, and follows it.

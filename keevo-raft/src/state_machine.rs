@@ -97,6 +97,8 @@ pub(crate) struct SharedMachine {
     views: Arc<Views<ShardView>>,
     /// Set, under the machine's lock, before the rows are destroyed.
     closed: AtomicBool,
+    /// The index after the last one that is applied.
+    applied_to: AtomicU64,
     /// Snapshots that are being sent: the log behind them is still needed.
     sending: AtomicUsize,
     /// Its part of what the node has yet to apply.
@@ -126,6 +128,7 @@ impl SharedMachine {
             range,
             views,
             closed: AtomicBool::new(false),
+            applied_to: AtomicU64::new(0),
             sending: AtomicUsize::new(0),
             backlog: Backlog::new(gate.backlog_sum()),
             gate,
@@ -135,6 +138,15 @@ impl SharedMachine {
     /// The machine. A panic elsewhere while it was locked leaves it poisoned by its own flag, not by the lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<DataStore>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index after the last one whose effects readers of the store see.
+    pub(crate) fn applied_to(&self) -> u64 {
+        self.applied_to.load(Ordering::SeqCst)
+    }
+
+    fn set_applied(&self, applied: Option<LogId>) {
+        self.applied_to.store(applied.map_or(0, |applied| applied.index.saturating_add(1)), Ordering::SeqCst);
     }
 
     /// Waits while the store has no space: what is committed is applied once there is some, and must not fail.
@@ -227,6 +239,7 @@ pub(crate) struct GroupMachine {
 impl GroupMachine {
     pub(crate) fn open(shared: Arc<SharedMachine>) -> Result<Self> {
         let (applied, membership) = shared.position(false)?;
+        shared.set_applied(applied);
         Ok(Self { shared, applied, membership })
     }
 
@@ -277,6 +290,7 @@ impl GroupMachine {
             failpoint("apply.before");
             machine.apply(commands, rows, Durability::Unlogged)?
         };
+        self.shared.set_applied(self.applied);
         self.shared.backlog.applied(applied.index);
         failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
@@ -381,6 +395,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
                 self.shared.shard
             ))));
         }
+        self.shared.set_applied(applied);
         self.applied = applied;
         self.membership = membership;
         Ok(())

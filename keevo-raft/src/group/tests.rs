@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{ClientId, Command, ErrorKind, ShardId};
+use keevo_core::{Batch, ClientId, Command, Consistency, Engine, ErrorKind, KeyspaceKind, ShardId};
 use openraft::raft::VoteRequest;
 
 use super::Group;
@@ -112,4 +112,43 @@ async fn cluster_every_write_of_a_batch_is_answered_when_the_log_fails() {
     }
     let error = write(65).await.expect_err("the replica has stopped");
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "the way in is still there: {error}");
+}
+
+/// A follower hears that an entry is committed, applies it and shows it. A leader that is slower to apply it answered by its
+/// lease from before it: a read that went back. Found by reads on all nodes while leaders changed (keevo-raft/tests/reads.rs).
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cluster_a_leader_that_applies_late_shows_nothing_older_than_its_followers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = CrashCluster::start(dir.path(), 3, 1).await;
+    let (leader, follower, _) = roles(&cluster).await;
+    let keyspace = cluster.engine(1).keyspace("k", KeyspaceKind::Hashed).await.expect("the keyspace");
+    let engine = cluster.engine(leader);
+    let key = || keyspace.key("p", "register");
+    engine.write(Batch::new().put(key(), "old")).await.expect("written");
+    let get = async |limit| engine.clone().with_deadline(limit).get(key(), Consistency::Linearizable).await;
+    assert_eq!(get(Duration::from_secs(5)).await.expect("read").expect("there").value, "old");
+    let group = |node: u64| cluster.node(node).inner.group(SHARD).expect("a replica");
+    // Whoever applies waits for the machine.
+    let (shared, (go_on_tx, go_on_rx), (held_tx, held_rx)) =
+        (std::sync::Arc::clone(&group(leader).shared), std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let holding = std::thread::spawn(move || {
+        let _machine = shared.lock();
+        held_tx.send(()).expect("heard");
+        go_on_rx.recv().expect("told to go on");
+    });
+    held_rx.recv().expect("held");
+    let before = group(follower).reader().applied();
+    let write = tokio::spawn({
+        let (engine, batch) = (engine.clone(), Batch::new().put(key(), "new"));
+        async move { engine.write(batch).await }
+    });
+    while group(follower).reader().applied() == before {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let early = get(Duration::from_millis(300)).await;
+    go_on_tx.send(()).expect("heard");
+    holding.join().expect("it ended well");
+    assert!(early.is_err(), "the follower shows the new value already: {early:?}");
+    write.await.expect("it ran").expect("written");
+    assert_eq!(get(Duration::from_secs(5)).await.expect("read").expect("there").value, "new");
 }
