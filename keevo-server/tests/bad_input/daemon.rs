@@ -67,7 +67,9 @@ impl Keevod {
     /// A node for itself, ready to serve.
     pub(crate) async fn start_dev(dir: &Path) -> Self {
         let addresses = free_addresses(2);
-        let node = Self::spawn(addresses[0], addresses[1], dir, &["dev".to_owned()]);
+        // It is sent the largest batches one after the other, and must not be behind with flushing on a slow disk.
+        let more = ["dev", "--unflushed-mib-max", "8192"].map(str::to_owned);
+        let node = Self::spawn(addresses[0], addresses[1], dir, &more);
         node.serves().await;
         node
     }
