@@ -74,7 +74,7 @@ async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>)
                 if count == 0 {
                     break;
                 }
-                let until = tokio::time::Instant::now() + PATIENCE;
+                let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
                 while under_way.len() >= BATCHES_MAX || (!under_way.is_empty() && waiting.len() < last) {
                     let room = ENTRIES_MAX.saturating_sub(waiting.len());
                     tokio::select! {
@@ -85,7 +85,7 @@ async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>)
                                 break;
                             }
                         }
-                        () = tokio::time::sleep_until(until) => break,
+                        () = &mut patience => break,
                     }
                 }
                 // What has come meanwhile goes along.
