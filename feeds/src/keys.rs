@@ -3,15 +3,11 @@
 //! Invariant: every partition starts with its tag and the app, so apps never meet; sort keys that order by
 //! time are inverted, so that newest first is a forward scan.
 
-mod social;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use keevo_core::{Error, Key, Keyspace, Result, Scan, ScanRange, prefix_end};
 
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId};
-
-pub(crate) use social::*;
 
 /// How many partitions hold the pointers of an app's outbox.
 pub(crate) const OUTBOX_BUCKETS: u8 = 16;
@@ -192,6 +188,13 @@ pub(crate) struct TimelineKey {
     pub(crate) generation: u64,
 }
 
+/// The app and feed of a feed's partition; `None` for a partition of another kind.
+pub(crate) fn parse_feed(partition: &[u8]) -> Option<(AppId, FeedId)> {
+    let mut rest = partition.strip_prefix(b"f")?;
+    let app = prost::encoding::decode_varint(&mut rest).ok()?;
+    Some((AppId(u32::try_from(app).ok()?), FeedId::from_stored(rest).ok()?))
+}
+
 /// Takes a timeline row's sort key apart.
 pub(crate) fn parse_timeline(sort: &[u8]) -> Result<TimelineKey> {
     let bad = || Error::corrupt("a timeline row's key is malformed");
@@ -259,6 +262,9 @@ mod tests {
             let parsed = parse_timeline(&timeline(id(5), source, 0x0100)).expect("a row");
             assert_eq!(parsed, TimelineKey { id: id(5), source: source.cloned(), generation: 0x0100 });
         }
+        let layout = Layout { keyspace: Keyspace::META, app: AppId(300) };
+        assert_eq!(parse_feed(&layout.feed(&feed)), Some((AppId(300), feed.clone())));
+        assert_eq!(parse_feed(&layout.followers(&feed, 1)), None);
         assert_eq!(parse_own(&own(id(5), 7)).expect("a row"), (id(5), 7));
         assert_eq!(parse_foreign(&foreign("f", id(5), 7), &foreign_prefix("f")).expect("a row"), id(5));
         assert_eq!(parse_by_time(&by_time(9, &feed)).expect("a row"), (9, feed.clone()));

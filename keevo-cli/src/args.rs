@@ -2,6 +2,7 @@
 //!
 //! Invariant: what can be checked without a node is checked here, so that a typing error costs no connection.
 
+pub(crate) mod app;
 pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// Publish to feeds, follow and read them
     #[command(subcommand, after_help = feed::EXAMPLES)]
     Feed(feed::Feed),
+    /// Manage the apps of the feeds REST API: keys, feed groups, policies, limits, webhooks
+    #[command(subcommand, after_help = app::EXAMPLES)]
+    App(app::App),
     /// Write to channels, and read and watch them
     #[command(subcommand, after_help = chat::EXAMPLES)]
     Chat(chat::Chat),

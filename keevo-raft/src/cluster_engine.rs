@@ -88,6 +88,11 @@ impl ClusterEngine {
         }
     }
 
+    /// The meta keyspace, for the cluster's own configuration: users do not write to it, and whoever has this may.
+    pub fn meta(&self) -> Meta {
+        Meta(self.clone())
+    }
+
     pub(crate) fn get_unchecked(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>>> {
         Box::pin(self.get_key(key, Consistency::Linearizable))
     }
@@ -100,10 +105,11 @@ impl ClusterEngine {
     }
 }
 
-/// The meta keyspace through the engine itself.
-struct Meta<'a>(&'a ClusterEngine);
+/// The meta keyspace through the engine itself. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Meta(ClusterEngine);
 
-impl MetaStore for Meta<'_> {
+impl MetaStore for Meta {
     async fn get(&self, key: Key) -> Result<Option<Record>> {
         self.0.get_unchecked(key).await
     }
@@ -116,11 +122,11 @@ impl MetaStore for Meta<'_> {
 // Boxed, by plain functions: what calls an engine does not become as deep as the engine is, nor compile it again.
 impl Engine for ClusterEngine {
     async fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
-        keyspaces::ensure_keyspace(&Meta(self), name, kind).await
+        keyspaces::ensure_keyspace(&self.meta(), name, kind).await
     }
 
     async fn find_keyspace(&self, name: &str) -> Result<Keyspace> {
-        keyspaces::find_keyspace(&Meta(self), name).await
+        keyspaces::find_keyspace(&self.meta(), name).await
     }
 
     fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {

@@ -33,7 +33,7 @@ pub mod transport;
 pub mod types;
 pub mod wire;
 
-pub use cluster_engine::{ClusterEngine, DEADLINE};
+pub use cluster_engine::{ClusterEngine, DEADLINE, Meta};
 pub use group::Group;
 pub use node::{
     ChangesPage, ChangesRequest, Identity, IdentityStore, Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus,

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
+    "keevo/admin/v1/apps.proto",
     "keevo/raft/v1/raft.proto",
     "keevo/feeds/v1/feeds.proto",
     "keevo/chat/v1/chat.proto",

@@ -68,6 +68,12 @@ pub struct Config {
     pub snapshot_bytes_per_second: u64,
     /// Sizes and limits of the stores.
     pub storage: StorageConfig,
+    /// The folder of uploaded files, which all nodes share.
+    pub files_dir: PathBuf,
+    /// Where uploaded files are served; `None` = at the address of the request.
+    pub files_url: Option<String>,
+    /// Whether webhooks and scraped pages may lie at private addresses.
+    pub private_fetches: bool,
 }
 
 impl Config {
@@ -116,6 +122,12 @@ impl Config {
                 .parse::<u64>("snapshot_mib_per_s", "a number of MiB a second, or 0")?
                 .saturating_mul(1 << 20),
             storage: StorageConfig::from_layers(layers, machine)?,
+            files_dir: match layers.text("files_dir") {
+                "" => PathBuf::from(layers.text("data_dir")).join("files"),
+                folder => PathBuf::from(folder),
+            },
+            files_url: Some(layers.text("files_url").to_owned()).filter(|url| !url.is_empty()),
+            private_fetches: layers.parse("private_fetches", "true or false")?,
         };
         config.check(layers)?;
         Ok(config)
@@ -141,6 +153,9 @@ impl Config {
                      read and write all data, say --insecure",
                 ));
             }
+        }
+        if self.files_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            return Err(layers.refuse("files_url", "an address like https://files.example.org"));
         }
         if self.data_dir.as_os_str().is_empty() {
             return Err(layers.refuse("data_dir", "a folder"));
@@ -218,6 +233,8 @@ mod tests {
             drift_ms_max         = "200"               default
             election_ms_max      = "2000"              default
             election_ms_min      = "1000"              default
+            files_dir            = ""                  default
+            files_url            = ""                  default
             flush_every_ms       = "5000"              default
             grpc                 = "127.0.0.1:7101"    default
             heartbeat_ms         = "200"               default
@@ -232,6 +249,7 @@ mod tests {
             memory_percent       = "20"                default
             node_id              = "1"                 flag --node-id
             peers                = ""                  default
+            private_fetches      = "false"             default
             replication_factor   = "3"                 default
             shards               = "32"                environment KEEVO_SHARDS
             snapshot_mib_per_s   = "64"                default

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use keevo_core::{Error, ErrorKind, Result, RocksStore, SeededRandom, SystemClock};
+use keevo_feeds::FeedsOptions;
+use keevo_gateway::apps::{Apps, OsRandom};
+use keevo_gateway::{Gateway, GatewayOptions, Registry};
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
 use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare};
 use tokio::net::TcpListener;
@@ -21,8 +24,9 @@ use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
 use crate::config::Config;
 use crate::grpc::admin::AdminService;
+use crate::grpc::apps::AppsService;
 use crate::grpc::chat::ChatService;
-use crate::grpc::feeds::{FeedsService, FeedsWorker};
+use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
 use crate::grpc::refusals::Refusals;
 use crate::health::Health;
@@ -35,7 +39,7 @@ use crate::stores::{Stores, open_log};
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long those who watch the node's health have to hear of its end before their streams end.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// How long the feeds' worker may take to end.
+/// How long the feeds' workers, and what waits for their changes, may take to end.
 const WORKER_STOP: Duration = Duration::from_secs(5);
 /// How much less time than a call's default deadline an engine call of feeds or chat has, so that its error is heard.
 const LAYER_MARGIN: Duration = Duration::from_secs(1);
@@ -49,7 +53,9 @@ pub struct Daemon {
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<Result<()>>>,
     health: Health,
-    feeds: FeedsWorker<ClusterEngine>,
+    gateway: Gateway,
+    /// The feeds' workers and webhooks.
+    background: JoinHandle<()>,
     /// Keeps the folders locked.
     _folders: Arc<Folders>,
 }
@@ -97,14 +103,19 @@ impl Daemon {
             let node = Node::start_with(node_options(&config), parts, care).await?;
             let shutdown = CancellationToken::new();
             let calls = Arc::new(Calls::default());
-            let grpc_server = serve_grpc(grpc_listener, &node, &stores, local_peer, &calls, shutdown.clone()).await?;
-            let feeds = grpc_server.feeds;
+            let gateway = gateway(&config, &node, shutdown.clone())?;
+            let parts = GrpcParts { node: &node, stores: &stores, calls: &calls, gateway: &gateway };
+            let grpc_server = serve_grpc(grpc_listener, parts, local_peer, shutdown.clone()).await?;
             let scrubs = stores.scrubs();
-            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds: Arc::new(feeds.meter()) };
-            let servers = vec![grpc_server.task, serve_http(http_listener, metrics, shutdown.clone())];
+            let registry = gateway.registry().clone();
+            let feeds = Arc::new(move || registry.metrics());
+            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds };
+            let http_server = serve_http(http_listener, metrics, &gateway, shutdown.clone());
+            let servers = vec![grpc_server.task, http_server];
+            let background = tokio::spawn(gateway.clone().run());
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
-            Ok(Self { node, grpc, http, shutdown, servers, health, feeds, _folders: folders })
+            Ok(Self { node, grpc, http, shutdown, servers, health, gateway, background, _folders: folders })
         }
         .boxed()
     }
@@ -112,6 +123,11 @@ impl Daemon {
     /// The node inside.
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// The feeds REST API, whose apps can be changed through it.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
     }
 
     /// Where gRPC is served.
@@ -159,7 +175,14 @@ impl Daemon {
                     }
                 }
             }
-            self.feeds.stop(WORKER_STOP).await;
+            let abort = self.background.abort_handle();
+            if tokio::time::timeout(WORKER_STOP, self.background).await.is_err() {
+                tracing::warn!(
+                    "the feeds' workers were still busy after {} s; they are cut off",
+                    WORKER_STOP.as_secs()
+                );
+                abort.abort();
+            }
             stopped.and(self.node.shutdown().await)
         }
         .boxed()
@@ -180,21 +203,46 @@ fn node_options(config: &Config) -> NodeOptions {
     }
 }
 
+/// The engine of feeds and chat: its calls end before the caller's patience does.
+fn layers(node: &Node) -> ClusterEngine {
+    let patience = Duration::from_millis(DEADLINE_MS_DEFAULT.into());
+    node.engine().with_deadline(patience.saturating_sub(LAYER_MARGIN))
+}
+
+/// The feeds REST API over the node.
+fn gateway(config: &Config, node: &Node, shutdown: CancellationToken) -> Result<Gateway> {
+    let apps = Apps::new(node.engine().meta(), Arc::new(SystemClock::new()), Arc::new(OsRandom));
+    let registry = Registry::new(layers(node), FeedsOptions::default());
+    let options = GatewayOptions {
+        files_dir: Some(config.files_dir.clone()),
+        files_url: config.files_url.clone(),
+        private_fetches: config.private_fetches,
+        ..GatewayOptions::default()
+    };
+    Gateway::open(apps, registry, options, shutdown)
+}
+
 /// The gRPC side of a daemon.
 struct GrpcServer {
     task: JoinHandle<Result<()>>,
     health: Health,
-    feeds: FeedsWorker<ClusterEngine>,
+}
+
+/// What the gRPC services are over.
+struct GrpcParts<'a> {
+    node: &'a Node,
+    stores: &'a Stores,
+    calls: &'a Arc<Calls>,
+    gateway: &'a Gateway,
 }
 
 async fn serve_grpc(
     listener: TcpListener,
-    node: &Node,
-    stores: &Stores,
+    parts: GrpcParts<'_>,
     local: LocalPeer,
-    calls: &Arc<Calls>,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
+    let GrpcParts { node, stores, calls, gateway } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -203,10 +251,9 @@ async fn serve_grpc(
         .build_v1()
         .map_err(|error| Error::new(ErrorKind::Config, "reflection cannot be set up").with_source(error))?;
     let (health, health_service) = Health::start(node.clone()).await;
-    let layers =
-        node.engine().with_deadline(Duration::from_millis(DEADLINE_MS_DEFAULT.into()).saturating_sub(LAYER_MARGIN));
-    let (feeds_service, feeds) = FeedsService::server(layers.clone());
-    let chat_service = ChatService::server(layers, shutdown.clone());
+    let feeds_service = FeedsService::server(gateway.registry().clone());
+    let apps_service = AppsService::server(gateway.apps().clone());
+    let chat_service = ChatService::server(layers(node), shutdown.clone());
     let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)
@@ -214,6 +261,7 @@ async fn serve_grpc(
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .add_service(Counted::new(Refusals::of(kv_service), calls))
         .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
+        .add_service(Counted::new(Refusals::of(apps_service), calls))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(feeds_service), calls))
         .add_service(Counted::new(Refusals::of(chat_service), calls))
@@ -224,11 +272,16 @@ async fn serve_grpc(
     let task = tokio::spawn(async move {
         server.await.map_err(|error| Error::new(ErrorKind::Io, "the gRPC server failed").with_source(error))
     });
-    Ok(GrpcServer { task, health, feeds })
+    Ok(GrpcServer { task, health })
 }
 
-fn serve_http(listener: TcpListener, metrics: Metrics, shutdown: CancellationToken) -> JoinHandle<Result<()>> {
-    let routes = crate::http::routes(Arc::new(metrics));
+fn serve_http(
+    listener: TcpListener,
+    metrics: Metrics,
+    gateway: &Gateway,
+    shutdown: CancellationToken,
+) -> JoinHandle<Result<()>> {
+    let routes = crate::http::routes(Arc::new(metrics), gateway);
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned());
     tokio::spawn(async move {
         server.await.map_err(|error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error))

@@ -1,6 +1,7 @@
 //! The gRPC services, each over a [`Host`](crate::host::Host).
 
 pub mod admin;
+pub mod apps;
 pub mod chat;
 pub mod feeds;
 pub mod kv;

@@ -3,14 +3,19 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use keevo_core::{Error, ErrorKind, Result};
+use keevo_gateway::apps::Secret;
 use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS, raise_open_files_limit};
 use keevo_server::daemon::Daemon;
 use keevo_server::demo::{DemoOptions, demo};
 use tracing_subscriber::EnvFilter;
+
+/// How long to wait between looks whether a node that is coming up takes writes.
+const READY_EVERY: Duration = Duration::from_millis(100);
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -58,13 +63,32 @@ fn command() -> Command {
         let arg = if setting.default == "false" { arg.num_args(0..=1).default_missing_value("true") } else { arg };
         run = run.arg(arg);
     }
-    run.subcommand(Command::new("dev").about("Run one node with one replica of everything, without configuration"))
+    run.subcommand(dev_command())
         .subcommand(Command::new("config").about("Show the configuration").subcommand_required(true).subcommand(
             Command::new("print").about("Print every setting as it would be used").arg(
                 Arg::new("origin").long("origin").action(ArgAction::SetTrue).help("Also say where each comes from"),
             ),
         ))
         .subcommand(demo_command())
+}
+
+fn dev_command() -> Command {
+    Command::new("dev")
+        .about("Run one node with one replica of everything, without configuration")
+        .arg(
+            Arg::new("app")
+                .long("app")
+                .value_name("KEY:SECRET")
+                .help("Have an app with this API key and the default feed groups; its id is printed"),
+        )
+        .arg(
+            Arg::new("app_file")
+                .long("app-file")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .conflicts_with("app")
+                .help("The same, with KEY:SECRET in a file, so that no list of processes shows the secret"),
+        )
 }
 
 fn demo_command() -> Command {
@@ -140,10 +164,42 @@ async fn run(matches: &ArgMatches) -> Result<()> {
             for (name, value) in [("replication_factor", "1"), ("peers", "")] {
                 layers.add_flag(name, value);
             }
-            serve(Config::from_layers(&layers)?).await
+            serve(Config::from_layers(&layers)?, dev_app(sub)?).await
         }
-        _ => serve(Config::from_layers(&layers(matches)?)?).await,
+        _ => serve(Config::from_layers(&layers(matches)?)?, None).await,
     }
+}
+
+/// The key and secret of the app that `dev` is to have.
+fn dev_app(matches: &ArgMatches) -> Result<Option<(String, Secret)>> {
+    let text = match (matches.get_one::<String>("app"), matches.get_one::<PathBuf>("app_file")) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("{} cannot be read", path.display())).with_source(error)
+        })?,
+        (None, None) => return Ok(None),
+    };
+    match text.trim().split_once(':') {
+        Some((key, secret)) if !key.is_empty() && !secret.is_empty() => Ok(Some((key.to_owned(), Secret::new(secret)))),
+        _ => Err(Error::new(ErrorKind::Config, "an app is given as KEY:SECRET")),
+    }
+}
+
+/// Makes the app of `dev`, or finds it in a folder that was used before, and prints its id once it can be used.
+async fn ready_app(daemon: &Daemon, key: String, secret: Secret) -> Result<()> {
+    let apps = daemon.gateway().apps();
+    let app = loop {
+        match apps.ensure("dev", key.clone(), secret.clone()).await {
+            Ok(app) => break app,
+            // The node is still coming up.
+            Err(error) if error.kind().is_retryable() => tokio::time::sleep(READY_EVERY).await,
+            Err(error) => return Err(error),
+        }
+    };
+    let line = format!("app {} is ready: key {key}, http://{}\n", app.id, daemon.http());
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))
 }
 
 /// The demo starts nodes of its own and configures them itself: a setting would be ignored, so it is refused.
@@ -176,10 +232,19 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
     started.map_err(|error| Error::new(ErrorKind::Config, format!("logging cannot be started: {error}")))
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, app: Option<(String, Secret)>) -> Result<()> {
     start_logging(&config.log_level, config.log_format)?;
     raise_open_files_limit();
     let mut daemon = Daemon::start(config).await?;
+    if let Some((key, secret)) = app {
+        let ready = tokio::select! {
+            ready = ready_app(&daemon, key, secret) => ready,
+            asked = stop_signal() => return asked.and(daemon.stop().await),
+        };
+        if ready.is_err() {
+            return ready.and(daemon.stop().await);
+        }
+    }
     let why = tokio::select! {
         asked = stop_signal() => asked,
         error = daemon.failed() => Err(error),

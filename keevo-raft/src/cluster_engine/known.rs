@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use keevo_core::{Error, ErrorKind, Keyspace, KeyspaceId, KeyspaceKind, Result, keyspaces};
 
-use super::{ClusterEngine, Meta};
+use super::ClusterEngine;
 
 /// The kinds of the keyspaces that were looked up.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl ClusterEngine {
         if let Some(kind) = met {
             return Ok(Keyspace { id, kind });
         }
-        let (_, found) = keyspaces::keyspace_by_id(&Meta(self), id).await?;
+        let (_, found) = keyspaces::keyspace_by_id(&self.meta(), id).await?;
         self.shared.known.kinds.write().unwrap_or_else(PoisonError::into_inner).insert(id, found.kind);
         Ok(found)
     }

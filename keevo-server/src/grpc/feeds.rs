@@ -1,117 +1,48 @@
 //! `keevo.feeds.v1.Feeds` over `keevo-feeds`.
 //!
-//! One app, [`APP`], until apps are configured. Invariant: the service decides nothing; it translates.
+//! One app, [`APP`], the first one of a cluster. Invariant: the service decides nothing; it translates.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use keevo_core::{Engine, Error, ErrorKind, Result};
+use keevo_core::{AnyEngine, Error, ErrorKind, Result};
 use keevo_feeds::{
-    Activity, ActivityId, ActivityTime, AppId, FeedId, Feeds, FeedsMetrics, FeedsOptions, FollowCursor, FollowPage,
-    ListRequest, NewActivity, PAGE_LIMIT_MAX, PageRequest,
+    Activity, ActivityId, ActivityTime, AppId, FeedId, Feeds, FollowCursor, FollowPage, ListRequest, NewActivity,
+    PAGE_LIMIT_MAX, PageRequest,
 };
+use keevo_gateway::Registry;
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_server::{Feeds as FeedsApi, FeedsServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
-use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
 /// The app that gRPC calls work on.
 pub const APP: AppId = AppId(1);
-/// How often the fan-out worker looks for work that nobody woke it for.
-const WORKER_EVERY: Duration = Duration::from_millis(500);
 const LIMIT_DEFAULT: usize = 25;
 
 /// The feeds service of one node.
-pub struct FeedsService<E> {
-    engine: E,
-    opened: Arc<OnceCell<Feeds<E>>>,
+pub struct FeedsService {
+    registry: Registry,
 }
 
-/// What drives the fan-out of activities that their senders left to it. Dropping it ends it without waiting.
-pub struct FeedsWorker<E> {
-    opened: Arc<OnceCell<Feeds<E>>>,
-    stop: DropGuard,
-    task: JoinHandle<()>,
-}
-
-impl<E> fmt::Debug for FeedsWorker<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FeedsWorker")
-    }
-}
-
-impl<E: Engine> FeedsWorker<E> {
-    /// A way to ask what the feeds have counted; they say nothing before they are open.
-    pub fn meter(&self) -> impl Fn() -> Option<FeedsMetrics> + Send + Sync + use<E> {
-        let opened = Arc::clone(&self.opened);
-        move || opened.get().map(Feeds::metrics)
-    }
-
-    /// Ends the worker after the run that it is in, so that what is finished leaves the outbox, but waits no longer
-    /// than `bound`: what stays is driven again, which repeats nothing.
-    pub async fn stop(self, bound: Duration) {
-        drop(self.stop);
-        let abort = self.task.abort_handle();
-        if tokio::time::timeout(bound, self.task).await.is_err() {
-            tracing::warn!("the feeds' worker was still busy after {} ms and is cut off", bound.as_millis());
-            abort.abort();
-        }
-    }
-}
-
-impl<E> fmt::Debug for FeedsService<E> {
+impl fmt::Debug for FeedsService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FeedsService")
     }
 }
 
-impl<E: Engine> FeedsService<E> {
-    /// The service over an engine, and the worker that belongs to it.
-    pub fn server(engine: E) -> (FeedsServer<Self>, FeedsWorker<E>) {
-        let service = Self { engine, opened: Arc::default() };
-        let stop = CancellationToken::new();
-        let opened = Arc::clone(&service.opened);
-        let task = tokio::spawn(drive(service.engine.clone(), Arc::clone(&opened), stop.clone()));
-        let worker = FeedsWorker { opened, stop: stop.drop_guard(), task };
-        let server = FeedsServer::new(service)
+impl FeedsService {
+    /// The service over the feeds of a node.
+    pub fn server(registry: Registry) -> FeedsServer<Self> {
+        FeedsServer::new(Self { registry })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        (server, worker)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    async fn feeds(&self) -> Result<Feeds<E>, Status> {
-        open(&self.engine, &self.opened).await.map_err(|error| status_from_error(&error))
+    async fn feeds(&self) -> Result<Feeds<AnyEngine>, Status> {
+        self.registry.open(APP).await.map_err(|error| status_from_error(&error))
     }
-}
-
-/// Opens the feeds as soon as the cluster is up, and runs their worker until `stop`.
-async fn drive<E: Engine>(engine: E, opened: Arc<OnceCell<Feeds<E>>>, stop: CancellationToken) {
-    let opening = async {
-        loop {
-            match open(&engine, &opened).await {
-                Ok(feeds) => return feeds,
-                Err(error) => tracing::debug!(%error, "the feeds cannot be opened yet"),
-            }
-            tokio::time::sleep(WORKER_EVERY).await;
-        }
-    };
-    let Some(feeds) = stop.run_until_cancelled(opening).await else { return };
-    let worker = feeds.spawn_worker(WORKER_EVERY);
-    stop.cancelled().await;
-    if let Err(error) = worker.stop().await {
-        tracing::warn!(%error, "the feeds' worker did not end well");
-    }
-}
-
-async fn open<E: Engine>(engine: &E, opened: &OnceCell<Feeds<E>>) -> Result<Feeds<E>> {
-    let feeds = opened.get_or_try_init(|| Feeds::open(engine.clone(), APP, FeedsOptions::default())).await?;
-    Ok(feeds.clone())
 }
 
 fn parsed<T: FromStr<Err = Error>>(text: &str) -> Result<T, Status> {
@@ -220,7 +151,7 @@ fn relations(page: FollowPage) -> (Vec<pb::Relation>, Bytes) {
 }
 
 #[tonic::async_trait]
-impl<E: Engine> FeedsApi for FeedsService<E> {
+impl FeedsApi for FeedsService {
     async fn add_activity(
         &self,
         request: Request<pb::AddActivityRequest>,

@@ -1,0 +1,39 @@
+//! What the endpoints do, one file per kind of thing.
+//!
+//! Invariant: an endpoint checks the caller's rights before it reads or writes anything of the app.
+
+mod activities;
+pub(crate) mod files;
+mod follows;
+mod og;
+mod read;
+mod tracking;
+
+use crate::call::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::reply::Reply;
+use crate::route::Op;
+
+/// Carries out a request. An upload has a way of its own, since its body is not read before.
+pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
+    match call.found.row.op {
+        Op::ActivitiesAdd => activities::add(call).await,
+        Op::ActivitiesGet => activities::get(call).await,
+        Op::ActivityRemove => activities::remove(call).await,
+        Op::FeedGet => read::feed(call).await,
+        Op::FileDelete | Op::ImageDelete => files::delete(call).await,
+        Op::FileGet | Op::ImageGet => files::get(call).await,
+        Op::Follow => follows::follow(call).await,
+        Op::FollowMany => follows::follow_many(call).await,
+        Op::FollowStats => follows::stats(call).await,
+        Op::Followers => follows::followers(call).await,
+        Op::Following => follows::following(call).await,
+        Op::OpenGraph => og::get(call).await,
+        Op::Personalization => tracking::personalization(),
+        Op::Redirect => tracking::redirect(call),
+        Op::Track => tracking::track(call),
+        Op::Unfollow => follows::unfollow(call).await,
+        Op::UnfollowMany => follows::unfollow_many(call).await,
+        Op::FileUpload | Op::ImageUpload => Err(ApiError::internal()),
+    }
+}

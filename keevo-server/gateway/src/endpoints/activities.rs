@@ -1,0 +1,164 @@
+//! Activities: reading a request's, adding, updating, removing.
+
+use keevo_feeds::{ActivityId, ActivityTime, FeedId, Identity, NewActivity, TO_MAX};
+use serde_json::{Map, Value, json};
+
+use crate::auth::rights::{self, FeedUse};
+use crate::call::{self, Call, bounded, flag, scalar};
+use crate::error::{ApiError, ApiResult};
+use crate::render;
+use crate::reply::Reply;
+
+/// The most activities of one request.
+pub(super) const ACTIVITIES_MAX: usize = 100;
+/// Members of an activity that are no custom fields. Some of them are the server's own: what a client that sends back
+/// what it has read says there is dropped.
+const OWN_FIELDS: &[&str] = &[
+    "id",
+    "actor",
+    "verb",
+    "object",
+    "target",
+    "foreign_id",
+    "time",
+    "to",
+    "origin",
+    "duration",
+    "own_reactions",
+    "latest_reactions",
+    "latest_reactions_extra",
+    "reaction_counts",
+    "score",
+    "is_seen",
+    "is_read",
+];
+
+/// The activity that a request describes.
+pub(super) fn parse(call: &Call, value: &Value) -> ApiResult<NewActivity> {
+    let Value::Object(map) = value else { return Err(ApiError::input("an activity is a JSON object")) };
+    for name in ["actor", "verb", "object"] {
+        if scalar(map, name)?.is_empty() {
+            return Err(ApiError::field(name, "is missing"));
+        }
+    }
+    let to = match map.get("to") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) if list.len() > TO_MAX => {
+            return Err(ApiError::field("to", format!("has at most {TO_MAX} entries, not {}", list.len())));
+        }
+        Some(Value::Array(list)) => list.iter().map(|one| target(call, one)).collect::<ApiResult<_>>()?,
+        Some(_) => return Err(ApiError::field("to", "is a list of feeds such as \"notification:ann\"")),
+    };
+    let custom: Map<String, Value> = map
+        .iter()
+        .filter(|(name, _)| !OWN_FIELDS.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Ok(NewActivity {
+        actor: scalar(map, "actor")?,
+        verb: scalar(map, "verb")?,
+        object: scalar(map, "object")?,
+        target: scalar(map, "target")?,
+        foreign_id: scalar(map, "foreign_id")?,
+        time: call::time(map, "time")?,
+        to,
+        custom,
+    })
+}
+
+/// One `to` target. Old clients send `[feed, token]` or `feed token`.
+fn target(call: &Call, value: &Value) -> ApiResult<FeedId> {
+    let name = match value {
+        Value::String(name) => Some(name.as_str()),
+        Value::Array(pair) => pair.first().and_then(Value::as_str),
+        _ => None,
+    };
+    call.feed_named(name.ok_or_else(|| ApiError::field("to", "is a list of feeds such as \"notification:ann\""))?)
+}
+
+/// Checks that the caller may publish an activity.
+fn may_publish(call: &Call, new: &NewActivity) -> ApiResult<()> {
+    rights::actor(&call.principal, &new.actor)?;
+    new.to.iter().try_for_each(|feed| call.may(feed, FeedUse::Target))
+}
+
+/// Adds one activity, or a list of them.
+pub(super) async fn add(call: &Call) -> ApiResult<Reply> {
+    let feed = call.feed()?;
+    call.may(&feed, FeedUse::Own)?;
+    let body = call.object()?;
+    let many = body.get("activities").filter(|_| !body.contains_key("actor"));
+    let new: Vec<NewActivity> = match many {
+        Some(Value::Array(list)) => bounded(list.iter().collect(), "activities", ACTIVITIES_MAX)?
+            .into_iter()
+            .map(|one| parse(call, one))
+            .collect::<ApiResult<_>>()?,
+        Some(_) => return Err(ApiError::field("activities", "is a list")),
+        None => vec![parse(call, &Value::Object(body.clone()))?],
+    };
+    new.iter().try_for_each(|one| may_publish(call, one))?;
+    let added = call.feeds.add_activities(&feed, new).await?;
+    let mut shown = added.iter().map(|one| Value::Object(render::activity(one)));
+    match many {
+        Some(_) => Ok(Reply::created(json!({ "activities": shown.collect::<Vec<_>>() }))),
+        None => Ok(Reply::created(shown.next().ok_or_else(ApiError::internal)?)),
+    }
+}
+
+/// Removes an activity by its id, or all of a foreign id. What is not there is no error.
+pub(super) async fn remove(call: &Call) -> ApiResult<Reply> {
+    let feed = call.feed()?;
+    call.may(&feed, FeedUse::Own)?;
+    let name = call.found.part("activity").to_owned();
+    if call.query.flag("foreign_id")? {
+        call.feeds.remove_by_foreign_id(&feed, &name).await?;
+        return Ok(Reply::ok(json!({ "removed": name })));
+    }
+    let id: uuid::Uuid =
+        name.parse().map_err(|_no_uuid| ApiError::field("id", format!("{name:?} is no activity id")))?;
+    // A UUID of another kind is the id of no activity: it is unknown, which is no error.
+    if let Ok(id) = ActivityId::from_bytes(id.as_bytes()) {
+        call.feeds.remove_activity(&feed, id).await?;
+    }
+    Ok(Reply::ok(json!({ "removed": name })))
+}
+
+/// The ids that a request names by `ids`, or by `foreign_ids` and `timestamps`.
+pub(super) fn named(call: &Call) -> ApiResult<Vec<ActivityId>> {
+    let ids = call.query.list("ids");
+    let (foreign_ids, times) = (call.query.list("foreign_ids"), call.query.list("timestamps"));
+    if ids.is_empty() == foreign_ids.is_empty() {
+        return Err(ApiError::input("name activities by ids, or by foreign_ids and timestamps"));
+    }
+    if foreign_ids.len() != times.len() {
+        return Err(ApiError::field("timestamps", "has one time for each of foreign_ids"));
+    }
+    if !ids.is_empty() {
+        let ids = bounded(ids, "ids", ACTIVITIES_MAX)?;
+        return ids.iter().map(|id| activity_id(id).map_err(|error| ApiError::field("ids", error.detail()))).collect();
+    }
+    let pairs = bounded(foreign_ids, "foreign_ids", ACTIVITIES_MAX)?.into_iter().zip(times);
+    pairs.map(|(foreign_id, time)| Ok(computed(call, &foreign_id, time.parse()?))).collect()
+}
+
+/// An activity's id; a UUID of another kind is one that no activity has.
+pub(super) fn activity_id(text: &str) -> ApiResult<ActivityId> {
+    Ok(text.parse::<ActivityId>()?)
+}
+
+fn computed(call: &Call, foreign_id: &str, time: ActivityTime) -> ActivityId {
+    ActivityId::compute(call.feeds.app(), time, Identity::ForeignId(foreign_id))
+}
+
+/// Activities by ids.
+pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
+    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
+    let found = call.feeds.activities(&named(call)?).await?;
+    let results: Vec<Value> = found.iter().map(|one| Value::Object(render::activity(one))).collect();
+    Ok(Reply::ok(json!({ "results": results })))
+}
+
+/// Whether a request asks for something by a flag in its body or its query.
+pub(super) fn asked(call: &Call, body: &Map<String, Value>, name: &str) -> ApiResult<bool> {
+    Ok(flag(body, name)? || call.query.flag(name)?)
+}

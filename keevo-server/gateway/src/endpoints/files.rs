@@ -1,0 +1,232 @@
+//! Files and images: upload, fresh addresses, other sizes, deletion.
+
+use std::io::Cursor;
+
+use axum::extract::{FromRequest, Multipart, Request};
+use bytes::Bytes;
+use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
+use serde_json::json;
+
+use crate::auth::{Principal, rights};
+use crate::call::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::files::{Address, FileRow, Files, clean};
+use crate::reply::Reply;
+use crate::route::Op;
+
+/// The largest width or height of an image in another size.
+const SIDE_MAX: usize = 4_096;
+/// The most pixels of an image that is to be resized.
+const PIXELS_MAX: u64 = 50_000_000;
+/// Content types that a browser would run.
+const RUNNABLE: &[&str] = &["html", "svg", "javascript", "ecmascript", "xml", "x-msdownload", "x-sh"];
+
+fn store(call: &Call) -> ApiResult<&Files> {
+    let files = call.gateway.files.as_ref();
+    files.ok_or_else(|| ApiError::not_allowed("this node keeps no files: its setting files_dir is empty"))
+}
+
+fn base(call: &Call) -> &str {
+    call.gateway.options.files_url.as_deref().unwrap_or(&call.origin).trim_end_matches('/')
+}
+
+fn fresh(call: &Call, address: &Address) -> Reply {
+    let expires_s = call.now_ms() / 1_000 + call.gateway.options.files_ttl_s;
+    Reply::ok(json!({ "file": address.sign(&call.app, base(call), expires_s) }))
+}
+
+/// Takes the part `file` of a form.
+pub(crate) async fn upload(call: &Call, request: Request) -> ApiResult<Reply> {
+    let files = store(call)?;
+    rights::policy(&call.principal, call.app.policies.files_write, "upload files")?;
+    let bytes_max = call.gateway.options.file_bytes_max;
+    let malformed = || ApiError::input("the body is a multipart/form-data form with a part 'file'");
+    let mut form = Multipart::from_request(request, &()).await.map_err(|_why| malformed())?;
+    let mut part = loop {
+        let part = form.next_field().await.map_err(|_why| malformed())?;
+        match part {
+            Some(part) if part.name() == Some("file") => break part,
+            Some(_) => {}
+            None => return Err(ApiError::field("file", "the form has no part of that name")),
+        }
+    };
+    let name = clean(part.file_name().unwrap_or_default());
+    let declared = part.content_type().unwrap_or("application/octet-stream").to_lowercase();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = part.chunk().await.map_err(|_why| ApiError::input("the body was cut off"))? {
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(ApiError::too_large(bytes_max));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if bytes.is_empty() {
+        return Err(ApiError::field("file", "is empty"));
+    }
+    let kind = kind_of(call.found.row.op, &declared, &bytes)?;
+    let owner = match &call.principal {
+        Principal::User(user) => Some(user.clone()),
+        Principal::Server(_) => None,
+    };
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let row = FileRow { name: name.clone(), kind, bytes: size, owner, created_ms: call.now_ms() };
+    let id = uuid::Builder::from_random_bytes(call.gateway.options.random.next_u128().to_be_bytes()).into_uuid();
+    let address = Address { app: call.app.id, id, rest: name };
+    files.put(call.gateway.registry.engine(), &address, &row, Bytes::from(bytes)).await?;
+    let Reply::Json(_, body) = fresh(call, &address) else { return Err(ApiError::internal()) };
+    Ok(Reply::created(body.into()))
+}
+
+/// The content type that a file is kept under: for an image what its bytes say, else what the client says.
+fn kind_of(op: Op, declared: &str, bytes: &[u8]) -> ApiResult<String> {
+    let sniffed = match bytes {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    };
+    match (op, sniffed) {
+        (_, Some(kind)) => Ok(kind.to_owned()),
+        (Op::ImageUpload, None) => Err(ApiError::field("file", "is no PNG, JPEG, GIF or WebP image")),
+        (_, None) if declared.starts_with("image/") => Ok("application/octet-stream".to_owned()),
+        (_, None) if RUNNABLE.iter().any(|one| declared.contains(one)) => {
+            Err(ApiError::field("file", format!("files of the type {declared} are not kept")))
+        }
+        (_, None) if declared.len() <= 100 && declared.bytes().all(|byte| (b' '..0x7f).contains(&byte)) => {
+            Ok(declared.to_owned())
+        }
+        (_, None) => Ok("application/octet-stream".to_owned()),
+    }
+}
+
+/// The file that `url` names, if it is there and, for deletion, the caller's.
+async fn named(call: &Call, to_change: bool) -> ApiResult<(Address, FileRow)> {
+    let url = call.query.get("url").ok_or_else(|| ApiError::field("url", "is missing"))?;
+    let gone = || ApiError::not_found("there is no such file");
+    let address = Address::in_url(url).filter(|address| address.app == call.app.id).ok_or_else(gone)?;
+    let row = Files::row(call.gateway.registry.engine(), address.app, address.id).await?.ok_or_else(gone)?;
+    if let (Principal::User(user), true) = (&call.principal, to_change)
+        && row.owner.as_ref() != Some(user)
+    {
+        return Err(ApiError::not_allowed("the file belongs to somebody else"));
+    }
+    let rest = row.name.clone();
+    Ok((Address { rest, ..address }, row))
+}
+
+/// A fresh address of a file, or of an image in another size.
+pub(crate) async fn get(call: &Call) -> ApiResult<Reply> {
+    let files = store(call)?;
+    let (address, row) = named(call, false).await?;
+    let resizable = call.found.row.op == Op::ImageGet && row.kind.starts_with("image/");
+    let side = |name| call.query.number(name, 0, SIDE_MAX).map(|side| u32::try_from(side).unwrap_or(0));
+    let (width, height) = (side("w")?, side("h")?);
+    if !resizable || (width == 0 && height == 0) {
+        return Ok(fresh(call, &address));
+    }
+    let mode = call.query.get("resize").unwrap_or("clip").to_owned();
+    let crop = call.query.get("crop").unwrap_or("center").to_owned();
+    if !matches!(mode.as_str(), "clip" | "crop" | "fill" | "scale") {
+        return Err(ApiError::field("resize", "is clip, crop, fill or scale"));
+    }
+    if !crop.split(',').all(|one| matches!(one, "center" | "top" | "bottom" | "left" | "right")) {
+        return Err(ApiError::field("crop", "is center, top, bottom, left or right"));
+    }
+    let size = clean(&format!("{width}x{height}-{mode}-{crop}"));
+    let resized = Address { rest: format!("{size}/{}", row.name), ..address.clone() };
+    if files.bytes(&resized).await?.is_none() {
+        let original = files.bytes(&address).await?.ok_or_else(|| ApiError::not_found("the file is gone"))?;
+        let work = tokio::task::spawn_blocking(move || resize(&original, width, height, &mode, &crop));
+        let bytes = work.await.map_err(|_panic| ApiError::input("the image cannot be resized"))??;
+        files.put_bytes(&resized, bytes).await?;
+    }
+    Ok(fresh(call, &resized))
+}
+
+/// Deletes a file in all its sizes.
+pub(crate) async fn delete(call: &Call) -> ApiResult<Reply> {
+    let files = store(call)?;
+    let (address, _) = named(call, true).await?;
+    files.delete(call.gateway.registry.engine(), &address).await?;
+    Ok(Reply::empty())
+}
+
+/// An image in another size and the same format. A side of 0 follows from the other.
+fn resize(bytes: &[u8], width: u32, height: u32, mode: &str, crop: &str) -> ApiResult<Bytes> {
+    let unreadable = || ApiError::input("the image cannot be read");
+    let reader = || ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_why| unreadable());
+    let format = reader()?.format().ok_or_else(unreadable)?;
+    let (from_width, from_height) = reader()?.into_dimensions().map_err(|_why| unreadable())?;
+    if u64::from(from_width) * u64::from(from_height) > PIXELS_MAX {
+        return Err(ApiError::input(format!("the image has more than {PIXELS_MAX} pixels")));
+    }
+    let image = reader()?.decode().map_err(|_why| unreadable())?;
+    let other = |side: u32, of: u32, by: u32| {
+        let scaled = u64::from(side) * u64::from(of) / u64::from(by.max(1));
+        u32::try_from(scaled).unwrap_or(u32::MAX).clamp(1, 4_096)
+    };
+    let width = if width == 0 { other(height, from_width, from_height) } else { width };
+    let height = if height == 0 { other(width, from_height, from_width) } else { height };
+    let resized = match mode {
+        "scale" => image.resize_exact(width, height, FilterType::Triangle),
+        "crop" | "fill" => filled(&image, width, height, crop),
+        _ => image.resize(width, height, FilterType::Triangle),
+    };
+    let mut out = Cursor::new(Vec::new());
+    // JPEG has no transparency.
+    let resized = if format == ImageFormat::Jpeg { DynamicImage::from(resized.to_rgb8()) } else { resized };
+    resized.write_to(&mut out, format).map_err(|_why| unreadable())?;
+    Ok(out.into_inner().into())
+}
+
+/// An image that fills width and height, cut where it is too long.
+fn filled(image: &DynamicImage, width: u32, height: u32, crop: &str) -> DynamicImage {
+    let scale = |from: u32, to: u32| f64::from(to) / f64::from(from.max(1));
+    let by = scale(image.width(), width).max(scale(image.height(), height));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides of an image, bounded before")]
+    let side = |from: u32, least: u32| ((f64::from(from) * by).round() as u32).max(least);
+    let scaled = image.resize_exact(side(image.width(), width), side(image.height(), height), FilterType::Triangle);
+    let at = |first: &str, last: &str, spare: u32| match () {
+        () if crop.split(',').any(|one| one == first) => 0,
+        () if crop.split(',').any(|one| one == last) => spare,
+        () => spare / 2,
+    };
+    let (x, y) = (at("left", "right", scaled.width() - width), at("top", "bottom", scaled.height() - height));
+    scaled.crop_imm(x, y, width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        DynamicImage::new_rgb8(width, height).write_to(&mut out, ImageFormat::Png).expect("an image");
+        out.into_inner()
+    }
+
+    #[test]
+    fn images_in_other_sizes() {
+        let size = |width, height, mode, crop| {
+            let bytes = resize(&png(40, 20), width, height, mode, crop).expect("resized");
+            let image = image::load_from_memory(&bytes).expect("an image");
+            (image.width(), image.height())
+        };
+        assert_eq!(size(10, 10, "clip", "center"), (10, 5));
+        assert_eq!(size(10, 10, "scale", "center"), (10, 10));
+        assert_eq!(size(10, 10, "crop", "left,top"), (10, 10));
+        assert_eq!(size(10, 0, "clip", "center"), (10, 5));
+        assert_eq!(size(0, 10, "fill", "right"), (20, 10));
+        assert!(resize(b"no image", 10, 10, "clip", "center").is_err());
+        assert!(resize(&png(2, 2)[..20], 10, 10, "clip", "center").is_err());
+    }
+
+    #[test]
+    fn types_are_told_by_the_bytes() {
+        assert_eq!(kind_of(Op::ImageUpload, "text/plain", &png(1, 1)).expect("an image"), "image/png");
+        assert!(kind_of(Op::ImageUpload, "image/png", b"<svg/>").is_err());
+        assert_eq!(kind_of(Op::FileUpload, "image/png", b"<svg/>").expect("kept"), "application/octet-stream");
+        assert!(kind_of(Op::FileUpload, "text/html; charset=utf-8", b"<html>").is_err());
+        assert_eq!(kind_of(Op::FileUpload, "text/plain", b"hi").expect("kept"), "text/plain");
+    }
+}

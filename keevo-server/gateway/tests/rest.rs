@@ -1,0 +1,16 @@
+//! The REST API over an engine in memory: what each kind of caller may do, what bad input is told, limits, paging,
+//! files, realtime and webhooks.
+
+mod rest {
+    mod activities;
+    mod apps;
+    mod bayeux;
+    mod errors;
+    mod files;
+    mod follows;
+    mod limits;
+    mod outside;
+    mod rights;
+    mod support;
+    mod webhooks;
+}

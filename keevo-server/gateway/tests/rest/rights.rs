@@ -1,0 +1,147 @@
+//! The rights of users' tokens and of servers' tokens, as one table each.
+
+use std::fmt::Write;
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::support::{Lab, activity, server, token, user};
+
+/// What `ann` is answered for each request, as status and code.
+async fn answers(lab: &Lab, token: &str, requests: &[(&str, Method, String, Value)]) -> String {
+    let mut table = String::new();
+    for (what, method, path, body) in requests {
+        let answer = lab.ask(method.clone(), path, token, body).await;
+        let code = if answer.status.is_success() { "yes".to_owned() } else { format!("{:?}", answer.refused()) };
+        writeln!(table, "{what}: {code}").expect("a string takes all text");
+    }
+    table
+}
+
+#[tokio::test]
+async fn what_a_user_may_do() {
+    let lab = Lab::new().await;
+    let bobs = lab.add("user:bob", json!({ "actor": "SU:bob", "verb": "post", "object": "o" })).await;
+    let post = |actor: &str, to: Value| json!({ "actor": actor, "verb": "post", "object": "o", "to": to });
+    let (get, add, take) = (Method::GET, Method::POST, Method::DELETE);
+    let none = Value::Null;
+    let table = answers(
+        &lab,
+        &user("ann"),
+        &[
+            ("read own timeline", get.clone(), "feed/timeline/ann/".to_owned(), none.clone()),
+            ("read another's user feed", get.clone(), "feed/user/bob/".to_owned(), none.clone()),
+            ("read another's timeline", get.clone(), "feed/timeline/bob/".to_owned(), none.clone()),
+            ("read another's notifications", get.clone(), "feed/notification/bob/".to_owned(), none.clone()),
+            ("add to own feed", add.clone(), "feed/user/ann/".to_owned(), post("SU:ann", json!([]))),
+            ("add as another", add.clone(), "feed/user/ann/".to_owned(), post("SU:bob", json!([]))),
+            ("add to another's feed", add.clone(), "feed/user/bob/".to_owned(), post("SU:ann", json!([]))),
+            (
+                "target notifications",
+                add.clone(),
+                "feed/user/ann/".to_owned(),
+                post("SU:ann", json!(["notification:bob"])),
+            ),
+            ("target a timeline", add.clone(), "feed/user/ann/".to_owned(), post("SU:ann", json!(["timeline:bob"]))),
+            ("target a user feed", add.clone(), "feed/user/ann/".to_owned(), post("SU:ann", json!(["user:bob"]))),
+            ("remove another's", take.clone(), format!("feed/user/bob/{bobs}/"), none.clone()),
+            (
+                "follow from own feed",
+                add.clone(),
+                "feed/timeline/ann/follows/".to_owned(),
+                json!({ "target": "user:bob" }),
+            ),
+            (
+                "follow from another's",
+                add.clone(),
+                "feed/timeline/bob/follows/".to_owned(),
+                json!({ "target": "user:ann" }),
+            ),
+            ("unfollow from own feed", take.clone(), "feed/timeline/ann/follows/user:bob/".to_owned(), none.clone()),
+            ("unfollow from another's", take.clone(), "feed/timeline/bob/follows/user:ann/".to_owned(), none.clone()),
+            ("list own followers", get.clone(), "feed/user/ann/followers/".to_owned(), none.clone()),
+            ("list another's followers", get.clone(), "feed/user/bob/followers/".to_owned(), none.clone()),
+            ("list another's following", get.clone(), "feed/user/bob/following/".to_owned(), none.clone()),
+            ("count another's follows", get.clone(), "stats/follow/?followers=user:bob".to_owned(), none.clone()),
+            ("follow many", add.clone(), "follow_many/".to_owned(), json!([])),
+            ("unfollow many", add.clone(), "unfollow_many/".to_owned(), json!([])),
+            ("read by ids", get.clone(), format!("activities/?ids={bobs}"), none.clone()),
+            ("personalization", get, "enrich/personalization/feed/".to_owned(), none),
+        ],
+    )
+    .await;
+    expect_test::expect![[r"
+        read own timeline: yes
+        read another's user feed: yes
+        read another's timeline: (403, 17)
+        read another's notifications: (403, 17)
+        add to own feed: yes
+        add as another: (403, 17)
+        add to another's feed: (403, 17)
+        target notifications: yes
+        target a timeline: (403, 17)
+        target a user feed: (403, 17)
+        remove another's: (403, 17)
+        follow from own feed: yes
+        follow from another's: (403, 17)
+        unfollow from own feed: yes
+        unfollow from another's: (403, 17)
+        list own followers: yes
+        list another's followers: (403, 17)
+        list another's following: (403, 17)
+        count another's follows: (403, 17)
+        follow many: (403, 17)
+        unfollow many: (403, 17)
+        read by ids: yes
+        personalization: (403, 17)
+    "]]
+    .assert_eq(&table);
+    assert_eq!(lab.page("feed/user/bob/").await.0, [bobs], "nothing of it touched the feed");
+}
+
+#[tokio::test]
+async fn policies_can_be_changed() {
+    let lab = Lab::new().await;
+    let read = |path: &'static str| {
+        let lab = &lab;
+        async move { lab.get(path, &user("ann")).await.status.as_u16() }
+    };
+    assert_eq!((read("feed/user/bob/").await, read("feed/timeline/bob/").await), (200, 403));
+    lab.change(|app| {
+        for group in app.groups.values_mut() {
+            group.others_read = !group.others_read;
+        }
+        app.policies.activities_read = false;
+    })
+    .await;
+    assert_eq!((read("feed/user/bob/").await, read("feed/timeline/bob/").await), (403, 200));
+    assert_eq!(read("activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000").await, 403);
+}
+
+#[tokio::test]
+async fn a_servers_token_covers_what_it_names() {
+    let lab = Lab::new().await;
+    lab.add("user:ann", activity("o")).await;
+    let ask = |claims: Value, method: Method, path: &'static str| {
+        let lab = &lab;
+        async move { lab.ask(method, path, &token(&claims), &activity("p")).await.status.as_u16() }
+    };
+    let read_only = || json!({ "resource": "*", "action": "read", "feed_id": "userann" });
+    assert_eq!(ask(read_only(), Method::GET, "feed/user/ann/").await, 200);
+    assert_eq!(ask(read_only(), Method::GET, "feed/user/bob/").await, 403);
+    assert_eq!(ask(read_only(), Method::POST, "feed/user/ann/").await, 403);
+    assert_eq!(ask(read_only(), Method::GET, "activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000").await, 403);
+    let write = || json!({ "resource": "feed,follower", "action": "write", "feed_id": "*" });
+    assert_eq!(ask(write(), Method::POST, "feed/user/ann/").await, 201);
+    assert_eq!(ask(write(), Method::GET, "feed/user/ann/").await, 403);
+    assert_eq!(ask(write(), Method::GET, "feed/user/ann/followers/").await, 403);
+    // `user11` could be user:11 or user1:1: it is matched against the feed that the path names.
+    let either = || json!({ "resource": "feed", "action": "read", "feed_id": "user11" });
+    assert_eq!(ask(either(), Method::GET, "feed/user/11/").await, 200);
+    assert_eq!(ask(either(), Method::GET, "feed/user/1/").await, 403);
+    for claims in [json!({}), json!({ "resource": "feed" }), json!({ "resource": "feed", "action": "x" })] {
+        let status = ask(claims.clone(), Method::GET, "feed/user/ann/").await;
+        assert!(matches!(status, 401 | 403), "{claims}: {status}");
+    }
+    assert_eq!(lab.get("feed/user/ann/", &server()).await.status, 200);
+}
