@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, Identity};
+use crate::json::{decode_object, encode_object};
 use crate::rows::{ActivityRow, EntryRow};
 use crate::time::ActivityTime;
 
@@ -81,7 +82,7 @@ impl NewActivity {
         if self.to.len() > TO_MAX {
             return Err(Error::invalid(format!("an activity goes to at most {TO_MAX} targets, not {}", self.to.len())));
         }
-        let custom = encode_custom(&self.custom)?;
+        let custom = encode_object(&self.custom)?;
         let texts = [&self.actor, &self.verb, &self.object, &self.target, &self.foreign_id];
         let bytes = custom.len() + texts.iter().map(|text| text.len()).sum::<usize>();
         if bytes > bytes_max {
@@ -136,7 +137,7 @@ impl Activity {
             time: id.time(),
             origin,
             to,
-            custom: decode_custom(&row.custom)?,
+            custom: decode_object(&row.custom)?,
         })
     }
 }
@@ -170,21 +171,4 @@ fn identity<'a>(foreign_id: &'a str, actor: &'a str, verb: &'a str, object: &'a 
     } else {
         Identity::ForeignId(foreign_id)
     }
-}
-
-fn encode_custom(custom: &Map<String, Value>) -> Result<Bytes> {
-    if custom.is_empty() {
-        return Ok(Bytes::new());
-    }
-    serde_json::to_vec(custom)
-        .map(Bytes::from)
-        .map_err(|error| Error::invalid("the custom fields cannot be written as JSON").with_source(error))
-}
-
-fn decode_custom(bytes: &Bytes) -> Result<Map<String, Value>> {
-    if bytes.is_empty() {
-        return Ok(Map::new());
-    }
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::corrupt("an activity's custom fields are no JSON object").with_source(error))
 }

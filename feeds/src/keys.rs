@@ -3,11 +3,15 @@
 //! Invariant: every partition starts with its tag and the app, so apps never meet; sort keys that order by
 //! time are inverted, so that newest first is a forward scan.
 
+mod social;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use keevo_core::{Error, Key, Keyspace, Result, Scan, ScanRange, prefix_end};
 
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId};
+
+pub(crate) use social::*;
 
 /// How many partitions hold the pointers of an app's outbox.
 pub(crate) const OUTBOX_BUCKETS: u8 = 16;

@@ -26,6 +26,10 @@
 //!                     f ff                           bucket 0: other buckets are in use
 //!                     w ‹time› ‹follower›            followers by time
 //!                     n, m ‹slug›                    counters of followers
+//! u ‹user›            a                              the user
+//! c ‹collection› 0 ‹id›
+//!                     a                              the entry
+//! in u, c, x and a    l ‹time› ‹number›              audit log of the entity (expires)
 //! o ‹bucket›          p ‹time› ‹number›              outbox pointer to a job
 //! ```
 //!
@@ -42,9 +46,12 @@
 
 mod activity;
 mod add;
-mod changes;
+mod audit;
+mod change;
+mod collections;
 mod deliver;
 mod edge_job;
+mod feed_change;
 mod feed_id;
 mod feeds;
 mod follow;
@@ -52,9 +59,11 @@ mod followers;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod ids;
+mod json;
 mod keys;
 mod lists;
 mod metrics;
+mod names;
 mod outbox;
 mod place;
 mod read;
@@ -63,18 +72,24 @@ mod rows;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+mod users;
 mod verify;
 mod worker;
 
 pub use activity::{Activity, FOREIGN_ID_BYTES_MAX, NewActivity, TO_MAX, VERB_BYTES_MAX};
-pub use changes::FeedChange;
+pub use audit::{AUDIT_PAGE_MAX, AUDIT_TTL_MS, Action, AuditEntry, AuditPage, AuditQuery, EntityType};
+pub use collections::{COLLECTION_BYTES_MAX, Entry};
+pub use feed_change::FeedChange;
 pub use feed_id::{FEED_ID_BYTES_MAX, FeedId, SLUG_BYTES_MAX};
 pub use feeds::{Feeds, FeedsOptions, KEYSPACE};
 pub use follow::{COPY_LIMIT_DEFAULT, COPY_LIMIT_MAX, NewFollow, Unfollow};
 pub use ids::{ActivityId, AppId, Identity};
+pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};
 pub use metrics::FeedsMetrics;
+pub use names::NAME_BYTES_MAX;
 pub use read::{FeedPage, OFFSET_MAX, PAGE_LIMIT_MAX, PageRequest};
 pub use time::ActivityTime;
+pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};
 pub use verify::VerifyReport;
 pub use worker::{OutboxRun, WorkerHandle};

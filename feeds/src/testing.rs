@@ -8,6 +8,7 @@ mod crash;
 mod duels;
 mod empty_pages;
 mod engine;
+mod entities;
 mod interrupted;
 mod lists;
 mod many;
@@ -60,6 +61,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         lists::run(&engine).await;
         many::run(&engine).await;
         outbox::run(&engine).await;
+        entities::run(&engine).await;
         interrupted::run(&engine).await;
         let sparse = empty_pages::EmptyPages::new(engine.clone());
         basics::run(&sparse).await;
@@ -192,7 +194,12 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, suite_with};
+    use super::{Effort, entities, suite_with};
+
+    #[tokio::test]
+    async fn users_and_collections() {
+        entities::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
 
     #[tokio::test]
     async fn memory_engine_passes_the_suite() {

@@ -35,6 +35,11 @@ impl ActivityTime {
         self.0
     }
 
+    /// The time with its zone: `2026-05-01T12:00:00.000000Z`.
+    pub fn to_zoned(self) -> String {
+        format!("{self}Z")
+    }
+
     /// Units of 100 ns since 1582-10-15, as a version 1 UUID counts.
     pub(crate) fn ticks(self) -> u64 {
         // In range by construction: 1600 lies after 1582, and 4999 × 10^7 s fits 60 bits.
@@ -45,6 +50,11 @@ impl ActivityTime {
         let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
         Self(((ticks - GREGORIAN_TO_UNIX_TICKS) / 10).clamp(MICROS_MIN, MICROS_END - 1))
     }
+}
+
+/// The time that many microseconds after the epoch, as rows keep it.
+pub(crate) fn time_of_us(us: u64) -> Result<ActivityTime> {
+    ActivityTime::from_micros(i64::try_from(us).unwrap_or(i64::MAX))
 }
 
 impl FromStr for ActivityTime {
