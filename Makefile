@@ -27,7 +27,10 @@ FAULTS_BUILD := $(if $(SHORT),--bins --examples,--bin keevod --bin keevo-faults 
 comma := ,
 FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partition) $(ARGS)
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults fuzz sim sim-example mutants clean-cache
+# The nodes of the third-party suite: 1, or 3.
+SUITE_NODES ?= 1
+
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults feeds-suite fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -69,6 +72,9 @@ bench: ## Keevo beside etcd and RocksDB, and a restart, in short; ARGS="compare 
 faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; ARGS="--only power --seed 7", SHORT=1
 	@.ci/deps.sh faults && .ci/rocksdb.sh
 	@$(ENV); cargo build --workspace $(FAULTS_BUILD); "$$CARGO_TARGET_DIR/debug/keevo-faults" $(FAULTS_FLAGS)
+
+feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
+	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

@@ -8,8 +8,8 @@ use keevo_feeds::{ActivityTime, FeedId, Feeds};
 use serde_json::{Map, Value};
 
 use crate::apps::App;
-use crate::auth::Principal;
 use crate::auth::rights::{self, FeedUse};
+use crate::auth::{Principal, Scopes};
 use crate::error::{ApiError, ApiResult};
 use crate::gateway::Inner;
 use crate::query::Query;
@@ -56,6 +56,21 @@ impl Call {
     /// Checks that the caller may use a feed so.
     pub(crate) fn may(&self, feed: &FeedId, how: FeedUse) -> ApiResult<()> {
         rights::feed(&self.app, &self.principal, feed, how)
+    }
+
+    /// The user whom a request is about: named in it, or who calls. A user's token stands for that user alone.
+    pub(crate) fn user(&self, named: Option<&str>) -> ApiResult<Option<String>> {
+        let own = match &self.principal {
+            Principal::User(user) | Principal::Server(Scopes { user: Some(user), .. }) if user != "*" => Some(user),
+            _ => None,
+        };
+        match named.filter(|named| !named.is_empty()) {
+            Some(named) => {
+                rights::user(&self.principal, named)?;
+                Ok(Some(named.to_owned()))
+            }
+            None => Ok(own.cloned()),
+        }
     }
 
     /// The body as JSON.
@@ -110,6 +125,29 @@ pub(crate) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> ApiResult<Opt
 /// A member that is text, and must be there.
 pub(crate) fn needed<'a>(map: &'a Map<String, Value>, name: &str) -> ApiResult<&'a str> {
     text(map, name)?.ok_or_else(|| ApiError::field(name, "is missing"))
+}
+
+/// A member that is a list of texts; absent and `null` are `None`.
+pub(crate) fn texts(map: &Map<String, Value>, name: &str, max: usize) -> ApiResult<Option<Vec<String>>> {
+    let list = match map.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(ApiError::field(name, "is a list of texts")),
+    };
+    if list.len() > max {
+        return Err(ApiError::field(name, format!("has at most {max} entries, not {}", list.len())));
+    }
+    let text = |one: &Value| one.as_str().map(str::to_owned).ok_or_else(|| ApiError::field(name, "is a list of texts"));
+    list.iter().map(text).collect::<ApiResult<_>>().map(Some)
+}
+
+/// A member that is an object; absent and `null` are `None`.
+pub(crate) fn object<'a>(map: &'a Map<String, Value>, name: &str) -> ApiResult<Option<&'a Map<String, Value>>> {
+    match map.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(object)) => Ok(Some(object)),
+        Some(_) => Err(ApiError::field(name, "is a JSON object")),
+    }
 }
 
 /// A member that is a truth, in the spellings of the clients; absent is false.

@@ -3,11 +3,14 @@
 //! Invariant: an endpoint checks the caller's rights before it reads or writes anything of the app.
 
 mod activities;
+mod collections;
 pub(crate) mod files;
 mod follows;
 mod og;
+mod privacy;
 mod read;
 mod tracking;
+mod users;
 
 use crate::call::Call;
 use crate::error::{ApiError, ApiResult};
@@ -19,6 +22,14 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
     match call.found.row.op {
         Op::ActivitiesAdd => activities::add(call).await,
         Op::ActivitiesGet => activities::get(call).await,
+        Op::AuditLogs => privacy::audit_logs(call).await,
+        Op::CollectionAdd => collections::add(call).await,
+        Op::CollectionDelete => collections::delete(call).await,
+        Op::CollectionDeleteMany => collections::delete_many(call).await,
+        Op::CollectionGet => collections::get(call).await,
+        Op::CollectionUpdate => collections::update(call).await,
+        Op::CollectionsGet => collections::get_many(call).await,
+        Op::CollectionsUpsert => collections::upsert(call).await,
         Op::ActivityRemove => activities::remove(call).await,
         Op::FeedGet => read::feed(call).await,
         Op::FileDelete | Op::ImageDelete => files::delete(call).await,
@@ -32,8 +43,21 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
         Op::Personalization => tracking::personalization(),
         Op::Redirect => tracking::redirect(call),
         Op::Track => tracking::track(call),
+        Op::UserAdd => users::add(call).await,
+        Op::UserDelete => users::delete(call).await,
+        Op::UserGet => users::get(call).await,
+        Op::UserUpdate => users::update(call).await,
+        Op::UsersDelete => users::delete_many(call).await,
+        Op::UsersGet => users::get_many(call).await,
+        Op::UsersUpsert => users::upsert_many(call).await,
         Op::Unfollow => follows::unfollow(call).await,
         Op::UnfollowMany => follows::unfollow_many(call).await,
         Op::FileUpload | Op::ImageUpload => Err(ApiError::internal()),
     }
+}
+
+/// The member `data` of a body, which must be an object.
+fn data_of(body: &serde_json::Map<String, serde_json::Value>) -> ApiResult<serde_json::Map<String, serde_json::Value>> {
+    let data = crate::call::object(body, "data")?.cloned();
+    data.ok_or_else(|| ApiError::field("data", "is missing: a JSON object"))
 }

@@ -21,21 +21,25 @@ const COUNTERS_MAX: usize = 65_536;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Limit {
     Add,
+    Collection,
     File,
     Follow,
     OpenGraph,
     Other,
     Read,
+    User,
 }
 
 /// Every limit, its name in an app's `rates`, and its default in requests a minute.
 pub(crate) const LIMITS: &[(Limit, &str, u32)] = &[
     (Limit::Add, "add", 1_000),
+    (Limit::Collection, "collection", 1_000),
     (Limit::File, "file", 120),
     (Limit::Follow, "follow", 500),
     (Limit::OpenGraph, "open_graph", 120),
     (Limit::Other, "other", 1_000),
     (Limit::Read, "read", 2_000),
+    (Limit::User, "user", 1_000),
 ];
 
 impl Limit {

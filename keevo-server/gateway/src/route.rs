@@ -16,6 +16,14 @@ pub(crate) enum Op {
     ActivitiesAdd,
     ActivitiesGet,
     ActivityRemove,
+    AuditLogs,
+    CollectionAdd,
+    CollectionDelete,
+    CollectionDeleteMany,
+    CollectionGet,
+    CollectionUpdate,
+    CollectionsGet,
+    CollectionsUpsert,
     FeedGet,
     FileDelete,
     FileGet,
@@ -34,6 +42,13 @@ pub(crate) enum Op {
     Track,
     Unfollow,
     UnfollowMany,
+    UserAdd,
+    UserDelete,
+    UserGet,
+    UserUpdate,
+    UsersDelete,
+    UsersGet,
+    UsersUpsert,
 }
 
 /// One endpoint.
@@ -76,9 +91,10 @@ const fn of(
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
 const DELETE: Method = Method::DELETE;
 
-use Limit::{Add, File, Follow as Follows, OpenGraph as Og, Other, Read};
+use Limit::{Add, Collection, File, Follow as Follows, OpenGraph as Og, Other, Read, User};
 
 /// Every endpoint. Where two match, the first counts: literal parts come before names.
 #[rustfmt::skip]
@@ -94,6 +110,20 @@ pub(crate) const TABLE: &[Row] = &[
     row(Op::UnfollowMany, POST, "unfollow_many", "follower", Follows, "End many follows"),
     row(Op::ActivitiesGet, GET, "activities", "activities", Read, "Read activities by ids, or by foreign ids and times"),
     row(Op::FollowStats, GET, "stats/follow", "*", Read, "Count followers and followed feeds"),
+    row(Op::UserAdd, POST, "user", "users", User, "Add a user"),
+    row(Op::UserGet, GET, "user/{id}", "users", Read, "Read a user"),
+    row(Op::UserUpdate, PUT, "user/{id}", "users", User, "Replace a user's data"),
+    row(Op::UserDelete, DELETE, "user/{id}", "users", User, "Delete a user"),
+    row(Op::UsersUpsert, POST, "users", "users", User, "Add or replace many users"),
+    row(Op::UsersGet, GET, "users", "users", Read, "Read many users"),
+    row(Op::UsersDelete, DELETE, "users", "users", User, "Delete many users"),
+    row(Op::CollectionsUpsert, POST, "collections", "collections", Collection, "Add or replace many entries"),
+    row(Op::CollectionsGet, GET, "collections", "collections", Read, "Read many entries"),
+    row(Op::CollectionDeleteMany, DELETE, "collections", "collections", Collection, "Delete many entries"),
+    row(Op::CollectionAdd, POST, "collections/{name}", "collections", Collection, "Add an entry"),
+    row(Op::CollectionGet, GET, "collections/{name}/{id}", "collections", Read, "Read an entry"),
+    row(Op::CollectionUpdate, PUT, "collections/{name}/{id}", "collections", Collection, "Replace an entry's data"),
+    row(Op::CollectionDelete, DELETE, "collections/{name}/{id}", "collections", Collection, "Delete an entry"),
     row(Op::OpenGraph, GET, "og", "*", Og, "Scrape a page's Open Graph"),
     row(Op::FileUpload, POST, "files", "files", File, "Upload a file"),
     row(Op::FileGet, GET, "files", "files", Read, "A fresh address of an uploaded file"),
@@ -101,6 +131,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Op::ImageUpload, POST, "images", "images", File, "Upload an image"),
     row(Op::ImageGet, GET, "images", "images", Read, "A fresh address of an uploaded image"),
     row(Op::ImageDelete, DELETE, "images", "images", File, "Delete an image"),
+    row(Op::AuditLogs, GET, "audit_logs", "audit_logs", Read, "What was done to an entity"),
     row(Op::Personalization, GET, "enrich/personalization/feed", "personalization", Other, "Not offered: answers 403"),
     of("personalization", Op::Personalization, GET, "{resource*}", "personalization", Other, "Not offered: answers 403"),
     of("personalization", Op::Personalization, POST, "{resource*}", "personalization", Other, "Not offered: answers 403"),
@@ -224,7 +255,7 @@ mod tests {
         assert_eq!(ask(&GET, "/api/v1.0/nothing/"), Err(404));
         assert_eq!(ask(&GET, "/api/v2.0/feed/user/1/"), Err(404));
         assert_eq!(ask(&Method::PATCH, "/api/v1.0/feed/user/1/"), Err(405));
-        assert_eq!(ask(&Method::PUT, "/api/v1.0/files/"), Err(405));
+        assert_eq!(ask(&PUT, "/api/v1.0/files/"), Err(405));
         assert_eq!(ask(&GET, "/api/v1.0/feed/user/%ff/"), Err(400));
     }
 }

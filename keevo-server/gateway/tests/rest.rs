@@ -5,6 +5,7 @@ mod rest {
     mod activities;
     mod apps;
     mod bayeux;
+    mod entities;
     mod errors;
     mod files;
     mod follows;

@@ -47,6 +47,16 @@ pub(crate) fn feed(app: &App, principal: &Principal, feed: &FeedId, how: FeedUse
     Err(ApiError::not_allowed(format!("the token of user {user} does not allow to {what} the feed {feed}")))
 }
 
+/// Whether `principal` may act as `user`.
+pub(crate) fn user(principal: &Principal, user: &str) -> ApiResult<()> {
+    match principal {
+        Principal::User(own) if own != user => {
+            Err(ApiError::not_allowed(format!("the token of user {own} does not allow to act as {user}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether `principal` may publish as `actor`, which for a user is the reference to himself.
 pub(crate) fn actor(principal: &Principal, actor: &str) -> ApiResult<()> {
     match principal {
@@ -111,6 +121,7 @@ mod tests {
     #[test]
     fn users_act_as_themselves() {
         let ann = Principal::User("ann".to_owned());
+        assert!(user(&ann, "ann").is_ok() && user(&ann, "bob").is_err());
         assert!(actor(&ann, "SU:ann").is_ok());
         for other in ["ann", "SU:bob", "SU:", "", "SU:ann "] {
             assert!(actor(&ann, other).is_err(), "{other}");
