@@ -148,6 +148,11 @@ impl ActivityRow {
         self.entries.is_empty()
     }
 
+    /// What stays of it for a while when it is removed.
+    pub(crate) fn emptied(&self) -> Self {
+        Self { last_gen: self.last_gen, source_version: self.source_version, ..Self::default() }
+    }
+
     /// Whether `feed` holds it directly with that generation: a timeline row that says so is shown.
     pub(crate) fn is_placed(&self, feed: &FeedId, generation: u64) -> bool {
         self.entries.iter().any(|entry| entry.generation == generation && entry.feed == feed.as_str())

@@ -182,12 +182,13 @@ impl<E: Engine> Feeds<E> {
             custom: draft.custom.clone(),
             entries,
             last_gen: if fresh.is_empty() { last_gen } else { generation },
+            source_version: current.map_or(0, |row| row.source_version),
         };
         Ok((row, fresh))
     }
 
     /// Brings jobs of an activity that an earlier call left behind to where a caller may rely on them.
-    async fn drive_pending(&self, id: ActivityId) -> Result<()> {
+    pub(crate) async fn drive_pending(&self, id: ActivityId) -> Result<()> {
         // Jobs that are finished leave first: driven again they would reach followers who came later.
         self.flush_finished().await;
         let scan = Scan::prefix(self.layout().keyspace, self.layout().home(id), JOB, PENDING_JOBS);

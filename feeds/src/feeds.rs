@@ -16,6 +16,7 @@ use crate::ids::AppId;
 use crate::keys::Layout;
 use crate::metrics::{Counters, FeedsMetrics};
 use crate::outbox::{Done, Pointer};
+use crate::turns::Turns;
 
 /// The keyspace that holds the feeds of all apps.
 pub const KEYSPACE: &str = "feeds";
@@ -102,6 +103,8 @@ pub(crate) struct Inner<E> {
     pub(crate) next_bucket: AtomicU8,
     /// Held while finished work is taken out of the outbox.
     pub(crate) flushing: tokio::sync::Mutex<()>,
+    /// Orders the changes of one subject of reactions within this instance.
+    pub(crate) turns: Turns,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
     left: Mutex<VecDeque<Pointer>>,
@@ -132,6 +135,7 @@ impl<E: Engine> Feeds<E> {
             wake: Notify::new(),
             next_bucket: AtomicU8::new(0),
             flushing: tokio::sync::Mutex::default(),
+            turns: Turns::default(),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
             left: Mutex::default(),

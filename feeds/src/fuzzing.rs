@@ -12,6 +12,7 @@ use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId, Identity};
 use crate::keys;
+use crate::reactions::{Reaction, ReactionRow, RefRow, TallyRow};
 use crate::rows::{self, ActivityRow, CopyRow, EdgeJobRow, EdgeRow, EntryRow, FollowerRow, JobRow, OwnRow, PointerRow};
 use crate::time::ActivityTime;
 
@@ -69,7 +70,7 @@ fn key_samples() -> Vec<Vec<u8>> {
 fn row(input: &[u8]) -> bool {
     let Some((&kind, value)) = input.split_first() else { return false };
     let record = Record { revision: Revision(1), expires_at_ms: None, value: Bytes::copy_from_slice(value) };
-    match kind % 9 {
+    match kind % 11 {
         0 => {
             survives::<ActivityRow>(&record) && {
                 let row = rows::decode::<ActivityRow>(&record).expect("it has decoded");
@@ -84,7 +85,14 @@ fn row(input: &[u8]) -> bool {
         5 => survives::<CopyRow>(&record),
         6 => survives::<EdgeJobRow>(&record),
         7 => survives::<FollowerRow>(&record),
-        _ => survives::<PointerRow>(&record) || rows::decode_count(Some(&record)).is_ok(),
+        8 => survives::<PointerRow>(&record) || rows::decode_count(Some(&record)).is_ok(),
+        9 => {
+            survives::<ReactionRow>(&record) && {
+                let row = rows::decode::<ReactionRow>(&record).expect("it has decoded");
+                Reaction::from_row("r", &row).is_ok()
+            }
+        }
+        _ => survives::<TallyRow>(&record),
     }
 }
 
@@ -116,9 +124,28 @@ fn row_samples() -> Vec<Vec<u8>> {
         rows::encode(&CopyRow { everything: true, oldest: Bytes::from_static(&[7; 16]), listed_us: 9 }),
         rows::encode(&EdgeJobRow { unfollow: true, epoch: 7, ..EdgeJobRow::default() }),
         rows::encode(&FollowerRow { epoch: 7, created_us: 9, gone: true }),
-        rows::encode(&PointerRow { activity: Bytes::from_static(&[7; 16]), feed: "user:1".to_owned() }),
+        rows::encode(&PointerRow {
+            activity: Bytes::from_static(&[7; 16]),
+            feed: "user:1".to_owned(),
+            reaction: "r".to_owned(),
+        }),
+        rows::encode(&ReactionRow {
+            version: 3,
+            kind: "like".to_owned(),
+            user: "alice".to_owned(),
+            data: Bytes::from_static(br#"{"a":1}"#),
+            target_feeds: vec!["user:1".to_owned()],
+            ..ReactionRow::default()
+        }),
+        rows::encode(&tally()),
     ];
     (0_u8..).zip(bodies).map(|(kind, body)| [&[kind][..], body.as_ref()].concat()).collect()
+}
+
+fn tally() -> TallyRow {
+    let mut tally = TallyRow::default();
+    tally.add("like", RefRow { created_us: 9, id: "r".to_owned() }, 5);
+    tally
 }
 
 fn text(input: &[u8]) -> bool {

@@ -29,6 +29,13 @@
 //! u ‹user›            a                              the user
 //! c ‹collection› 0 ‹id›
 //!                     a                              the entry
+//!                     r, q ‹kind› 0 ‹time› ‹id›     what the user left: reactions, all and by kind
+//! x ‹reaction›        a, j ‹number›                  the reaction and its jobs
+//! s ‹subject›         s                              tally of the reactions on an activity or a reaction
+//!                     o ‹user›                       tally of one user's
+//!                     t, k ‹kind› 0, m ‹user› 0, n ‹user› 0 ‹kind› 0
+//!                       ‹time› ‹id›                  reactions: all, by kind, by user, by both
+//!                     v ‹id›                         the version up to which a reaction is counted
 //! in u, c, x and a    l ‹time› ‹number›              audit log of the entity (expires)
 //! o ‹bucket›          p ‹time› ‹number›              outbox pointer to a job
 //! ```
@@ -66,12 +73,14 @@ mod metrics;
 mod names;
 mod outbox;
 mod place;
+mod reactions;
 mod read;
 mod remove;
 mod rows;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+mod turns;
 mod users;
 mod verify;
 mod worker;
@@ -88,6 +97,10 @@ pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};
 pub use metrics::FeedsMetrics;
 pub use names::NAME_BYTES_MAX;
+pub use reactions::{
+    KINDS_MAX, NewReaction, REACTION_LEVELS_MAX, REACTIONS_PAGE_MAX, ReactTo, Reaction, ReactionChange, ReactionPage,
+    ReactionQuery, ReactionsOf, TARGET_FEEDS_MAX,
+};
 pub use read::{FeedPage, OFFSET_MAX, PAGE_LIMIT_MAX, PageRequest};
 pub use time::ActivityTime;
 pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};

@@ -48,6 +48,8 @@ pub(crate) enum JobAt {
     Activity(ActivityId),
     /// The jobs of follow edges in a feed's partition.
     Edges(FeedId),
+    /// A reaction's job, under the pointer's number in the reaction's home.
+    Reaction(String),
 }
 
 /// A pointer in the outbox.
@@ -61,9 +63,11 @@ pub(crate) struct Pointer {
 
 impl Pointer {
     fn row(&self) -> PointerRow {
+        let row = PointerRow::default();
         match &self.at {
-            JobAt::Activity(id) => PointerRow { activity: Bytes::copy_from_slice(id.as_bytes()), feed: String::new() },
-            JobAt::Edges(feed) => PointerRow { activity: Bytes::new(), feed: feed.to_string() },
+            JobAt::Activity(id) => PointerRow { activity: Bytes::copy_from_slice(id.as_bytes()), ..row },
+            JobAt::Edges(feed) => PointerRow { feed: feed.to_string(), ..row },
+            JobAt::Reaction(id) => PointerRow { reaction: id.clone(), ..row },
         }
     }
 }

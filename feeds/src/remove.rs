@@ -59,7 +59,7 @@ impl<E: Engine> Feeds<E> {
                 .require(home.clone(), Check::RevisionIs(record.revision))
                 .put(self.layout().activity_job(id, pointer.number), encode(&job));
             batch = if row.is_removed() {
-                let emptied = ActivityRow { last_gen: row.last_gen, ..ActivityRow::default() };
+                let emptied = row.emptied();
                 batch.put_ttl(home.clone(), encode(&emptied), self.options().removed_ttl_ms)
             } else {
                 batch.put(home.clone(), encode(&row))

@@ -33,6 +33,9 @@ pub(crate) struct ActivityRow {
     /// The generation given last; it only grows.
     #[prost(uint64, tag = "9")]
     pub(crate) last_gen: u64,
+    /// The version of the reaction that this activity tells of: steps of older ones are refused. 0 = of none.
+    #[prost(uint64, tag = "15")]
+    pub(crate) source_version: u64,
 }
 
 /// One placement of an activity: a feed that holds it directly.
@@ -169,6 +172,9 @@ pub(crate) struct PointerRow {
     /// Or the feed whose partition holds jobs of follow edges.
     #[prost(string, tag = "2")]
     pub(crate) feed: String,
+    /// Or the reaction whose home holds the job named by the pointer's number.
+    #[prost(string, tag = "3")]
+    pub(crate) reaction: String,
 }
 
 /// The bytes of a row.

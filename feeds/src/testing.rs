@@ -15,6 +15,8 @@ mod many;
 mod model;
 mod outbox;
 mod races;
+mod reaction_faults;
+mod reactions;
 mod removal;
 
 use std::sync::Arc;
@@ -62,6 +64,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         many::run(&engine).await;
         outbox::run(&engine).await;
         entities::run(&engine).await;
+        reactions::run(&engine).await;
         interrupted::run(&engine).await;
         let sparse = empty_pages::EmptyPages::new(engine.clone());
         basics::run(&sparse).await;
@@ -73,6 +76,8 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
         races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
         duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
+        let every = if effort == Effort::Quick { 5 } else { 1 };
+        reaction_faults::run(&engine, every, if effort == Effort::Quick { 2 } else { 60 }).await;
         crash::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
     }
     .boxed()
@@ -194,11 +199,21 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, entities, suite_with};
+    use super::{Effort, entities, reaction_faults, reactions, suite_with};
 
     #[tokio::test]
     async fn users_and_collections() {
         entities::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn reactions_and_their_lists() {
+        reactions::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn reactions_under_faults_and_races() {
+        reaction_faults::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 1, 20).await;
     }
 
     #[tokio::test]

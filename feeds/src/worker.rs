@@ -156,15 +156,14 @@ impl<E: Engine> Feeds<E> {
 
     async fn drive_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
         match pointer.at.clone() {
-            JobAt::Activity(id) => match self.drive_activity(id, &pointer, SLICE).await? {
-                Some(Driven::Finished) => Ok(Step::Driven),
-                Some(Driven::Further) => {
-                    self.leave(pointer);
-                    Ok(Step::Driven)
-                }
-                Some(Driven::Elsewhere) => Ok(Step::Waiting),
-                None => self.drop_pointer(pointer, ended).await,
-            },
+            JobAt::Activity(id) => {
+                let driven = self.drive_activity(id, &pointer, SLICE).await?;
+                self.after_drive(driven, pointer, ended).await
+            }
+            JobAt::Reaction(id) => {
+                let driven = self.drive_reaction(&id, &pointer).await?;
+                self.after_drive(driven, pointer, ended).await
+            }
             JobAt::Edges(feed) => {
                 let mut driven = false;
                 for _ in 0..EDGE_PAGES {
@@ -178,6 +177,19 @@ impl<E: Engine> Feeds<E> {
                 self.leave(pointer);
                 Ok(Step::Driven)
             }
+        }
+    }
+
+    /// What a drive of the job behind a pointer means for the pointer; `None` = there is no job.
+    async fn after_drive(&self, driven: Option<Driven>, pointer: Pointer, ended: bool) -> Result<Step> {
+        match driven {
+            Some(Driven::Finished) => Ok(Step::Driven),
+            Some(Driven::Further) => {
+                self.leave(pointer);
+                Ok(Step::Driven)
+            }
+            Some(Driven::Elsewhere) => Ok(Step::Waiting),
+            None => self.drop_pointer(pointer, ended).await,
         }
     }
 
@@ -242,6 +254,9 @@ impl WorkerHandle {
 }
 
 fn job_at(row: &PointerRow) -> Result<JobAt> {
+    if !row.reaction.is_empty() {
+        return Ok(JobAt::Reaction(row.reaction.clone()));
+    }
     if row.feed.is_empty() {
         let id = ActivityId::from_bytes(&row.activity);
         return id.map(JobAt::Activity).map_err(|_error| Error::corrupt("an outbox pointer names no activity"));
