@@ -8,6 +8,7 @@ mod crash;
 mod duels;
 mod empty_pages;
 mod engine;
+mod enriched;
 mod entities;
 mod interrupted;
 mod lists;
@@ -65,6 +66,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         outbox::run(&engine).await;
         entities::run(&engine).await;
         reactions::run(&engine).await;
+        enriched::run(&engine).await;
         interrupted::run(&engine).await;
         let sparse = empty_pages::EmptyPages::new(engine.clone());
         basics::run(&sparse).await;
@@ -199,7 +201,7 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, entities, reaction_faults, reactions, suite_with};
+    use super::{Effort, enriched, entities, reaction_faults, reactions, suite_with};
 
     #[tokio::test]
     async fn users_and_collections() {
@@ -209,6 +211,11 @@ mod tests {
     #[tokio::test]
     async fn reactions_and_their_lists() {
         reactions::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn enriched_pages() {
+        enriched::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! An engine that breaks on purpose, and one that lets others in between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use keevo_core::{
     Batch, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, Random, Record,
@@ -37,6 +37,7 @@ struct Shared {
     fired: AtomicBool,
     dead: AtomicBool,
     jitter: Option<SeededRandom>,
+    reads: AtomicU64,
 }
 
 impl<E: Engine> TestEngine<E> {
@@ -52,13 +53,25 @@ impl<E: Engine> TestEngine<E> {
 
     fn with(inner: E, fault: Option<Fault>, at: i64, jitter: Option<SeededRandom>) -> Self {
         let left = AtomicI64::new(at);
-        let shared = Shared { left, fault, fired: AtomicBool::new(false), dead: AtomicBool::new(false), jitter };
+        let shared = Shared {
+            left,
+            fault,
+            fired: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            jitter,
+            reads: AtomicU64::new(0),
+        };
         Self { inner, shared: Arc::new(shared) }
     }
 
     /// Whether the fault has happened.
     pub fn fired(&self) -> bool {
         self.shared.fired.load(Ordering::SeqCst)
+    }
+
+    /// How many gets, multi-gets and scans there were.
+    pub fn reads(&self) -> u64 {
+        self.shared.reads.load(Ordering::SeqCst)
     }
 
     async fn step(&self) -> Result<()> {
@@ -107,6 +120,7 @@ impl<E: Engine> Engine for TestEngine<E> {
     }
 
     async fn get(&self, key: Key, consistency: Consistency) -> Result<Option<Record>> {
+        self.shared.reads.fetch_add(1, Ordering::SeqCst);
         self.step().await?;
         let read = self.inner.get(key, consistency).await;
         self.step().await?;
@@ -114,6 +128,7 @@ impl<E: Engine> Engine for TestEngine<E> {
     }
 
     async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
+        self.shared.reads.fetch_add(1, Ordering::SeqCst);
         self.step().await?;
         let read = self.inner.multi_get(keys, consistency).await;
         self.step().await?;
@@ -121,6 +136,7 @@ impl<E: Engine> Engine for TestEngine<E> {
     }
 
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
+        self.shared.reads.fetch_add(1, Ordering::SeqCst);
         self.step().await?;
         let read = self.inner.scan(scan).await;
         self.step().await?;
