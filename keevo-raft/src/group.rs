@@ -86,7 +86,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Opens the replica: loads its state, replays nothing yet, starts its tasks.
+    /// Opens the replica: loads its state, applies what is committed and was not flushed, starts its tasks.
     pub(crate) async fn open(
         context: GroupContext,
         store: DataStore,
@@ -100,7 +100,7 @@ impl Group {
         let hlc = machine.clock();
         let (gate, views) = (Arc::clone(&context.gate), Arc::clone(&context.views));
         let shared = SharedMachine::new(machine, store, shard.id, range, gate, views);
-        let state_machine = GroupMachine::open(Arc::clone(&shared))?;
+        let state_machine = GroupMachine::open(Arc::clone(&shared))?.catch_up(context.log.as_ref()).await?;
         let alone = state_machine.has_sole_voter(replica);
         let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
         let network = GroupNetwork {

@@ -9,6 +9,8 @@
 //! Snapshots: `build_snapshot` writes nothing. It reports the *flushed* applied id, which is what lets openraft
 //! purge the log; `get_current_snapshot` gives a handle whose files are exported only when they are sent.
 
+mod catch_up;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -260,6 +262,22 @@ impl GroupMachine {
         )))
     }
 
+    /// Applies entries in store batches of up to so many bytes.
+    fn apply_entries(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> Result<()> {
+        let mut batch = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for entry in entries {
+            let entry = Decoded::new(entry)?;
+            bytes += entry.bytes;
+            batch.push(entry);
+            if bytes >= APPLY_BYTES_MAX {
+                self.apply_batch(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.apply_batch(batch)
+    }
+
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
@@ -352,18 +370,8 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
             self.shared.has_space().await;
-            let mut batch = Vec::with_capacity(chunk.len());
-            let mut bytes = 0;
-            for entry in chunk {
-                let entry = Decoded::new(entry?).map_err(to_io)?;
-                bytes += entry.bytes;
-                batch.push(entry);
-                if bytes >= APPLY_BYTES_MAX {
-                    self.apply_batch(std::mem::take(&mut batch)).map_err(to_io)?;
-                    bytes = 0;
-                }
-            }
-            self.apply_batch(batch).map_err(to_io)?;
+            let entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
+            self.apply_entries(entries).map_err(to_io)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use keevo_core::{Column, Error, ErrorKind, Result, ShardId, Store, system};
 use tokio::time::Instant;
 
@@ -18,6 +19,8 @@ use crate::shard_map::{ShardInfo, ShardMap};
 use crate::types::PeerNode;
 
 const ROUND: Duration = Duration::from_millis(250);
+/// How many replicas are opened at a time; each holds a few MiB of its log meanwhile.
+const OPENED_AT_ONCE: usize = 8;
 
 /// Runs rounds until the node stops.
 pub(super) async fn run(node: Arc<NodeInner>) {
@@ -91,19 +94,20 @@ impl NodeInner {
     }
 
     /// Opens the replicas that the map places here and that are not open yet. Each for itself: one that does not
-    /// open is noted and tried again later.
+    /// open is noted and tried again later. Several at once, since each has its log to apply again.
     pub(super) async fn open_groups(&self, map: &ShardMap) {
-        for shard in &map.shards {
-            let Some(replica) = shard.replica_on(self.options.node_id).map(|replica| replica.id) else { continue };
+        let here = map.shards.iter().filter_map(|shard| {
+            let replica = shard.replica_on(self.options.node_id)?.id;
             let open = self.group(shard.id).is_some_and(|group| group.replica() == replica);
-            if open || !self.faults.may_open(shard.id, replica, Instant::now()) {
-                continue;
-            }
+            (!open && self.faults.may_open(shard.id, replica, Instant::now())).then_some((shard, replica))
+        });
+        let opened = stream::iter(here).for_each_concurrent(OPENED_AT_ONCE, async |(shard, replica)| {
             match self.open_group(map, shard, replica).await {
                 Ok(()) => self.faults.opened(shard.id, Instant::now()),
                 Err(error) => self.faults.failed(shard.id, replica, &error, Instant::now()),
             }
-        }
+        });
+        opened.await;
     }
 
     async fn open_group(&self, map: &ShardMap, shard: &ShardInfo, replica: u64) -> Result<()> {
