@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use options::{LocalOptions, LocalStats};
 
-use crate::batch::{Batch, Op, Written};
+use crate::batch::{Batch, Written};
 use crate::clock::{Clock, Random, SeededRandom};
 use crate::command::{Command, Outcome};
 use crate::data_dir::{DataDir, Identity, Role};
@@ -40,18 +40,17 @@ use crate::scan::{Scan, ScanPage};
 use crate::store::{RocksOptions, RocksStore, Store};
 use crate::views::Views;
 use crate::watch::{Watch, WatchFrom, WatchRange};
-use writer::{Counts, Job, Request, Writer};
+use writer::{Committer, Counts, Job, Place, Request, SharedCommitter, Writer};
 
 const STORE: &str = "data";
 /// Reads of up to so many records are answered on the caller's thread.
 const INLINE_RECORDS_MAX: usize = 128;
-/// What a write takes in the queue beside its payload, in bytes.
-const JOB_BYTES: usize = 256;
 
 /// An engine in this process, on a folder of its own. Cheap to clone; clones share everything.
 ///
 /// Writes of all callers are applied by one thread, which syncs once for all that wait: so many callers at
-/// once cost few syncs. It needs no async runtime; where tokio runs, long reads leave its threads alone.
+/// once cost few syncs. It needs no async runtime; where tokio runs, writes and long reads leave its threads alone.
+/// Without one, a caller that writes alone does so on its own thread.
 ///
 /// All consistencies of a read are the same here. [`LocalEngine::close`] ends it cleanly; so does dropping
 /// the last clone, except that watches then keep the folder open until they have noticed.
@@ -70,6 +69,7 @@ struct Shared {
     queue_bytes: Arc<Semaphore>,
     queue_bytes_max: usize,
     counts: Arc<Counts>,
+    committer: SharedCommitter,
     identity: Identity,
     clock: Arc<dyn Clock>,
 }
@@ -108,17 +108,22 @@ impl LocalEngine {
             dir: Arc::new(dir),
         };
         let counts = Arc::new(Counts::default());
-        let writer = Writer {
+        let committer = Committer {
             machine,
             store,
-            requests_rx,
             clock: Arc::clone(&options.clock),
             durability: options.durability,
-            group_writes_max: options.group_writes_max,
-            group_bytes_max: options.group_bytes_max,
             counts: Arc::clone(&counts),
             expiry_ms: 0,
             views,
+        };
+        let committer = Arc::new(Mutex::new(Some(committer)));
+        let writer = Writer {
+            committer: Arc::clone(&committer),
+            requests_rx,
+            counts: Arc::clone(&counts),
+            group_writes_max: options.group_writes_max,
+            group_bytes_max: options.group_bytes_max,
         };
         let thread = std::thread::Builder::new()
             .name("keevo-writer".to_owned())
@@ -131,6 +136,7 @@ impl LocalEngine {
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes_max)),
             queue_bytes_max: options.queue_bytes_max,
             counts,
+            committer,
             identity,
             clock: options.clock,
         };
@@ -189,8 +195,11 @@ impl LocalEngine {
         drop(requests_tx.send(Request::Stop).await);
         drop(requests_tx);
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let committer = Arc::clone(&self.shared.committer);
         off_thread(move || {
-            let ended = thread.is_none_or(|thread| thread.join().is_ok());
+            // Waits for a caller that commits by itself; a panic in one leaves nothing that may be used.
+            let ended = thread.is_none_or(|thread| thread.join().is_ok()) && committer.lock().is_ok();
+            drop(committer.lock().unwrap_or_else(PoisonError::into_inner).take());
             let flushed = if store.has_stopped() { store.check_writable() } else { store.flush() };
             drop(store);
             drop(dir);
@@ -264,22 +273,26 @@ impl LocalEngine {
             let open = self.shared.open.read().unwrap_or_else(PoisonError::into_inner);
             open.as_ref().ok_or_else(closed)?.requests_tx.clone()
         };
-        let bytes = JOB_BYTES + payload_bytes(&command);
+        if tokio::runtime::Handle::try_current().is_err()
+            && let Some(mut committer) = writer::alone(&self.shared.committer, &self.shared.counts)
+            && let Some(committer) = committer.as_mut()
+        {
+            return refused_as_error(committer.commit_one(opens, command)?);
+        }
+        let bytes = writer::queue_bytes(&command);
         // What is larger than the whole queue waits for all of it.
         let permits = u32::try_from(bytes.min(self.shared.queue_bytes_max)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.shared.queue_bytes).acquire_many_owned(permits).await;
         let permit = room.map_err(|gone| closed().with_source(gone))?;
         let (answer_tx, answer_rx) = oneshot::channel();
-        let job = Job { opens, command, bytes, answer_tx, permit };
+        let place = Place::new(&self.shared.counts, permit);
+        let job = Job { opens, command, bytes, answer_tx, place };
         if requests_tx.send(Request::Apply(Box::new(job))).await.is_err() {
             return Err(closed());
         }
         // The thread answers all that it takes, unless it panics.
         let lost = |_| Error::new(ErrorKind::OutcomeUnknown, "the writer thread ended before it answered");
-        match answer_rx.await.map_err(lost)?? {
-            Outcome::Refused(error) => Err(error),
-            outcome => Ok(outcome),
-        }
+        refused_as_error(answer_rx.await.map_err(lost)??)
     }
 
     async fn apply_batch(&self, batch: Batch) -> Result<Written> {
@@ -400,6 +413,7 @@ impl Drop for Shared {
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             drop(thread.join());
         }
+        drop(self.committer.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(dir);
     }
 }
@@ -438,32 +452,17 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send +
     }
 }
 
-fn payload_bytes(command: &Command) -> usize {
-    let of_op = |op: &Op| {
-        let payload = match op {
-            Op::Put { value, .. } | Op::Append { value, .. } => value.len(),
-            Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
-        };
-        payload + op.key().partition.len() + op.key().sort.len() + 64
-    };
-    match command {
-        Command::Write(batch) => batch.ops.iter().map(of_op).sum(),
-        // What it expands to is what it takes while it is applied.
-        Command::FanOut(fan_out) => {
-            let value = match &fan_out.action {
-                crate::FanOutAction::Put { value, .. } => value.len(),
-                crate::FanOutAction::Remove { .. } => 0,
-            };
-            fan_out.targets.iter().map(|target| target.partition.len() + fan_out.sort.len() + value).sum()
-        }
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
-    }
-}
-
 /// Whether one of the records has expired. Most reads meet none that ever does: they need not know the time.
 fn have_expired<'a>(records: impl IntoIterator<Item = &'a Record>, clock: &dyn Clock) -> bool {
     let mut expiring = records.into_iter().filter(|record| record.expires_at_ms.is_some()).peekable();
     expiring.peek().is_some() && has_expired(expiring, clock.now_ms())
+}
+
+fn refused_as_error(outcome: Outcome) -> Result<Outcome> {
+    match outcome {
+        Outcome::Refused(error) => Err(error),
+        outcome => Ok(outcome),
+    }
 }
 
 fn closed() -> Error {

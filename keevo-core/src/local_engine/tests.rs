@@ -301,6 +301,80 @@ fn it_works_without_a_runtime() {
     });
 }
 
+/// Notes which threads ask for the time: whoever commits does.
+#[derive(Debug)]
+struct WhoCommits(Mutex<Vec<std::thread::ThreadId>>);
+
+impl Clock for WhoCommits {
+    fn now_ms(&self) -> u64 {
+        self.0.lock().unwrap().push(std::thread::current().id());
+        1_700_000_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn a_caller_that_writes_alone_commits_on_its_own_thread_and_never_on_a_runtimes() {
+    let clock = Arc::new(WhoCommits(Mutex::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let engine =
+        LocalEngine::open(dir.path(), LocalOptions { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..options() })
+            .unwrap();
+    let things = block_on(keyspace(&engine));
+    let commit = |sort: &'static str| {
+        clock.0.lock().unwrap().clear();
+        (engine.clone(), Batch::new().put(things.key("p", sort), "1"))
+    };
+    let (writer, batch) = commit("a");
+    block_on(writer.write(batch)).unwrap();
+    let here = std::thread::current().id();
+    assert!(clock.0.lock().unwrap().iter().all(|&thread| thread == here), "nobody else was woken");
+
+    let (writer, batch) = commit("b");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(writer.write(batch)).unwrap();
+    assert!(clock.0.lock().unwrap().iter().all(|&thread| thread != here), "a runtime's thread is not blocked");
+}
+
+#[test]
+fn threads_without_a_runtime_share_syncs_and_a_close_between_them_loses_nothing() {
+    let (dir, engine) = new();
+    let things = block_on(keyspace(&engine));
+    let write = |thread: u8| {
+        let engine = engine.clone();
+        move || {
+            let mut acknowledged = Vec::new();
+            for number in 0_u16..2_000 {
+                let key = things.key(vec![thread], number.to_be_bytes().to_vec());
+                match block_on(engine.write(Batch::new().put(key.clone(), "1"))) {
+                    Ok(_) => acknowledged.push(key),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Closed);
+                        break;
+                    }
+                }
+            }
+            acknowledged
+        }
+    };
+    let threads: Vec<_> = (0..4).map(|thread| std::thread::spawn(write(thread))).collect();
+    while engine.stats().unwrap().writes < 400 {
+        std::thread::yield_now();
+    }
+    let stats = engine.stats().unwrap();
+    block_on(engine.close()).unwrap();
+    let acknowledged: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert!(acknowledged.len() >= 400, "{}", acknowledged.len());
+    assert!(stats.groups < stats.writes, "some share a sync: {stats:?}");
+    drop(engine);
+    let engine = LocalEngine::open(dir.path(), options()).unwrap();
+    let found = block_on(engine.multi_get(acknowledged.clone(), Consistency::Linearizable)).unwrap();
+    assert!(found.iter().all(Option::is_some), "what was acknowledged before the close is there");
+}
+
 #[tokio::test]
 async fn a_caller_that_gives_up_does_not_stop_the_others() {
     let (_dir, engine) = new();

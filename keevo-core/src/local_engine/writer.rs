@@ -1,4 +1,4 @@
-//! The writer thread: group commit.
+//! The writer: group commit.
 //!
 //! ```text
 //! write ─┐  bounded queue
@@ -7,33 +7,33 @@
 //!                              └──────────── what came in meanwhile is the next group ◀─────┘
 //! ```
 //!
-//! Invariant: one thread owns the machine, so writes are applied in the order they are queued, and a write is
-//! answered after the group it is in was written. After a failed write nothing more is applied.
+//! The writer thread does so. A caller that may block, and that nobody else writes beside, does it on its own thread: to
+//! wake another one and be woken by it takes a good part of the time of a sync.
+//!
+//! Invariant: whoever holds the lock on the [`Committer`] owns the machine, and a write is answered after the group it
+//! is in was written. After a failed write nothing more is applied.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::batch::Op;
 use crate::clock::Clock;
 use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fan_out::FanOutAction;
 use crate::ids::ClientId;
 use crate::key::{CLASS_END, CLASS_META};
-use crate::store::{Durability, ExpiryClock, RocksStore, Store};
-
-/// How far the clock moves before compactions are told, in milliseconds.
-const EXPIRY_STEP_MS: u64 = 1_000;
-
-/// The clock of all keys.
-pub(super) fn everything(now_ms: u64) -> ExpiryClock {
-    let (lower, upper) = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
-    ExpiryClock { lower, upper, now_ms }
-}
 use crate::machine::{Machine, ShardView};
+use crate::store::{Durability, ExpiryClock, RocksStore, Store};
 use crate::views::Views;
 
+/// What a write takes in the queue beside its payload, in bytes.
+const JOB_BYTES: usize = 256;
+/// How far the clock moves before compactions are told, in milliseconds.
+const EXPIRY_STEP_MS: u64 = 1_000;
 /// How often the writer lets other threads run before it takes fewer writes than it expects: some 20 µs where there are
 /// none that want to.
 const LINGER_YIELDS: usize = 64;
@@ -55,8 +55,29 @@ pub(super) struct Job {
     pub(super) command: Command,
     pub(super) bytes: usize,
     pub(super) answer_tx: oneshot::Sender<Result<Outcome>>,
-    /// Its share of the queue's bytes, given back when it is answered.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Given back when it is answered.
+    pub(super) place: Place,
+}
+
+/// A write's place in the queue: while it is held, nobody commits past it.
+#[derive(Debug)]
+pub(super) struct Place {
+    counts: Arc<Counts>,
+    /// Its share of the queue's bytes.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(super) fn new(counts: &Arc<Counts>, permit: OwnedSemaphorePermit) -> Self {
+        counts.waiting.fetch_add(1, Ordering::SeqCst);
+        Self { counts: Arc::clone(counts), _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counts.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Counts of a writer.
@@ -64,18 +85,28 @@ pub(super) struct Job {
 pub(super) struct Counts {
     pub(super) writes: AtomicU64,
     pub(super) groups: AtomicU64,
+    /// How many writes the last group had.
+    last_group: AtomicUsize,
+    /// How many writes have a place in the queue.
+    waiting: AtomicUsize,
 }
 
-/// The state of the writer thread.
+/// The clock of all keys.
+pub(super) fn everything(now_ms: u64) -> ExpiryClock {
+    let (lower, upper) = (Bytes::from_static(&[CLASS_META]), Bytes::from_static(&[CLASS_END]));
+    ExpiryClock { lower, upper, now_ms }
+}
+
+/// The machine and what a commit needs beside it. `None` once the engine is closed.
+pub(super) type SharedCommitter = Arc<Mutex<Option<Committer>>>;
+
+/// What commits groups of writes.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct Committer {
     pub(super) machine: Machine<RocksStore>,
     pub(super) store: RocksStore,
-    pub(super) requests_rx: mpsc::Receiver<Request>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) durability: Durability,
-    pub(super) group_writes_max: usize,
-    pub(super) group_bytes_max: usize,
     pub(super) counts: Arc<Counts>,
     /// The clock by which the store may drop what has expired, in milliseconds.
     pub(super) expiry_ms: u64,
@@ -83,23 +114,49 @@ pub(super) struct Writer {
     pub(super) views: Arc<Views<ShardView>>,
 }
 
-/// Whom to answer with which of a group's outcomes.
-struct Waiting {
-    answer_tx: oneshot::Sender<Result<Outcome>>,
-    outcome_at: usize,
-    permit: OwnedSemaphorePermit,
+/// The writer thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) committer: SharedCommitter,
+    pub(super) requests_rx: mpsc::Receiver<Request>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) group_writes_max: usize,
+    pub(super) group_bytes_max: usize,
+}
+
+/// The committer for a caller that may block while it commits one write by itself; `None` where others write too: then
+/// the write belongs into a group with theirs.
+pub(super) fn alone<'a>(
+    committer: &'a Mutex<Option<Committer>>,
+    counts: &Counts,
+) -> Option<MutexGuard<'a, Option<Committer>>> {
+    if counts.last_group.load(Ordering::Relaxed) > 1 || counts.waiting.load(Ordering::SeqCst) > 0 {
+        return None;
+    }
+    // After a panic the queue says what it means for those who write.
+    committer.try_lock().ok().filter(|committer| committer.is_some())
 }
 
 impl Writer {
     /// Applies groups until it is told to stop or the last engine is dropped.
     pub(super) fn run(mut self) {
-        let mut expected = 1;
-        while let Some(request) = self.next(expected) {
-            let group = self.gather(request);
-            expected = group.len().max(1);
-            if !group.is_empty() {
-                self.views.sweep();
-                self.commit(group);
+        while let Some(request) = self.next(self.counts.last_group.load(Ordering::Relaxed).max(1)) {
+            let (answers_tx, writes): (Vec<_>, Vec<_>) = self
+                .gather(request)
+                .into_iter()
+                .map(|Job { opens, command, answer_tx, place, .. }| ((answer_tx, place), (opens, command)))
+                .unzip();
+            if writes.is_empty() {
+                continue;
+            }
+            // A commit that panicked left a machine that nobody may use: those who wait hear of it as this thread ends.
+            let Ok(mut committer) = self.committer.lock() else { return };
+            let Some(answers) = committer.as_mut().map(|committer| committer.commit(writes)) else { return };
+            drop(committer);
+            for ((answer_tx, place), answer) in answers_tx.into_iter().zip(answers) {
+                drop(place);
+                // Whoever asked may have given up waiting; the write stands all the same.
+                drop(answer_tx.send(answer));
             }
         }
     }
@@ -137,38 +194,45 @@ impl Writer {
         }
         group
     }
+}
 
-    fn commit(&mut self, group: Vec<Job>) {
+impl Committer {
+    /// Commits one write.
+    pub(super) fn commit_one(&mut self, opens: Option<ClientId>, command: Command) -> Result<Outcome> {
+        self.commit(vec![(opens, command)]).pop().unwrap_or_else(|| Err(Error::corrupt("a write has no outcome")))
+    }
+
+    /// Applies a group in one batch with one sync; an answer for each of its writes.
+    fn commit(&mut self, group: Vec<(Option<ClientId>, Command)>) -> Vec<Result<Outcome>> {
+        self.views.sweep();
         let mut entries = Vec::with_capacity(group.len());
-        let mut waiting = Vec::with_capacity(group.len());
+        let mut outcomes_at = Vec::with_capacity(group.len());
         let now_ms = self.clock.now_ms();
         let mut hlc = self.machine.clock();
         let mut index = self.machine.revision().0.saturating_sub(self.machine.base());
-        for Job { opens, command, answer_tx, permit, .. } in group {
+        for (opens, command) in group {
             for command in opens.map(Command::OpenSession).into_iter().chain([command]) {
                 hlc = Hlc::next(hlc, now_ms);
                 index += 1;
                 entries.push((index, Entry { hlc, command }));
             }
-            waiting.push(Waiting { answer_tx, outcome_at: entries.len() - 1, permit });
+            outcomes_at.push(entries.len() - 1);
         }
-        let writes = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
         let stopped_before = self.store.has_stopped();
         let applied = self.machine.apply(entries, Vec::new(), self.durability);
+        self.counts.last_group.store(outcomes_at.len(), Ordering::Relaxed);
         if applied.is_ok() {
+            let writes = u64::try_from(outcomes_at.len()).unwrap_or(u64::MAX);
             self.counts.writes.fetch_add(writes, Ordering::Relaxed);
             self.counts.groups.fetch_add(1, Ordering::Relaxed);
             self.move_expiry();
         }
         let applied = applied.map_err(|error| self.explain(error, stopped_before));
-        for Waiting { answer_tx, outcome_at, permit } in waiting {
-            let answer = applied.as_ref().map_err(Error::clone).and_then(|outcomes| {
-                outcomes.get(outcome_at).cloned().ok_or_else(|| Error::corrupt("a write has no outcome"))
-            });
-            drop(permit);
-            // Whoever asked may have given up waiting; the write stands all the same.
-            drop(answer_tx.send(answer));
-        }
+        let answer = |at: usize| {
+            let outcomes = applied.as_ref().map_err(Error::clone)?;
+            outcomes.get(at).cloned().ok_or_else(|| Error::corrupt("a write has no outcome"))
+        };
+        outcomes_at.into_iter().map(answer).collect()
     }
 
     /// Lets compactions drop what has expired by the clock that was just synced.
@@ -188,4 +252,28 @@ impl Writer {
         let what = format!("the write failed, and may or may not be there after a restart: {}", error.message());
         Error::new(ErrorKind::OutcomeUnknown, what).with_source(error)
     }
+}
+
+/// What a command takes in the queue, about.
+pub(super) fn queue_bytes(command: &Command) -> usize {
+    let of_op = |op: &Op| {
+        let payload = match op {
+            Op::Put { value, .. } | Op::Append { value, .. } => value.len(),
+            Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
+        };
+        payload + op.key().partition.len() + op.key().sort.len() + 64
+    };
+    let payload = match command {
+        Command::Write(batch) => batch.ops.iter().map(of_op).sum(),
+        // What it expands to is what it takes while it is applied.
+        Command::FanOut(fan_out) => {
+            let value = match &fan_out.action {
+                FanOutAction::Put { value, .. } => value.len(),
+                FanOutAction::Remove { .. } => 0,
+            };
+            fan_out.targets.iter().map(|target| target.partition.len() + fan_out.sort.len() + value).sum()
+        }
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
+    };
+    JOB_BYTES + payload
 }
