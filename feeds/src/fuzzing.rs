@@ -12,6 +12,7 @@ use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId, Identity};
 use crate::keys;
+use crate::ranking::Ranking;
 use crate::reactions::{Reaction, ReactionRow, RefRow, TallyRow};
 use crate::rows::{self, ActivityRow, CopyRow, EdgeJobRow, EdgeRow, EntryRow, FollowerRow, JobRow, OwnRow, PointerRow};
 use crate::time::ActivityTime;
@@ -21,6 +22,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "feed_key", accepts: key, samples: key_samples },
     Decoder { name: "feed_row", accepts: row, samples: row_samples },
     Decoder { name: "feed_text", accepts: text, samples: text_samples },
+    Decoder { name: "feed_ranking", accepts: ranking, samples: ranking_samples },
 ];
 
 fn key(input: &[u8]) -> bool {
@@ -161,4 +163,31 @@ fn text(input: &[u8]) -> bool {
 fn text_samples() -> Vec<Vec<u8>> {
     let texts = ["user:1", "2024-01-31T12:00:00.123456Z"].map(|text| text.as_bytes().to_vec());
     texts.into_iter().chain([id().as_bytes().to_vec(), id().uuid().to_string().into_bytes()]).collect()
+}
+
+/// A score: what compiles also computes, or says why not.
+fn ranking(input: &[u8]) -> bool {
+    let Ok(score) = std::str::from_utf8(input) else { return false };
+    let functions = serde_json::json!({"own": {"base": "decay_gauss", "scale": "5d"}});
+    let Ok(ranking) = Ranking::from_json(&serde_json::json!({"score": score, "functions": functions})) else {
+        return false;
+    };
+    let row = ActivityRow { custom: Bytes::from_static(br#"{"n":2,"t":"x"}"#), ..ActivityRow::default() };
+    let activity = Activity::from_row(id(), &row, None).expect("a row without entries");
+    let random = keevo_core::SeededRandom::new(1);
+    let scored = ranking.score(&activity, &serde_json::Map::new(), 1_700_000_000.0, &random, None);
+    scored.map_or(true, |score| {
+        assert!(score.is_finite(), "a score can be shown and compared");
+        true
+    })
+}
+
+fn ranking_samples() -> Vec<Vec<u8>> {
+    let scores = [
+        "own(time) * (1 + n) ^ 0.5",
+        "-min(n, 2e3, .5) / max(ln(n), log(10)) - rand_normal(0, 1, 2, 1)",
+        "dist(n, 1, 2, 3, 'km') + to_unix_timestamp(\"2024-01-31T12:00:00Z\") * rand(1, 2)",
+        "trunc(abs(sin(n))) + round(cos(n) + tan(n)) + decay_linear(time) + decay_exp(external.x)",
+    ];
+    scores.map(|score| score.as_bytes().to_vec()).to_vec()
 }

@@ -74,6 +74,7 @@ mod metrics;
 mod names;
 mod outbox;
 mod place;
+mod ranking;
 mod reactions;
 mod read;
 mod remove;
@@ -99,6 +100,10 @@ pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};
 pub use metrics::FeedsMetrics;
 pub use names::NAME_BYTES_MAX;
+pub use ranking::{
+    EXPRESSION_BYTES_MAX, RANK_CANDIDATES_MAX, Ranked, RankedPage, RankedRequest, Ranking, RankingFault,
+    ranking_missing,
+};
 pub use reactions::{
     KINDS_MAX, NewReaction, REACTION_LEVELS_MAX, REACTIONS_PAGE_MAX, ReactTo, Reaction, ReactionChange, ReactionPage,
     ReactionQuery, ReactionsOf, TARGET_FEEDS_MAX,
