@@ -113,6 +113,7 @@ fi
 if [ -f keevo-core/examples/embedded.rs ]; then
     stage example example
 fi
+stage training moderation/train/check.sh
 stage sim simulation
 stage demo make --no-print-directory demo CHECK=1 EXTRACT=1
 stage faults make --no-print-directory faults SHORT=1

@@ -6,9 +6,15 @@
 //!
 //! Invariant: positions always name the original text, at character boundaries, so that a caller can cut there.
 
+#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
+
 mod blocklist;
+mod classify;
+mod model;
 mod normalize;
 mod tables;
 
 pub use blocklist::{Blocklist, BlocklistError, Found, Term};
+pub use classify::{Classify, ModelInfo, Tokens};
+pub use model::{Device, Load, Precision, TEXT_BYTES_MAX, load};
 pub use normalize::{Normalized, Normalizer};
