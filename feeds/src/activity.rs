@@ -16,8 +16,10 @@ pub const VERB_BYTES_MAX: usize = 255;
 pub const FOREIGN_ID_BYTES_MAX: usize = 1_024;
 /// The most `to` targets of one add.
 pub const TO_MAX: usize = 100;
+/// The most feeds of one [`Feeds::add_to_many`](crate::Feeds::add_to_many).
+pub const ADD_TO_MANY_MAX: usize = 5_000;
 /// The most feeds that may hold one activity directly.
-pub(crate) const ENTRIES_MAX: usize = 1_000;
+pub(crate) const ENTRIES_MAX: usize = 6_000;
 
 /// An activity to add.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,7 +147,7 @@ impl Activity {
 impl ActivityRow {
     /// Whether it was removed from everywhere.
     pub(crate) fn is_removed(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && !self.kept
     }
 
     /// What stays of it for a while when it is removed.

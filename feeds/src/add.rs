@@ -6,12 +6,14 @@
 //! Invariant: an add that was answered is durable, readable in the feeds that hold it directly, and reaches
 //! every follower, at the latest through the worker.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt;
 use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Record, Result, Revision, Scan};
 
 use bytes::Bytes;
 
-use crate::activity::{Activity, ENTRIES_MAX, NewActivity};
+use crate::activity::{ADD_TO_MANY_MAX, Activity, ENTRIES_MAX, NewActivity};
 use crate::deliver::ActivityJob;
 use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
@@ -29,7 +31,10 @@ const PENDING_JOBS: usize = 32;
 
 /// An activity that passed all checks, with its id.
 struct Draft {
-    feed: FeedId,
+    /// The feeds that are to hold it, each with the feed whose `to` brings it; empty = it was added to that feed itself.
+    wanted: Vec<(FeedId, String)>,
+    /// Whether their followers get nothing of it.
+    quiet: bool,
     id: ActivityId,
     custom: Bytes,
     new: NewActivity,
@@ -59,7 +64,7 @@ impl<E: Engine> Feeds<E> {
     /// Adds activities to feeds of any number, grouped and with bounded concurrency: the way to load many.
     /// One that breaks a limit refuses them all; a failure midway leaves some of them added.
     pub async fn add_many(&self, new: Vec<(FeedId, NewActivity)>) -> Result<Vec<Activity>> {
-        let drafts: Vec<Draft> = new.into_iter().map(|(feed, new)| self.draft(feed, new)).collect::<Result<_>>()?;
+        let drafts: Vec<Draft> = new.into_iter().map(|(feed, new)| self.draft(&feed, new)).collect::<Result<_>>()?;
         let mut added = Vec::with_capacity(drafts.len());
         let mut rest = drafts.into_iter().peekable();
         while rest.peek().is_some() {
@@ -69,7 +74,23 @@ impl<E: Engine> Feeds<E> {
         Ok(added)
     }
 
-    fn draft(&self, feed: FeedId, mut new: NewActivity) -> Result<Draft> {
+    /// Adds an activity to up to 5,000 feeds, and to none of their followers; who follows one of them later gets it
+    /// with the other activities that are copied then. `Invalid` for more feeds, or with `to` targets.
+    pub async fn add_to_many(&self, new: NewActivity, feeds: Vec<FeedId>) -> Result<Activity> {
+        if feeds.is_empty() || feeds.len() > ADD_TO_MANY_MAX {
+            return Err(Error::invalid(format!("an activity is added to 1 to {ADD_TO_MANY_MAX} feeds at once")));
+        }
+        if !new.to.is_empty() {
+            return Err(Error::invalid("an activity that is added to many feeds has no `to` targets"));
+        }
+        let first = feeds.first().cloned().ok_or_else(|| contended("the activity"))?;
+        let wanted = feeds.into_iter().map(|feed| (feed, String::new())).collect();
+        let draft = Draft { wanted, quiet: true, ..self.draft(&first, new)? };
+        let added = Box::pin(self.add_chunk(vec![draft])).await?;
+        added.into_iter().next().ok_or_else(|| contended("the activity"))
+    }
+
+    fn draft(&self, feed: &FeedId, mut new: NewActivity) -> Result<Draft> {
         let custom = new.check(self.options().activity_bytes_max)?;
         let time = match new.time {
             Some(time) => time,
@@ -77,7 +98,10 @@ impl<E: Engine> Feeds<E> {
         };
         new.time = Some(time);
         let id = ActivityId::compute(self.app(), time, new.identity());
-        Ok(Draft { feed, id, custom, new })
+        let targets = new.to.iter().filter(|target| *target != feed);
+        let targets = targets.map(|target| (target.clone(), feed.to_string()));
+        let wanted = std::iter::once((feed.clone(), String::new())).chain(targets).collect();
+        Ok(Draft { wanted, quiet: false, id, custom, new })
     }
 
     async fn add_chunk(&self, drafts: Vec<Draft>) -> Result<Vec<Activity>> {
@@ -127,7 +151,13 @@ impl<E: Engine> Feeds<E> {
             let (row, fresh) = self.merge(&draft, current.as_ref().map(|(_, row)| row))?;
             let check = current.as_ref().map_or(Check::Absent, |(revision, _)| Check::RevisionIs(*revision));
             let mut batch = Batch::new().require(home.clone(), check).put(home.clone(), encode(&row));
-            let job = JobRow { entries: fresh, began_us, foreign_id: row.foreign_id.clone(), ..JobRow::default() };
+            let job = JobRow {
+                entries: fresh,
+                began_us,
+                foreign_id: row.foreign_id.clone(),
+                quiet: draft.quiet,
+                ..JobRow::default()
+            };
             let is_job = !job.entries.is_empty();
             if is_job {
                 batch = batch.put(self.layout().activity_job(draft.id, pointer.number), encode(&job));
@@ -159,12 +189,12 @@ impl<E: Engine> Feeds<E> {
         let mut entries = live.map(|row| row.entries.clone()).unwrap_or_default();
         let last_gen = current.map_or(0, |row| row.last_gen);
         let generation = (last_gen + 1).max(self.now_ms());
-        let targets = draft.new.to.iter().filter(|target| **target != draft.feed);
-        let wanted = std::iter::once((&draft.feed, "")).chain(targets.map(|target| (target, draft.feed.as_str())));
+        let mut there: BTreeSet<(String, String)> =
+            entries.iter().map(|entry| (entry.feed.clone(), entry.via.clone())).collect();
         let mut fresh: Vec<EntryRow> = Vec::new();
-        for (feed, via) in wanted {
-            if entries.iter().all(|entry| entry.feed != feed.as_str() || entry.via != via) {
-                let entry = EntryRow { feed: feed.to_string(), via: via.to_owned(), generation };
+        for (feed, via) in &draft.wanted {
+            if there.insert((feed.to_string(), via.clone())) {
+                let entry = EntryRow { feed: feed.to_string(), via: via.clone(), generation };
                 entries.push(entry.clone());
                 fresh.push(entry);
             }
@@ -183,6 +213,7 @@ impl<E: Engine> Feeds<E> {
             entries,
             last_gen: if fresh.is_empty() { last_gen } else { generation },
             source_version: current.map_or(0, |row| row.source_version),
+            kept: live.is_some_and(|row| row.kept),
         };
         Ok((row, fresh))
     }

@@ -102,6 +102,9 @@ impl<E: Engine> Feeds<E> {
     /// Fans a placed job out to its followers, from where it stands. True when it is finished, false when
     /// `budget` targets were reached before.
     async fn fan_out_job(&self, job: &mut ActivityJob, first: &FirstPages, budget: usize) -> Result<bool> {
+        if job.row.quiet && !job.row.remove {
+            return Ok(true);
+        }
         let mut spent = 0;
         while let Some(entry) = usize::try_from(job.row.entry).ok().and_then(|at| job.row.entries.get(at)).cloned() {
             if spent >= budget {

@@ -57,6 +57,7 @@ mod audit;
 mod change;
 mod collections;
 mod deliver;
+mod dotted;
 mod edge_job;
 mod enrich;
 mod feed_change;
@@ -79,15 +80,17 @@ mod reactions;
 mod read;
 mod remove;
 mod rows;
+mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 mod turns;
+mod update;
 mod users;
 mod verify;
 mod worker;
 
-pub use activity::{Activity, FOREIGN_ID_BYTES_MAX, NewActivity, TO_MAX, VERB_BYTES_MAX};
+pub use activity::{ADD_TO_MANY_MAX, Activity, FOREIGN_ID_BYTES_MAX, NewActivity, TO_MAX, VERB_BYTES_MAX};
 pub use audit::{AUDIT_PAGE_MAX, AUDIT_TTL_MS, Action, AuditEntry, AuditPage, AuditQuery, EntityType};
 pub use collections::{COLLECTION_BYTES_MAX, Entry};
 pub use enrich::{DEPTH_MAX, EnrichOptions, OBJECTS_MAX, ROUNDS_MAX};
@@ -109,7 +112,9 @@ pub use reactions::{
     ReactionQuery, ReactionsOf, TARGET_FEEDS_MAX,
 };
 pub use read::{FeedPage, OFFSET_MAX, PAGE_LIMIT_MAX, PageRequest};
+pub use targets::{ChangedTargets, Targets};
 pub use time::ActivityTime;
+pub use update::PartialUpdate;
 pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};
 pub use verify::VerifyReport;
 pub use worker::{OutboxRun, WorkerHandle};

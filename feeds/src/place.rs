@@ -29,6 +29,7 @@ struct Placement {
     generation: u64,
     foreign_id: String,
     began_us: u64,
+    quiet: bool,
     remove: bool,
 }
 
@@ -43,6 +44,7 @@ impl<E: Engine> Feeds<E> {
                     generation: entry.generation,
                     foreign_id: job.row.foreign_id.clone(),
                     began_us: job.row.began_us,
+                    quiet: job.row.quiet,
                     remove: job.row.remove,
                 });
             }
@@ -93,7 +95,7 @@ impl<E: Engine> Feeds<E> {
                 batch = batch.delete(own).delete(row).put_ttl(dead, "", self.options().tombstone_ttl_ms);
                 batch = index.into_iter().fold(batch, Batch::delete);
             } else {
-                let value = encode(&OwnRow { began_us: one.began_us });
+                let value = encode(&OwnRow { began_us: one.began_us, quiet: one.quiet });
                 batch = batch.require(dead, Check::Absent).put(own, value).put(row, "");
                 batch = index.into_iter().fold(batch, |batch, index| batch.put(index, ""));
             }

@@ -27,7 +27,7 @@ pub(crate) struct ActivityRow {
     /// A JSON object; empty = no custom fields.
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) custom: Bytes,
-    /// Where it is now. Empty = removed: the row only keeps `last_gen`, for a while.
+    /// Where it is now. Empty, and not `kept` = removed: the row only keeps `last_gen`, for a while.
     #[prost(message, repeated, tag = "8")]
     pub(crate) entries: Vec<EntryRow>,
     /// The generation given last; it only grows.
@@ -36,6 +36,9 @@ pub(crate) struct ActivityRow {
     /// The version of the reaction that this activity tells of: steps of older ones are refused. 0 = of none.
     #[prost(uint64, tag = "15")]
     pub(crate) source_version: u64,
+    /// Whether it was made by an update: then it is there also while no feed has it.
+    #[prost(bool, tag = "10")]
+    pub(crate) kept: bool,
 }
 
 /// One placement of an activity: a feed that holds it directly.
@@ -87,6 +90,9 @@ pub(crate) struct JobRow {
     /// With `placed`: a time, in microseconds, by which all of them had their own rows; 0 = not known.
     #[prost(uint64, tag = "11")]
     pub(crate) placed_us: u64,
+    /// Whether the followers of the feeds get nothing of it.
+    #[prost(bool, tag = "12")]
+    pub(crate) quiet: bool,
 }
 
 /// A feed's own row for an activity that it holds directly.
@@ -95,6 +101,9 @@ pub(crate) struct OwnRow {
     /// When the operation that placed it began, in microseconds.
     #[prost(uint64, tag = "1")]
     pub(crate) began_us: u64,
+    /// Whether those who followed then got nothing of it.
+    #[prost(bool, tag = "2")]
+    pub(crate) quiet: bool,
 }
 
 /// A follow edge, in the follower's partition. Its revision is the edge's epoch.

@@ -19,6 +19,7 @@ mod races;
 mod reaction_faults;
 mod reactions;
 mod removal;
+mod updates;
 
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
     async move {
         basics::run(&engine).await;
         removal::run(&engine).await;
+        updates::run(&engine).await;
         lists::run(&engine).await;
         many::run(&engine).await;
         outbox::run(&engine).await;
@@ -201,7 +203,7 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, enriched, entities, reaction_faults, reactions, suite_with};
+    use super::{Effort, enriched, entities, reaction_faults, reactions, suite_with, updates};
 
     #[tokio::test]
     async fn users_and_collections() {
@@ -221,6 +223,11 @@ mod tests {
     #[tokio::test]
     async fn reactions_under_faults_and_races() {
         reaction_faults::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 1, 20).await;
+    }
+
+    #[tokio::test]
+    async fn updates_and_targets() {
+        updates::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
     }
 
     #[tokio::test]

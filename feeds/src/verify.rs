@@ -115,7 +115,8 @@ impl<E: Engine> Feeds<E> {
         let copied: CopyRow = copied.as_ref().map(decode).transpose()?.unwrap_or_default();
         self.live_own(target, |id, row| {
             let within = !copied.oldest.is_empty() && keys::newest_first(id).as_slice() <= copied.oldest.as_ref();
-            copied.everything || within || row.began_us > copied.listed_us
+            let since = row.began_us > copied.listed_us;
+            if row.quiet { (copied.everything || within) && !since } else { copied.everything || within || since }
         })
         .await
     }

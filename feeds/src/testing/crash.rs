@@ -8,10 +8,12 @@ use keevo_core::{Engine, ErrorKind, Result};
 
 use super::races::{assert_recomputed, feeds_of};
 use super::{Fault, Scene, TestEngine, feed, numbered};
+use crate::activity::NewActivity;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::follow::NewFollow;
 use crate::ids::ActivityId;
+use crate::targets::Targets;
 
 /// The feeds user:0 … user:4. In the beginning 1, 2 and 3 follow 0, and 4 follows 3.
 const FEEDS: u64 = 5;
@@ -28,9 +30,12 @@ enum Call {
     Follow,
     FollowMany,
     Unfollow,
+    AddToMany,
+    ChangeTargets,
+    Update,
 }
 
-const CALLS: [Call; 8] = [
+const CALLS: [Call; 11] = [
     Call::Add,
     Call::AddElsewhere,
     Call::AddMany,
@@ -39,6 +44,9 @@ const CALLS: [Call; 8] = [
     Call::Follow,
     Call::FollowMany,
     Call::Unfollow,
+    Call::AddToMany,
+    Call::ChangeTargets,
+    Call::Update,
 ];
 
 const FAULTS: [Fault; 5] = [Fault::StopBefore, Fault::StopAfter, Fault::StopHalfway, Fault::AnswerLost, Fault::Refused];
@@ -67,7 +75,13 @@ fn opposite(call: Call) -> Option<Call> {
         Call::Remove => Some(Call::Add),
         Call::Follow => Some(Call::Unfollow),
         Call::Unfollow => Some(Call::Follow),
-        Call::AddElsewhere | Call::AddMany | Call::RemoveByForeignId | Call::FollowMany => None,
+        Call::AddElsewhere
+        | Call::AddMany
+        | Call::RemoveByForeignId
+        | Call::FollowMany
+        | Call::AddToMany
+        | Call::ChangeTargets
+        | Call::Update => None,
     }
 }
 
@@ -143,6 +157,15 @@ async fn play<E: Engine>(feeds: &Feeds<E>, call: Call, ids: &[ActivityId]) -> Re
         Call::Follow => feeds.follow(&user(4), &user(0), Some(1_000)).await,
         Call::FollowMany => feeds.follow_many([all_of(1, [0, 2]), all_of(3, [2, 1]), all_of(0, [4])].concat()).await,
         Call::Unfollow => feeds.unfollow(&user(4), &user(0), false).await.map(|_| ()),
+        Call::AddToMany => feeds.add_to_many(numbered(3), vec![user(2), user(4)]).await.map(|_| ()),
+        Call::ChangeTargets => {
+            let id = *ids.first().expect("six ids");
+            feeds.change_targets(&user(0), id, &Targets::Replace(vec![user(1), user(3)])).await.map(|_| ())
+        }
+        Call::Update => {
+            let edited = NewActivity { verb: "edit".to_owned(), ..numbered(0) };
+            feeds.update_activities(vec![edited]).await.map(|_| ())
+        }
     }
 }
 
@@ -163,5 +186,14 @@ async fn effects<E: Engine>(scene: &Scene<E>, call: Call) -> Vec<bool> {
         Call::Follow => vec![follows(4, 0).await],
         Call::FollowMany => vec![follows(0, 1).await, follows(2, 1).await, follows(2, 3).await, follows(4, 0).await],
         Call::Unfollow => vec![!follows(4, 0).await],
+        Call::AddToMany => vec![has(2, 3).await, has(4, 3).await],
+        Call::ChangeTargets => {
+            let found = scene.feeds.activities(&[scene.id(0)]).await.expect("a look-up");
+            vec![found.first().is_some_and(|one| one.to == [user(1), user(3)])]
+        }
+        Call::Update => {
+            let found = scene.feeds.activities(&[scene.id(0)]).await.expect("a look-up");
+            vec![found.first().is_some_and(|one| one.verb == "edit")]
+        }
     }
 }
