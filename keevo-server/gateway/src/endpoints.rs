@@ -8,7 +8,9 @@ pub(crate) mod files;
 mod follows;
 mod og;
 mod privacy;
+mod reactions;
 mod read;
+mod targets;
 mod tracking;
 mod users;
 
@@ -21,7 +23,10 @@ use crate::route::Op;
 pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
     match call.found.row.op {
         Op::ActivitiesAdd => activities::add(call).await,
-        Op::ActivitiesGet => activities::get(call).await,
+        Op::ActivitiesGet | Op::EnrichActivities => activities::get(call).await,
+        Op::ActivitiesUpdate => activities::update(call).await,
+        Op::ActivityPartial => activities::partial(call).await,
+        Op::AddToMany => activities::add_to_many(call).await,
         Op::AuditLogs => privacy::audit_logs(call).await,
         Op::CollectionAdd => collections::add(call).await,
         Op::CollectionDelete => collections::delete(call).await,
@@ -31,7 +36,7 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
         Op::CollectionsGet => collections::get_many(call).await,
         Op::CollectionsUpsert => collections::upsert(call).await,
         Op::ActivityRemove => activities::remove(call).await,
-        Op::FeedGet => read::feed(call).await,
+        Op::FeedGet | Op::EnrichFeed => read::feed(call).await,
         Op::FileDelete | Op::ImageDelete => files::delete(call).await,
         Op::FileGet | Op::ImageGet => files::get(call).await,
         Op::Follow => follows::follow(call).await,
@@ -41,6 +46,15 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
         Op::Following => follows::following(call).await,
         Op::OpenGraph => og::get(call).await,
         Op::Personalization => tracking::personalization(),
+        Op::DeleteReactions => privacy::delete_reactions(call).await,
+        Op::ReactionAdd => reactions::add(call).await,
+        Op::ReactionDelete => reactions::delete(call).await,
+        Op::ReactionFilter => reactions::filter(call).await,
+        Op::ReactionGet => reactions::get(call).await,
+        Op::ReactionMany => reactions::get_many(call).await,
+        Op::ReactionRestore => reactions::restore(call).await,
+        Op::ReactionUpdate => reactions::update(call).await,
+        Op::Targets => targets::change(call).await,
         Op::Redirect => tracking::redirect(call),
         Op::Track => tracking::track(call),
         Op::UserAdd => users::add(call).await,

@@ -4,6 +4,7 @@
 
 use axum::http::StatusCode;
 use keevo_core::{Error, ErrorKind};
+use keevo_feeds::RankingFault;
 use serde_json::{Map, Value, json};
 
 /// The result of an endpoint.
@@ -68,6 +69,22 @@ impl ApiError {
         error
     }
 
+    /// The request is about a user and names none.
+    pub(crate) fn missing_user() -> Self {
+        let detail = "user_id is missing: a server names the user, and a user's token is about that user";
+        Self::new(StatusCode::BAD_REQUEST, 10, "MissingUserException", detail)
+    }
+
+    /// A ranking cannot be used.
+    pub(crate) fn ranking(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 11, "RankingException", detail)
+    }
+
+    /// There is no ranking of that name.
+    pub(crate) fn no_ranking(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 12, "MissingRankingException", detail)
+    }
+
     /// What was asked for does not exist.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 16, "DoesNotExistException", detail)
@@ -129,6 +146,11 @@ impl ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let detail = error.message().to_owned();
+        match RankingFault::of(&error) {
+            Some(RankingFault::Invalid) => return Self::ranking(detail),
+            Some(RankingFault::Missing) => return Self::no_ranking(detail),
+            None => {}
+        }
         match error.kind() {
             ErrorKind::Invalid | ErrorKind::KeySize | ErrorKind::BatchTooLarge | ErrorKind::CrossPartition => {
                 Self::input(detail)

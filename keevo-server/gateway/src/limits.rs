@@ -26,7 +26,9 @@ pub(crate) enum Limit {
     Follow,
     OpenGraph,
     Other,
+    Reaction,
     Read,
+    Update,
     User,
 }
 
@@ -38,7 +40,9 @@ pub(crate) const LIMITS: &[(Limit, &str, u32)] = &[
     (Limit::Follow, "follow", 500),
     (Limit::OpenGraph, "open_graph", 120),
     (Limit::Other, "other", 1_000),
+    (Limit::Reaction, "reaction", 1_000),
     (Limit::Read, "read", 2_000),
+    (Limit::Update, "update", 250),
     (Limit::User, "user", 1_000),
 ];
 

@@ -15,7 +15,10 @@ use crate::limits::Limit;
 pub(crate) enum Op {
     ActivitiesAdd,
     ActivitiesGet,
+    ActivitiesUpdate,
+    ActivityPartial,
     ActivityRemove,
+    AddToMany,
     AuditLogs,
     CollectionAdd,
     CollectionDelete,
@@ -24,6 +27,9 @@ pub(crate) enum Op {
     CollectionUpdate,
     CollectionsGet,
     CollectionsUpsert,
+    DeleteReactions,
+    EnrichActivities,
+    EnrichFeed,
     FeedGet,
     FileDelete,
     FileGet,
@@ -38,7 +44,15 @@ pub(crate) enum Op {
     ImageUpload,
     OpenGraph,
     Personalization,
+    ReactionAdd,
+    ReactionDelete,
+    ReactionFilter,
+    ReactionGet,
+    ReactionMany,
+    ReactionRestore,
+    ReactionUpdate,
     Redirect,
+    Targets,
     Track,
     Unfollow,
     UnfollowMany,
@@ -94,21 +108,27 @@ const POST: Method = Method::POST;
 const PUT: Method = Method::PUT;
 const DELETE: Method = Method::DELETE;
 
-use Limit::{Add, Collection, File, Follow as Follows, OpenGraph as Og, Other, Read, User};
+use Limit::{Add, Collection, File, Follow as Follows, OpenGraph as Og, Other, Reaction, Read, Update, User};
 
 /// Every endpoint. Where two match, the first counts: literal parts come before names.
 #[rustfmt::skip]
 pub(crate) const TABLE: &[Row] = &[
+    row(Op::AddToMany, POST, "feed/add_to_many", "feed", Add, "Add one activity to many feeds, without their followers"),
     row(Op::ActivitiesAdd, POST, "feed/{slug}/{id}", "feed", Add, "Add one activity, or several, to a feed and its followers"),
     row(Op::FeedGet, GET, "feed/{slug}/{id}", "feed", Read, "Read a feed"),
+    row(Op::EnrichFeed, GET, "enrich/feed/{slug}/{id}", "feed", Read, "Read a feed with its references resolved"),
     row(Op::Follow, POST, "feed/{slug}/{id}/follows|following", "follower", Follows, "Follow a feed"),
     row(Op::Unfollow, DELETE, "feed/{slug}/{id}/follows|following/{target}", "follower", Follows, "Unfollow a feed"),
     row(Op::Following, GET, "feed/{slug}/{id}/follows|following", "follower", Read, "List what a feed follows, newest first"),
     row(Op::Followers, GET, "feed/{slug}/{id}/followers", "follower", Read, "List who follows a feed, newest first"),
     row(Op::ActivityRemove, DELETE, "feed/{slug}/{id}/{activity*}", "feed", Add, "Remove an activity by its id or, with foreign_id=1, by its foreign id"),
+    row(Op::Targets, POST, "feed_targets/{slug}/{id}/activity_to_targets", "feed_targets", Update, "Change the `to` targets of activities"),
     row(Op::FollowMany, POST, "follow_many", "follower", Follows, "Make many follows"),
     row(Op::UnfollowMany, POST, "unfollow_many", "follower", Follows, "End many follows"),
     row(Op::ActivitiesGet, GET, "activities", "activities", Read, "Read activities by ids, or by foreign ids and times"),
+    row(Op::EnrichActivities, GET, "enrich/activities", "activities", Read, "Read activities with their references resolved"),
+    row(Op::ActivitiesUpdate, POST, "activities", "activities", Update, "Replace activities by foreign id and time"),
+    row(Op::ActivityPartial, POST, "activity", "activities", Update, "Set and unset fields of activities"),
     row(Op::FollowStats, GET, "stats/follow", "*", Read, "Count followers and followed feeds"),
     row(Op::UserAdd, POST, "user", "users", User, "Add a user"),
     row(Op::UserGet, GET, "user/{id}", "users", Read, "Read a user"),
@@ -124,6 +144,14 @@ pub(crate) const TABLE: &[Row] = &[
     row(Op::CollectionGet, GET, "collections/{name}/{id}", "collections", Read, "Read an entry"),
     row(Op::CollectionUpdate, PUT, "collections/{name}/{id}", "collections", Collection, "Replace an entry's data"),
     row(Op::CollectionDelete, DELETE, "collections/{name}/{id}", "collections", Collection, "Delete an entry"),
+    row(Op::ReactionAdd, POST, "reaction", "reactions", Reaction, "React to an activity or to a reaction"),
+    row(Op::ReactionMany, GET, "reaction/get_many", "reactions", Read, "Read reactions by their ids"),
+    row(Op::ReactionGet, GET, "reaction/{id}", "reactions", Read, "Read a reaction"),
+    row(Op::ReactionUpdate, PUT, "reaction/{id}", "reactions", Reaction, "Change a reaction's data and target feeds"),
+    row(Op::ReactionDelete, DELETE, "reaction/{id}", "reactions", Reaction, "Delete a reaction; with soft=true it can be restored"),
+    row(Op::ReactionRestore, PUT, "reaction/{id}/restore", "reactions", Reaction, "Restore a reaction that was softly deleted"),
+    row(Op::ReactionFilter, GET, "reaction/{by}/{value}", "reactions", Read, "List reactions of an activity, a user or a reaction"),
+    row(Op::ReactionFilter, GET, "reaction/{by}/{value}/{kind}", "reactions", Read, "The same, of one kind"),
     row(Op::OpenGraph, GET, "og", "*", Og, "Scrape a page's Open Graph"),
     row(Op::FileUpload, POST, "files", "files", File, "Upload a file"),
     row(Op::FileGet, GET, "files", "files", Read, "A fresh address of an uploaded file"),
@@ -132,6 +160,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Op::ImageGet, GET, "images", "images", Read, "A fresh address of an uploaded image"),
     row(Op::ImageDelete, DELETE, "images", "images", File, "Delete an image"),
     row(Op::AuditLogs, GET, "audit_logs", "audit_logs", Read, "What was done to an entity"),
+    row(Op::DeleteReactions, POST, "data_privacy/delete_reactions", "data_privacy", Update, "Delete reactions for good"),
     row(Op::Personalization, GET, "enrich/personalization/feed", "personalization", Other, "Not offered: answers 403"),
     of("personalization", Op::Personalization, GET, "{resource*}", "personalization", Other, "Not offered: answers 403"),
     of("personalization", Op::Personalization, POST, "{resource*}", "personalization", Other, "Not offered: answers 403"),
@@ -245,6 +274,8 @@ mod tests {
         }
         let (op, captures) = ask(&DELETE, "/api/v1.0/feed/user/1/a/b%2Fc/").expect("found");
         assert_eq!((op, captures.last()), (Op::ActivityRemove, Some(&("activity", "a/b/c".to_owned()))));
+        assert_eq!(ask(&POST, "/api/v1.0/feed/add_to_many/").expect("found").0, Op::AddToMany);
+        assert_eq!(ask(&GET, "/api/v1.0/reaction/get_many/").expect("found").0, Op::ReactionMany);
         assert_eq!(ask(&GET, "/analytics/redirect/").expect("found").0, Op::Redirect);
         assert_eq!(ask(&POST, "/analytics/v1.0/engagement/").expect("found").0, Op::Track);
         assert_eq!(ask(&GET, "/personalization/v1.0/a/b/").expect("found").0, Op::Personalization);

@@ -11,6 +11,7 @@ mod rest {
     mod follows;
     mod limits;
     mod outside;
+    mod reactions;
     mod rights;
     mod support;
     mod webhooks;

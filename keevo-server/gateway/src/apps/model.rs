@@ -112,6 +112,10 @@ impl GroupSetting {
         if self.rankings.values().any(|one| one.to_string().len() > EXPRESSION_BYTES_MAX) {
             return Err(Error::invalid(format!("group {slug}: a ranking has up to {EXPRESSION_BYTES_MAX} bytes")));
         }
+        for (name, ranking) in &self.rankings {
+            keevo_feeds::Ranking::from_json(ranking)
+                .map_err(|error| Error::invalid(format!("group {slug}, ranking {name}: {}", error.message())))?;
+        }
         if self.timeline_max == Some(0) {
             return Err(Error::invalid(format!("group {slug}: timeline_max is at least 1")));
         }

@@ -3,14 +3,17 @@
 use keevo_feeds::{ActivityId, ActivityTime, FeedId, Identity, NewActivity, TO_MAX};
 use serde_json::{Map, Value, json};
 
+use super::read;
 use crate::auth::rights::{self, FeedUse};
-use crate::call::{self, Call, bounded, flag, scalar};
+use crate::call::{self, Call, bounded, flag, needed, scalar, text, texts};
 use crate::error::{ApiError, ApiResult};
 use crate::render;
 use crate::reply::Reply;
 
 /// The most activities of one request.
 pub(super) const ACTIVITIES_MAX: usize = 100;
+/// The most feeds of one `add_to_many`.
+const FEEDS_MAX: usize = keevo_feeds::ADD_TO_MANY_MAX;
 /// Members of an activity that are no custom fields. Some of them are the server's own: what a client that sends back
 /// what it has read says there is dropped.
 const OWN_FIELDS: &[&str] = &[
@@ -105,6 +108,21 @@ pub(super) async fn add(call: &Call) -> ApiResult<Reply> {
     }
 }
 
+/// Adds one activity to many feeds, and to none of their followers.
+pub(super) async fn add_to_many(call: &Call) -> ApiResult<Reply> {
+    rights::server_only(&call.principal)?;
+    let body = call.object()?;
+    let activity = body.get("activity").ok_or_else(|| ApiError::field("activity", "is missing"))?;
+    let new = parse(call, activity)?;
+    if !new.to.is_empty() {
+        return Err(ApiError::field("to", "has no place here: name the feeds in `feeds`"));
+    }
+    let names = texts(&body, "feeds", FEEDS_MAX)?.ok_or_else(|| ApiError::field("feeds", "is missing"))?;
+    let feeds: Vec<FeedId> = names.iter().map(|name| call.feed_named(name)).collect::<ApiResult<_>>()?;
+    call.feeds.add_to_many(new, feeds).await?;
+    Ok(Reply::created(json!({})))
+}
+
 /// Removes an activity by its id, or all of a foreign id. What is not there is no error.
 pub(super) async fn remove(call: &Call) -> ApiResult<Reply> {
     let feed = call.feed()?;
@@ -150,12 +168,83 @@ fn computed(call: &Call, foreign_id: &str, time: ActivityTime) -> ActivityId {
     ActivityId::compute(call.feeds.app(), time, Identity::ForeignId(foreign_id))
 }
 
-/// Activities by ids.
+/// The id that an object names, by `id` or by `foreign_id` and `time`.
+pub(super) fn id_in(call: &Call, map: &Map<String, Value>) -> ApiResult<ActivityId> {
+    if let Some(id) = text(map, "id")? {
+        return activity_id(id);
+    }
+    let foreign_id = needed(map, "foreign_id")?;
+    let time = call::time(map, "time")?.ok_or_else(|| ApiError::field("time", "is missing"))?;
+    Ok(computed(call, foreign_id, time))
+}
+
+/// Activities by ids; resolved where the path or a reaction option says so.
 pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
     rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
     let found = call.feeds.activities(&named(call)?).await?;
-    let results: Vec<Value> = found.iter().map(|one| Value::Object(render::activity(one))).collect();
+    let results = read::shown(call, &found).await?;
     Ok(Reply::ok(json!({ "results": results })))
+}
+
+/// Replaces activities, or adds them where they are new; each has a foreign id and a time.
+pub(super) async fn update(call: &Call) -> ApiResult<Reply> {
+    let body = call.object()?;
+    let Some(Value::Array(list)) = body.get("activities") else {
+        return Err(ApiError::field("activities", "is a list"));
+    };
+    let list = bounded(list.iter().collect(), "activities", ACTIVITIES_MAX)?;
+    let mut new = Vec::with_capacity(list.len());
+    for value in list {
+        let one = parse(call, value)?;
+        if one.foreign_id.is_empty() {
+            return Err(ApiError::field("foreign_id", "is missing"));
+        }
+        if one.time.is_none() {
+            return Err(ApiError::field("time", "is missing"));
+        }
+        may_publish(call, &one)?;
+        new.push(one);
+    }
+    own_already(call, new.iter().filter_map(|one| Some(computed(call, &one.foreign_id, one.time?))).collect()).await?;
+    call.feeds.update_activities(new).await?;
+    Ok(Reply::created(json!({})))
+}
+
+/// Refuses a user who would change another's activities.
+async fn own_already(call: &Call, ids: Vec<ActivityId>) -> ApiResult<()> {
+    if matches!(call.principal, crate::auth::Principal::User(_)) {
+        for one in call.feeds.activities(&ids).await? {
+            rights::actor(&call.principal, &one.actor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets and unsets fields.
+pub(super) async fn partial(call: &Call) -> ApiResult<Reply> {
+    let body = call.object()?;
+    let (changes, bare) = match body.get("changes") {
+        Some(Value::Array(list)) => (bounded(list.iter().collect(), "changes", ACTIVITIES_MAX)?, false),
+        Some(_) => return Err(ApiError::field("changes", "is a list")),
+        None => (Vec::new(), true),
+    };
+    let bare_body = Value::Object(body.clone());
+    let changes = if bare { vec![&bare_body] } else { changes };
+    let mut parsed = Vec::with_capacity(changes.len());
+    for change in changes {
+        let Value::Object(map) = change else { return Err(ApiError::field("changes", "is a list of objects")) };
+        let id = id_in(call, map)?;
+        let set = call::object(map, "set")?.cloned().unwrap_or_default();
+        let unset = texts(map, "unset", 1_000)?.unwrap_or_default();
+        parsed.push(keevo_feeds::PartialUpdate { id, set, unset });
+    }
+    own_already(call, parsed.iter().map(|one| one.id).collect()).await?;
+    let changed = call.feeds.update_partially(parsed).await?;
+    let mut shown = changed.iter().map(|one| Value::Object(render::activity(one)));
+    if bare {
+        return Ok(Reply::created(shown.next().ok_or_else(|| ApiError::not_found("there is no such activity"))?));
+    }
+    Ok(Reply::created(json!({ "activities": shown.collect::<Vec<_>>() })))
 }
 
 /// Whether a request asks for something by a flag in its body or its query.

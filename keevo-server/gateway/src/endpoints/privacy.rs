@@ -1,12 +1,23 @@
-//! The audit log.
+//! Data privacy and the audit log.
 
 use keevo_feeds::{AUDIT_PAGE_MAX, AuditQuery, EntityType};
 use serde_json::{Value, json};
 
 use crate::auth::rights;
-use crate::call::Call;
+use crate::call::{Call, texts};
 use crate::error::{ApiError, ApiResult};
 use crate::reply::Reply;
+
+/// The most ids that are deleted at once.
+const DELETE_MAX: usize = 100;
+
+/// Deletes reactions, for good.
+pub(super) async fn delete_reactions(call: &Call) -> ApiResult<Reply> {
+    rights::server_only(&call.principal)?;
+    let ids = texts(&call.object()?, "ids", DELETE_MAX)?.ok_or_else(|| ApiError::field("ids", "is missing"))?;
+    call.feeds.delete_reactions(&ids).await?;
+    Ok(Reply::created(json!({})))
+}
 
 /// What was done to an entity, newest first.
 pub(super) async fn audit_logs(call: &Call) -> ApiResult<Reply> {
