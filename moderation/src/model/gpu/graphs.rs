@@ -18,7 +18,7 @@ const WARM_UPS: usize = 3;
 
 /// A recorded forward pass, with the memory that it reads and writes.
 struct Graph {
-    graph: CudaGraph,
+    recording: CudaGraph,
     input: Packed,
     scores: Tensor,
 }
@@ -60,7 +60,7 @@ impl Graphs {
         }
         let Some(graph) = self.recorded.get(&size) else { return Ok(None) };
         graph.input.replace(batch, device)?;
-        graph.graph.launch().map_err(Error::wrap)?;
+        graph.recording.launch().map_err(Error::wrap)?;
         Ok(Some(graph.scores.clone()))
     }
 
@@ -81,7 +81,7 @@ impl Graphs {
         drop(uploads);
         captured?;
         match graph {
-            Some(graph) => Ok(Graph { graph, input, scores }),
+            Some(recording) => Ok(Graph { recording, input, scores }),
             None => candle_core::bail!("the driver recorded nothing"),
         }
     }

@@ -35,11 +35,15 @@ impl Size {
     }
 
     /// The bucket that a small batch falls into: at least one text and one token larger, since both are filled up.
-    /// There are at most 4 · 23 buckets.
+    /// There are at most 4 · 28 buckets.
     pub(super) fn bucket(batch: &[Tokens]) -> Option<Self> {
         let exact = Self::of(batch);
         let texts = exact.texts.next_power_of_two() + 1;
-        let step = if exact.rows < 128 { 16 } else { 64 };
+        let step = match exact.rows {
+            0..128 => 16,
+            128..512 => 32,
+            _ => 64,
+        };
         let rows = (exact.rows + 1).next_multiple_of(step);
         (exact.texts <= GRAPH_TEXTS_MAX && rows <= GRAPH_ROWS_MAX).then_some(Self { texts, rows, longest: rows })
     }
