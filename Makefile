@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults feeds-suite fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults feeds-suite web-test fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -65,7 +65,7 @@ fix: rocksdb ## Format, and apply the lints' own corrections
 	@$(ENV); cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
 	@$(ENV); cargo fmt --all
 
-bench: ## Keevo beside etcd and RocksDB, and a restart, in short; ARGS="compare etcd --clients 64" runs that alone
+bench: ## Keevo beside etcd, RocksDB, Redis and PostgreSQL, in short; ARGS="compare etcd --clients 64" runs that alone
 	@.ci/deps.sh bench && .ci/rocksdb.sh
 	@$(ENV); cargo build --release --workspace --bin keevod --bin keevo-bench && .ci/bench.sh $(ARGS)
 
@@ -75,6 +75,10 @@ faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; 
 
 feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
 	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)
+
+web-test: rocksdb ## The tutorial's page in a real browser against keevod; SCREENSHOT=FILE.png keeps a picture
+	@.ci/deps.sh web
+	@$(ENV); cargo build --bin keevod && .ci/web-test.sh $(SCREENSHOT)
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
-# nothing when all is there. Usage: deps.sh [bench] [data] [faults]
-#   bench  also the peers of the benchmark (etcd); one that can't be had is a note, not a failure
+# nothing when all is there. Usage: deps.sh [bench] [data] [faults] [web]
+#   bench  also the peers of the benchmark (etcd, Redis, PostgreSQL); one that can't be had is a note, not a failure
 #   data   also what the full demo data is fetched with (npm, the package index); likewise optional
 #   faults what real processes are put under faults with: namespaces, packet filters, disk images, clocks; optional too
+#   web    also what the browser test runs in: chromium, Node; optional too
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/env.sh
@@ -40,7 +41,11 @@ have ccache || wanted+=(ccache)
 index_missing=false
 for group in "$@"; do
     case "$group" in
-        bench) have etcd || wanted+=(etcd-server) ;;
+        bench)
+            have etcd || wanted+=(etcd-server)
+            have redis-server || wanted+=(redis-server)
+            have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || wanted+=(postgresql)
+            ;;
         data)
             have npm || wanted+=(npm)
             compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || index_missing=true
@@ -52,7 +57,12 @@ for group in "$@"; do
             have_admin mkfs.ext4 || wanted+=(e2fsprogs)
             compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || wanted+=(faketime)
             ;;
-        *) echo "deps: there is no group '$group'; the groups are bench, data and faults" >&2 && exit 2 ;;
+        web)
+            have chromium || wanted+=(chromium)
+            have node || wanted+=(nodejs)
+            have npm || wanted+=(npm)
+            ;;
+        *) echo "deps: there is no group '$group'; the groups are bench, data, faults and web" >&2 && exit 2 ;;
     esac
 done
 

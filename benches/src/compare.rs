@@ -6,8 +6,11 @@
 mod etcd;
 pub(crate) mod line;
 mod plan;
+mod postgres;
+mod redis;
 mod rocksdb;
 mod table;
+mod timelines;
 
 use clap::{Args, Subcommand};
 
@@ -27,6 +30,10 @@ enum Peer {
     Etcd(etcd::EtcdArgs),
     /// The embedded engine beside the rocksdb crate itself with the same options, every put synced.
     Rocksdb(rocksdb::RocksdbArgs),
+    /// Feeds beside timelines in Redis (Debian's redis-server) that syncs before it answers: fan-out, and pages meanwhile.
+    Redis(redis::RedisArgs),
+    /// Feeds beside timelines in PostgreSQL (Debian's postgresql): pages while posts go on.
+    Postgres(postgres::PostgresArgs),
 }
 
 /// Compares and prints the result.
@@ -34,5 +41,7 @@ pub(crate) async fn run(args: &CompareArgs) -> Result<(), Failure> {
     match &args.peer {
         Peer::Etcd(args) => etcd::run(args).await,
         Peer::Rocksdb(args) => rocksdb::run(args).await,
+        Peer::Redis(args) => redis::run(args).await,
+        Peer::Postgres(args) => postgres::run(args).await,
     }
 }

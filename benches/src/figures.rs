@@ -53,6 +53,12 @@ impl Total {
         Ok(())
     }
 
+    /// Adds later runs.
+    pub(crate) fn append(&mut self, later: Self) -> Result<()> {
+        let Self { tally, elapsed, usage } = later;
+        self.add(&Measured { tally, elapsed, usage })
+    }
+
     /// The first request that failed.
     pub(crate) fn first_failure(&self) -> Option<&Error> {
         self.tally.first_failure.as_ref()

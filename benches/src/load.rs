@@ -6,7 +6,7 @@
 //! Invariant: what the clients ask for is decided by the load alone. Two targets under the same load meet the same
 //! keys and values, in the same order per client.
 
-mod arrivals;
+pub(crate) mod arrivals;
 mod tally;
 
 use std::ops::Range;
@@ -36,7 +36,7 @@ const PRELOAD_ATTEMPTS: usize = 20;
 /// How long a client waits after a failure.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the last requests may take after the end; longer than the deadline of every client.
-const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 /// The bytes that values are cut out of.
 const POOL_BYTES: u64 = 1 << 20;
 
@@ -188,7 +188,7 @@ pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> R
     Ok(Measured { tally, elapsed: window.measured(), usage })
 }
 
-fn ended_badly(error: &tokio::task::JoinError) -> Error {
+pub(crate) fn ended_badly(error: &tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Closed, format!("a client ended badly: {error}"))
 }
 

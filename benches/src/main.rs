@@ -17,6 +17,7 @@ mod plot;
 mod report;
 mod servers;
 mod target;
+mod timelines;
 mod usage;
 mod window;
 
@@ -27,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{Error, ErrorKind, Result};
 
-use alone::{GroupsArgs, IdleArgs, RestartArgs, ScaleArgs, StormArgs};
+use alone::{FanOutArgs, GroupsArgs, IdleArgs, RestartArgs, ScaleArgs, StormArgs};
 use compare::CompareArgs;
 use embedded::SideArgs;
 use failure::Failure;
@@ -50,6 +51,8 @@ enum Work {
     Compare(CompareArgs),
     /// Drives a running cluster through keevo-client and prints throughput and latency.
     Load(RunningArgs),
+    /// Cost of a post as its followers grow, in steps.
+    FanOut(FanOutArgs),
     /// Syncs and bytes that a put costs as the groups (shards) of three nodes grow.
     Groups(GroupsArgs),
     /// CPU and memory of shards that nobody uses.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
     let done = match &cli.work {
         Work::Side(args) => embedded::run(args).map_err(Failure::from),
         Work::Compare(args) => runtime.block_on(compare::run(args)),
+        Work::FanOut(args) => runtime.block_on(alone::fan_out(args)),
         Work::Groups(args) => runtime.block_on(alone::groups(args)),
         Work::Idle(args) => runtime.block_on(alone::idle(args)),
         Work::Restart(args) => runtime.block_on(alone::restart(args)),

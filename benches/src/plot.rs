@@ -32,6 +32,23 @@ pub(crate) fn draw(folder: &Path, lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
+/// Writes `NAME.svg` into `folder`, which is made if it is new: one series over `marks`.
+pub(crate) fn draw_curve(
+    folder: &Path,
+    (name, title): (&str, &str),
+    axis: &'static str,
+    points: Vec<(String, f64)>,
+) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Io, format!("the plot cannot be written to {}", folder.display())).with_source(error)
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let (marks, values) = points.into_iter().map(|(mark, value)| (mark, Some(value))).unzip();
+    let series = vec![Series { name: "keevo".to_owned(), dashed: false, values }];
+    let plot = Plot { title: title.to_owned(), axis, marks, series };
+    fs::write(folder.join(format!("{name}.svg")), plot.svg()).map_err(failed)
+}
+
 fn peer_of(lines: &[&Line]) -> String {
     lines.first().map_or_else(String::new, |line| line.peer.name.name.clone())
 }
@@ -45,6 +62,7 @@ fn throughput(case: &str, lines: &[&Line]) -> Plot {
     let peer = peer_of(lines);
     Plot {
         title: format!("{case}: operations a second"),
+        axis: "clients",
         marks: marks(lines),
         series: vec![
             series("keevo".to_owned(), |line| line.keevo.ops_per_s),
@@ -65,6 +83,7 @@ fn latency(case: &str, lines: &[&Line]) -> Plot {
     let peer = peer_of(lines);
     Plot {
         title: format!("{case}: latency in microseconds (p50, dashed p99)"),
+        axis: "clients",
         marks: marks(lines),
         series: vec![
             series("keevo".to_owned(), false, keevo, |figures| figures.p50_us),
@@ -97,5 +116,9 @@ mod tests {
         assert_eq!(names, ["get-latency.svg", "get-throughput.svg", "put-latency.svg", "put-throughput.svg"]);
         let text = fs::read_to_string(into.join("put-latency.svg")).expect("written");
         assert!(text.contains(">etcd p99<") && text.matches("<polyline").count() == 4, "{text}");
+        let points = vec![("1,000".to_owned(), 10.0), ("10,000".to_owned(), 20.0)];
+        draw_curve(&into, ("curve", "entries a second"), "followers", points).expect("drawn");
+        let text = fs::read_to_string(into.join("curve.svg")).expect("written");
+        assert!(text.contains(">followers<") && text.contains(">10,000<") && text.contains(">entries a second<"));
     }
 }

@@ -6,8 +6,10 @@
 mod etcd;
 mod keevod;
 mod metrics;
+mod postgres;
 mod process;
 pub(crate) mod programs;
+mod redis;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ use process::{Process, Spec};
 pub(crate) use etcd::start as start_etcd;
 pub(crate) use keevod::start as start_keevo;
 pub(crate) use metrics::Metrics;
+pub(crate) use postgres::start as start_postgres;
+pub(crate) use redis::start as start_redis;
 
 /// How many nodes each cluster has.
 pub(crate) const NODES: u16 = 3;

@@ -72,6 +72,25 @@ pub(crate) async fn until<T>(pids: &[u32], work: impl Future<Output = Result<T>>
     Ok((after.since(before, rss_bytes_max.max(rss_bytes(pids)?)), done))
 }
 
+/// These processes, and those of their children that stay: PostgreSQL's helpers that come and go are left out.
+pub(crate) fn with_children(pids: &[u32]) -> Vec<u32> {
+    let mut all = pids.to_vec();
+    for pid in pids {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok());
+            all.extend(children.filter(|child| stays(*child)));
+        }
+    }
+    all
+}
+
+fn stays(pid: u32) -> bool {
+    let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    !title.is_empty() && !title.contains("autovacuum worker") && !title.contains("parallel worker")
+}
+
 /// What grows with the life of processes.
 #[derive(Debug, Clone, Copy)]
 struct Counters {
@@ -174,6 +193,17 @@ mod tests {
         assert!(usage.rss_bytes_max >= 1 << 20, "{usage:?}");
         let doubled = usage.and(usage);
         assert_eq!((doubled.cpu, doubled.rss_bytes_max), (usage.cpu * 2, usage.rss_bytes_max));
+    }
+
+    #[test]
+    fn children_are_found_beside_their_parent() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        let all = with_children(&[std::process::id()]);
+        assert_eq!(all.first(), Some(&std::process::id()));
+        assert!(all.contains(&child.id()), "{all:?}");
+        child.kill().expect("it ran");
+        child.wait().expect("it has ended");
+        assert_eq!(with_children(&[u32::MAX]), [u32::MAX]);
     }
 
     #[tokio::test]

@@ -38,6 +38,12 @@ fn a_peer_that_is_not_installed_is_named_with_its_package() {
 }
 
 #[test]
+fn redis_that_is_not_installed_is_named_with_its_package() {
+    let output = keevo_bench(&["compare", "redis"]).env("PATH", "").output().expect("the program starts");
+    refused(&output, "keevo-bench: redis-server is not on the PATH: install Debian's package redis-server, ");
+}
+
+#[test]
 fn a_peer_that_is_not_known_and_senseless_numbers_are_refused() {
     let output = keevo_bench(&["compare", "consul"]).output().expect("the program starts");
     refused(&output, "error: unrecognized subcommand 'consul'");
@@ -51,6 +57,10 @@ fn a_peer_that_is_not_known_and_senseless_numbers_are_refused() {
         ["restart", "--nodes=3", "--log-bytes", "1"],
         ["idle", "--nodes=3", "--shards", "0"],
         ["load", "--clients=1", "--open", "0"],
+        ["compare", "redis", "--history", "24"],
+        ["compare", "redis", "--followers", "0"],
+        ["compare", "redis", "--open", "0"],
+        ["fan-out", "--nodes=1", "--followers", "0"],
     ] {
         let output = keevo_bench(&args).output().expect("the program starts");
         refused(&output, &format!("error: invalid value '{}' for '{} <", args[3], args[2]));
@@ -159,6 +169,47 @@ fn cluster_of_each_is_compared() {
     assert_eq!(started_in(data.path()), Vec::<u32>::new());
 }
 
+/// Timelines of a few followers beside each peer that is installed: every case, both sides, and what the ratio says.
+#[test]
+fn cluster_keeps_timelines_beside_redis_and_postgres() {
+    let keevod = Path::new(PROGRAM).with_file_name("keevod");
+    let postgres = on_path("postgres").is_some() || Path::new("/usr/lib/postgresql").is_dir();
+    if on_path("redis-server").is_none() || !postgres || !keevod.is_file() {
+        println!("skipped: needs redis-server, PostgreSQL and {}", keevod.display());
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    for (peer, cases) in [("redis", vec!["fan_out_1", "fan_out_3", "timeline"]), ("postgres", vec!["timeline"])] {
+        let output = keevo_bench(&["compare", peer, "--followers", "40", "--history", "30", "--open", "50"])
+            .args(["--seconds", "1", "--warm-up-seconds", "0", "--rounds", "1", "--output", "json", "--dir"])
+            .arg(data.path())
+            .output()
+            .expect("the program starts");
+        let said = text(&output.stderr);
+        let lines = lines_of(&output);
+        assert_eq!(lines.iter().filter_map(|line| line["case"].as_str()).collect::<Vec<_>>(), cases, "{said}");
+        for line in &lines {
+            for side in ["keevo", "peer"] {
+                assert_eq!(line[side]["failed"].as_u64(), Some(0), "{side}: {line}\n{said}");
+                assert!(line[side]["entries"].as_u64().is_some_and(|entries| entries >= 1_200), "{side}: {line}");
+                assert!(line[side]["ram_bytes_per_entry"].as_f64().is_some_and(|ram| ram > 1.0), "{side}: {line}");
+            }
+            assert_eq!(line["peer"]["name"].as_str(), Some(peer), "{line}");
+            let quotient = |field: &str, above: &str, below: &str| {
+                let both = line[above][field].as_f64().zip(line[below][field].as_f64());
+                both.map(|(above, below)| above / below).expect("both are there")
+            };
+            let expected = match line["case"].as_str() {
+                Some("timeline") => quotient("p99_us", "peer", "keevo"),
+                _ => quotient("ops_per_s", "keevo", "peer"),
+            };
+            assert!(line["ratio"].as_f64().is_some_and(|ratio| (ratio - expected).abs() < 0.001), "{line}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the servers' folders are gone");
+    assert_eq!(started_in(data.path()), Vec::<u32>::new());
+}
+
 /// The values of the lines that a successful run prints as JSON.
 fn lines_of(output: &Output) -> Vec<serde_json::Value> {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -224,6 +275,8 @@ fn what_keevo_does_alone_is_measured_and_leaves_nothing() {
     assert!(idle[1]["keevo"]["rss_bytes_per_shard"].is_number(), "{idle:?}");
     let scale = alone(&["scale", "--keys", "100,200", "--seconds", "1", "--clients", "8"]);
     assert_eq!(scale.len(), 4, "put and get at each step");
+    let fan_out = alone(&["fan-out", "--followers", "5,50", "--entries", "400", "--in-flight", "2"]);
+    assert_eq!(fan_out.iter().filter_map(|line| line["followers"].as_u64()).collect::<Vec<_>>(), [5, 50]);
     let storm = alone(&["storm", "--clients", "20"]);
     assert_eq!(storm[0]["keevo"]["failed"].as_u64(), Some(0), "{storm:?}");
     assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the nodes' folders are gone");

@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_micros(100);
 
 /// The requests of one run, shared by its clients.
 #[derive(Debug, Clone)]
-pub(super) struct Arrivals {
+pub(crate) struct Arrivals {
     shared: Arc<Shared>,
 }
 
@@ -39,7 +39,7 @@ struct Shared {
 
 impl Arrivals {
     /// Requests are due from now on, `per_s` a second, until the window ends. `Io`: no thread can be started.
-    pub(super) fn start(per_s: u32, window: &Arc<Window>) -> Result<Self> {
+    pub(crate) fn start(per_s: u32, window: &Arc<Window>) -> Result<Self> {
         let (taken, left) = (AtomicU64::new(0), AtomicU64::new(0));
         let shared = Shared { due: Semaphore::new(0), taken, left, per_s, began: window.now() };
         let arrivals = Self { shared: Arc::new(shared) };
@@ -52,7 +52,7 @@ impl Arrivals {
     }
 
     /// Waits until a request is due; returns when it was, on the window's clock. After the end: a time behind it.
-    pub(super) async fn next(&self) -> Duration {
+    pub(crate) async fn next(&self) -> Duration {
         match self.shared.due.acquire().await {
             Ok(permit) => permit.forget(),
             Err(_closed) => return Duration::MAX,
@@ -63,7 +63,7 @@ impl Arrivals {
 
 impl Arrivals {
     /// How many requests were due and never sent, because no client came free in time. Known once the clients have ended.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.shared.left.load(Ordering::Relaxed)
     }
 }

@@ -21,6 +21,8 @@ const COLOURS: [&str; 2] = ["#1565c0", "#c62828"];
 #[derive(Debug)]
 pub(super) struct Plot {
     pub(super) title: String,
+    /// What the horizontal axis counts.
+    pub(super) axis: &'static str,
     /// The names of the places on the horizontal axis.
     pub(super) marks: Vec<String>,
     pub(super) series: Vec<Series>,
@@ -53,7 +55,7 @@ impl Plot {
         for (place, mark) in self.marks.iter().enumerate() {
             text(&mut out, (self.x(place), BOTTOM + 20.0), "middle", mark);
         }
-        text(&mut out, (f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), "middle", "clients");
+        text(&mut out, (f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), "middle", self.axis);
         for (number, series) in self.series.iter().enumerate() {
             self.draw(&mut out, number, series, top);
         }
@@ -135,7 +137,12 @@ mod tests {
         assert_eq!([0.0, 0.2, 100.0, 12_345.0, 1_000_000.0].map(number), ["0", "0.2", "100", "12,345", "1,000,000"]);
         let values = vec![Some(10.0), None, Some(20.0)];
         let series = vec![Series { name: "a<b".to_owned(), dashed: true, values }];
-        let plot = Plot { title: "t & u".to_owned(), marks: ["1", "16", "64"].map(str::to_owned).to_vec(), series };
+        let plot = Plot {
+            title: "t & u".to_owned(),
+            axis: "clients",
+            marks: ["1", "16", "64"].map(str::to_owned).to_vec(),
+            series,
+        };
         let svg = plot.svg();
         assert!(svg.contains("points=\"170.0,185.0 530.0,50.0\""), "{svg}");
         assert!(svg.contains(">a&lt;b<") && svg.contains(">t &amp; u<") && svg.contains("stroke-dasharray"), "{svg}");

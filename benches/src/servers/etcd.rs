@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keevo_core::Result;
 
-use super::process::Spec;
+use super::process::{Health, Spec};
 use super::{Cluster, NODES, folder_of, free_addresses};
 
 /// Starts the members; their data goes to a folder made in `parent`.
@@ -36,7 +36,8 @@ pub(crate) fn start(program: &Path, parent: &Path) -> Result<Cluster> {
             foreign_variables: "ETCD_",
             log: folder.path().join(format!("{name}.log")),
             http: *client,
-            health: "/health",
+            health: Health::Http("/health"),
+            user: None,
         });
     }
     let clients = addresses.iter().map(|(_, client, _)| client.to_string()).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keevo_core::Result;
 
-use super::process::Spec;
+use super::process::{Health, Spec};
 use super::{Cluster, Layout, folder_of, free_addresses};
 
 /// Starts the nodes; their data goes to a folder made in `parent`.
@@ -35,7 +35,8 @@ pub(crate) fn start(program: &Path, parent: &Path, layout: &Layout) -> Result<Cl
             foreign_variables: "KEEVO_",
             log: folder.path().join(format!("{name}.log")),
             http: *http,
-            health: "/ready",
+            health: Health::Http("/ready"),
+            user: None,
         });
     }
     let clients = addresses.iter().map(|(_, grpc, _)| grpc.to_string()).collect();

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,10 +32,21 @@ pub(super) struct Spec {
     pub(super) foreign_variables: &'static str,
     /// Where its log goes.
     pub(super) log: PathBuf,
-    /// Where it serves HTTP.
+    /// Where it serves.
     pub(super) http: SocketAddr,
-    /// The path that answers 200 once it serves.
-    pub(super) health: &'static str,
+    /// How it shows that it serves.
+    pub(super) health: Health,
+    /// The user and group that it runs as; `None` = those of this program.
+    pub(super) user: Option<(u32, u32)>,
+}
+
+/// How a process shows that it serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Health {
+    /// This path answers 200.
+    Http(&'static str),
+    /// Connections are accepted.
+    Accepts,
 }
 
 /// A process that runs, or has ended by itself.
@@ -126,6 +138,9 @@ fn spawn(spec: &Spec) -> Result<Child> {
     let also = log.try_clone().map_err(failed)?;
     let mut command = Command::new(&spec.program);
     command.args(&spec.arguments).stdin(Stdio::null()).stdout(log).stderr(also);
+    if let Some((user, group)) = spec.user {
+        command.uid(user).gid(group);
+    }
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with(spec.foreign_variables) {
             command.env_remove(name);
@@ -140,9 +155,11 @@ impl Drop for Process {
     }
 }
 
-/// Whether `path` answers 200.
-async fn is_healthy(http: SocketAddr, path: &str) -> std::io::Result<bool> {
-    Ok(fetch(http, path).await?.starts_with("HTTP/1.1 200"))
+async fn is_healthy(address: SocketAddr, health: Health) -> std::io::Result<bool> {
+    match health {
+        Health::Http(path) => Ok(fetch(address, path).await?.starts_with("HTTP/1.1 200")),
+        Health::Accepts => TcpStream::connect(address).await.map(|_| true),
+    }
 }
 
 /// The answer to `GET path`, its head included, up to [`PAGE_BYTES_MAX`].
@@ -175,7 +192,8 @@ mod tests {
             foreign_variables: "NO_SUCH_VARIABLE_",
             log: folder.join("log"),
             http,
-            health: "/health",
+            health: Health::Http("/health"),
+            user: None,
         }
     }
 

@@ -24,6 +24,24 @@ pub(crate) fn peer(program: &str, package: &str) -> Result<PathBuf, Failure> {
     })
 }
 
+/// PostgreSQL's server, with its `initdb` beside it: on the `PATH`, or where Debian's packages put it, the newest version.
+/// `Missing`, with the Debian package to install: there is none.
+pub(crate) fn postgres() -> Result<PathBuf, Failure> {
+    let on_path = on_path("postgres", std::env::var_os("PATH").as_deref()).and_then(|found| found.canonicalize().ok());
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path());
+    let mut packaged: Vec<(u32, PathBuf)> = versions
+        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin/postgres"))))
+        .collect();
+    packaged.sort();
+    let found = on_path.into_iter().chain(packaged.into_iter().rev().map(|(_, path)| path));
+    let complete = |path: &PathBuf| is_executable(path) && is_executable(&path.with_file_name("initdb"));
+    found.into_iter().find(complete).ok_or_else(|| {
+        Failure::Missing(
+            "there is no PostgreSQL: install Debian's package postgresql, for which `make deps` is enough".to_owned(),
+        )
+    })
+}
+
 /// keevod: the one that was named, or the one beside this program. `Missing`, with the command that builds it.
 pub(crate) fn keevod(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let path = match named {
@@ -43,7 +61,7 @@ pub(crate) fn keevod(named: Option<&Path>) -> Result<PathBuf, Failure> {
     )))
 }
 
-/// The version that `program --version` prints first, as `etcd Version: 3.4.23` does.
+/// The version that `program --version` prints first, as `etcd Version: 3.4.23` and `Redis server v=7.0.15` do.
 pub(crate) async fn version(program: &Path) -> Result<String> {
     let failed = |what: &str| Error::new(ErrorKind::Unavailable, format!("{} {what}", program.display()));
     let mut child = Command::new(program)
@@ -69,9 +87,10 @@ pub(crate) async fn version(program: &Path) -> Result<String> {
     first_version(&text).map(str::to_owned).ok_or_else(|| failed("does not say its version"))
 }
 
-/// The first word that starts with a digit.
+/// The first word that starts with a digit, after a `v=` where there is one.
 fn first_version(text: &str) -> Option<&str> {
-    text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+    let words = text.split_whitespace().map(|word| word.strip_prefix("v=").unwrap_or(word));
+    words.into_iter().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 fn on_path(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
@@ -109,6 +128,8 @@ mod tests {
             first_version("etcd Version: 3.4.23\nGit SHA: Not provided\nGo Version: go1.19.8\n"),
             Some("3.4.23")
         );
+        assert_eq!(first_version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64"), Some("7.0.15"));
+        assert_eq!(first_version("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some("15.14"));
         assert_eq!(first_version("no version"), None);
     }
 

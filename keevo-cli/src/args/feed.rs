@@ -1,5 +1,7 @@
 //! `keevo-cli feed`: activity feeds. A feed is named `slug:id`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::json_object;
@@ -10,7 +12,9 @@ Examples:
   keevo-cli feed follow timeline:bob user:alice
   keevo-cli feed add user:alice --actor alice --verb like --object photo:1
   keevo-cli feed get timeline:bob --limit 10
-  keevo-cli feed followers user:alice";
+  keevo-cli feed followers user:alice
+  keevo-cli feed export user:alice timeline:bob > feeds.jsonl
+  keevo-cli feed import feeds.jsonl --position feeds.position";
 
 /// Commands on feeds.
 #[derive(Debug, Subcommand)]
@@ -69,6 +73,34 @@ pub(crate) enum Feed {
     Followers(Relations),
     /// List the feeds that a feed follows, newest relation first
     Following(Relations),
+    /// Load activities and follows from a file, a JSON object a line; importing it again changes nothing
+    Import(Import),
+    /// Write what feeds hold and follow to standard output, as lines that an import takes
+    Export(Export),
+}
+
+/// What to load.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file: {"activity": {"feed": …, "actor": …, "verb": …, "object": …, "time": …}} or {"follow": {"feed": …,
+    /// "target": …}} a line, in any order; activities are loaded before follows
+    pub(crate) file: PathBuf,
+    /// Where it is kept how far the import came, so that the same command goes on there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) position: Option<PathBuf>,
+    /// How many lines may be refused before the import stops
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) bad_lines: u32,
+}
+
+/// What to write.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The feeds, slug:id
+    pub(crate) feeds: Vec<String>,
+    /// A file that names further feeds, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) feeds_from: Option<PathBuf>,
 }
 
 /// What to publish.

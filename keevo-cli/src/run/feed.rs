@@ -1,5 +1,10 @@
 //! `keevo-cli feed`, over `keevo.feeds.v1`.
 
+mod export;
+mod import;
+mod position;
+mod records;
+
 use bytes::Bytes;
 use keevo_core::{Clock, ErrorKind, Random, SeededRandom, SystemClock};
 use keevo_proto::MESSAGE_BYTES_MAX;
@@ -60,6 +65,8 @@ pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure>
         }
         Feed::Followers(args) => relations(context, &mut feeds, args, true).await,
         Feed::Following(args) => relations(context, &mut feeds, args, false).await,
+        Feed::Import(args) => import::import(context, feeds, &args).await,
+        Feed::Export(args) => export::export(context, feeds, args).await,
     }
 }
 

@@ -1,0 +1,66 @@
+//! `keevo-cli feed export`: what feeds hold themselves, then what they follow, as lines that an import takes.
+
+use std::fs;
+
+use bytes::Bytes;
+use keevo_core::Error;
+use keevo_proto::feeds::v1 as pb;
+use keevo_proto::feeds::v1::feeds_client::FeedsClient;
+use tonic::transport::Channel;
+
+use super::PAGE;
+use super::records::{activity_line, follow_line};
+use crate::args::feed::Export;
+use crate::connect::{Context, Effect, SLOW};
+use crate::failure::Failure;
+use crate::output::say;
+
+/// Exports feeds to standard output.
+pub(super) async fn export(context: &Context, mut feeds: FeedsClient<Channel>, args: Export) -> Result<(), Failure> {
+    let mut names = args.feeds;
+    if let Some(path) = args.feeds_from {
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Failure::io(&format!("{} cannot be read", path.display()), error))?;
+        names.extend(text.lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    if names.is_empty() {
+        let error = Error::invalid("no feed was named");
+        return Err(Failure::with_advice(error, "Name feeds, or a file that has one a line with --feeds-from."));
+    }
+    for feed in &names {
+        activities(context, &mut feeds, feed).await?;
+    }
+    for feed in &names {
+        follows(context, &mut feeds, feed).await?;
+    }
+    Ok(())
+}
+
+async fn activities(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &str) -> Result<(), Failure> {
+    let mut id_lt = String::new();
+    loop {
+        let request = pb::GetFeedRequest { feed: feed.to_owned(), limit: PAGE, id_lt, ..pb::GetFeedRequest::default() };
+        let page = context.ask(Effect::Reads, SLOW, feeds.get_feed(request)).await?;
+        id_lt = page.activities.last().map(|last| last.id.clone()).unwrap_or_default();
+        // What came from elsewhere is exported there, and comes again through the follow.
+        for activity in page.activities.into_iter().filter(|activity| activity.origin == feed) {
+            say(&activity_line(feed, activity))?;
+        }
+        if !page.more || id_lt.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+async fn follows(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &str) -> Result<(), Failure> {
+    let mut after = Bytes::new();
+    loop {
+        let request = pb::FollowingRequest { feed: feed.to_owned(), limit: PAGE, after };
+        let page = context.ask(Effect::Reads, SLOW, feeds.following(request)).await?;
+        page.relations.iter().try_for_each(|relation| say(&follow_line(relation)))?;
+        if page.next.is_empty() {
+            return Ok(());
+        }
+        after = page.next;
+    }
+}
