@@ -150,6 +150,19 @@ impl ActivityRow {
         self.entries.is_empty() && !self.kept
     }
 
+    /// Whether the fields that callers give are alike.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let fields = |row: &Self| {
+            [row.actor.clone(), row.verb.clone(), row.object.clone(), row.target.clone(), row.foreign_id.clone()]
+        };
+        self.custom == other.custom && fields(self) == fields(other)
+    }
+
+    /// The user that is its actor; empty where the actor is no reference to one.
+    pub(crate) fn actor_user(&self) -> &str {
+        crate::privacy::user_of(&self.actor)
+    }
+
     /// What stays of it for a while when it is removed.
     pub(crate) fn emptied(&self) -> Self {
         Self { last_gen: self.last_gen, source_version: self.source_version, ..Self::default() }

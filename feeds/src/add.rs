@@ -14,6 +14,7 @@ use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, Record, Re
 use bytes::Bytes;
 
 use crate::activity::{ADD_TO_MANY_MAX, Activity, ENTRIES_MAX, NewActivity};
+use crate::audit::Action;
 use crate::deliver::ActivityJob;
 use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
@@ -151,14 +152,21 @@ impl<E: Engine> Feeds<E> {
             let (row, fresh) = self.merge(&draft, current.as_ref().map(|(_, row)| row))?;
             let check = current.as_ref().map_or(Check::Absent, |(revision, _)| Check::RevisionIs(*revision));
             let mut batch = Batch::new().require(home.clone(), check).put(home.clone(), encode(&row));
+            let before = current.as_ref().map(|(_, row)| row).filter(|row| !row.is_removed());
+            if before.is_some_and(|before| !before.says_the_same(&row)) {
+                let by = row.actor_user();
+                batch = self.audited(batch, &home.partition, Action::Update, by, self.stamp_us());
+            }
             let job = JobRow {
                 entries: fresh,
                 began_us,
                 foreign_id: row.foreign_id.clone(),
                 quiet: draft.quiet,
+                actor: row.actor_user().to_owned(),
                 ..JobRow::default()
             };
-            let is_job = !job.entries.is_empty();
+            let is_listed = before.is_some_and(|before| before.actor == row.actor);
+            let is_job = !job.entries.is_empty() || !(is_listed || job.actor.is_empty());
             if is_job {
                 batch = batch.put(self.layout().activity_job(draft.id, pointer.number), encode(&job));
             }

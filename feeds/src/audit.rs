@@ -4,6 +4,8 @@
 //! without its row and no row without its change. Rows expire after [`AUDIT_TTL_MS`]. The first entry of an
 //! activity follows from the activity itself and takes no row.
 
+mod of_user;
+
 use bytes::Bytes;
 use keevo_core::{Batch, Consistency, Engine, Error, Result};
 use prost::Message;

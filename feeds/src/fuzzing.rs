@@ -121,7 +121,7 @@ fn row_samples() -> Vec<Vec<u8>> {
         rows::encode(&activity),
         rows::encode(&entry),
         rows::encode(&job),
-        rows::encode(&OwnRow { began_us: 9 }),
+        rows::encode(&OwnRow { began_us: 9, quiet: true }),
         rows::encode(&EdgeRow { created_us: 9, bucket: 3 }),
         rows::encode(&CopyRow { everything: true, oldest: Bytes::from_static(&[7; 16]), listed_us: 9 }),
         rows::encode(&EdgeJobRow { unfollow: true, epoch: 7, ..EdgeJobRow::default() }),

@@ -30,6 +30,8 @@
 //! c ‹collection› 0 ‹id›
 //!                     a                              the entry
 //!                     r, q ‹kind› 0 ‹time› ‹id›     what the user left: reactions, all and by kind
+//!                     h ‹time id›                    activities whose actor the user is
+//! g ‹type› 0 ‹id›     f ‹user›                       flags of an activity, reaction or user
 //! x ‹reaction›        a, j ‹number›                  the reaction and its jobs
 //! s ‹subject›         s                              tally of the reactions on an activity or a reaction
 //!                     o ‹user›                       tally of one user's
@@ -63,6 +65,7 @@ mod enrich;
 mod feed_change;
 mod feed_id;
 mod feeds;
+mod flags;
 mod follow;
 mod followers;
 #[cfg(feature = "fuzzing")]
@@ -75,6 +78,7 @@ mod metrics;
 mod names;
 mod outbox;
 mod place;
+mod privacy;
 mod ranking;
 mod reactions;
 mod read;
@@ -97,12 +101,14 @@ pub use enrich::{DEPTH_MAX, EnrichOptions, OBJECTS_MAX, ROUNDS_MAX};
 pub use feed_change::FeedChange;
 pub use feed_id::{FEED_ID_BYTES_MAX, FeedId, SLUG_BYTES_MAX};
 pub use feeds::{Feeds, FeedsOptions, KEYSPACE};
+pub use flags::{FLAGS_MAX, Flag, FlaggedType, NewFlag};
 pub use follow::{COPY_LIMIT_DEFAULT, COPY_LIMIT_MAX, NewFollow, Unfollow};
 pub use ids::{ActivityId, AppId, Identity};
 pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};
 pub use metrics::FeedsMetrics;
 pub use names::NAME_BYTES_MAX;
+pub use privacy::{EXPORT_PAGE_MAX, ExportPage};
 pub use ranking::{
     EXPRESSION_BYTES_MAX, RANK_CANDIDATES_MAX, Ranked, RankedPage, RankedRequest, Ranking, RankingFault,
     ranking_missing,

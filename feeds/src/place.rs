@@ -49,6 +49,15 @@ impl<E: Engine> Feeds<E> {
                 });
             }
         }
+        futures::try_join!(self.place_groups(groups), self.list_by_actor(jobs))?;
+        let placed_us = self.stamp_us();
+        for job in jobs.iter_mut().filter(|job| !job.row.placed) {
+            (job.row.placed, job.row.placed_us) = (true, placed_us);
+        }
+        Ok(())
+    }
+
+    async fn place_groups(&self, groups: BTreeMap<FeedId, Vec<Placement>>) -> Result<()> {
         futures::stream::iter(groups.into_iter().map(Ok::<_, Error>))
             .try_for_each_concurrent(self.options().concurrency, |(feed, placements)| async move {
                 for chunk in placements.chunks(PLACE_CHUNK) {
@@ -56,12 +65,7 @@ impl<E: Engine> Feeds<E> {
                 }
                 Ok(())
             })
-            .await?;
-        let placed_us = self.stamp_us();
-        for job in jobs.iter_mut().filter(|job| !job.row.placed) {
-            (job.row.placed, job.row.placed_us) = (true, placed_us);
-        }
-        Ok(())
+            .await
     }
 
     async fn place_chunk(&self, feed: &FeedId, chunk: &[Placement]) -> Result<()> {

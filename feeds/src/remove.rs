@@ -6,6 +6,7 @@
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, Result};
 
+use crate::audit::Action;
 use crate::deliver::ActivityJob;
 use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
@@ -23,6 +24,16 @@ impl<E: Engine> Feeds<E> {
     /// targets of that add and their followers; if only a `to` brought it here, it stays elsewhere.
     /// True when it was there; one that is not is no error.
     pub async fn remove_activity(&self, feed: &FeedId, id: ActivityId) -> Result<bool> {
+        self.remove_from(Some(feed), id).await
+    }
+
+    /// Removes an activity from all feeds. True when it was in any.
+    pub(crate) async fn remove_everywhere(&self, id: ActivityId) -> Result<bool> {
+        self.remove_from(None, id).await
+    }
+
+    /// Removes an activity from `feed` and what it brought it to, or from everywhere.
+    async fn remove_from(&self, feed: Option<&FeedId>, id: ActivityId) -> Result<bool> {
         let mut unused = None;
         let removed = self.remove_one(feed, id, &mut unused).await;
         // A pointer that is still here leads to no job, unless the write of one had no clear end.
@@ -33,7 +44,7 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// Removes an activity; `unused` holds the pointer until its job is written.
-    async fn remove_one(&self, feed: &FeedId, id: ActivityId, unused: &mut Option<Pointer>) -> Result<bool> {
+    async fn remove_one(&self, feed: Option<&FeedId>, id: ActivityId, unused: &mut Option<Pointer>) -> Result<bool> {
         let home = self.layout().activity(id);
         for _ in 0..ATTEMPTS {
             let Some(record) = self.engine().get(home.clone(), Consistency::Linearizable).await? else {
@@ -41,7 +52,9 @@ impl<E: Engine> Feeds<E> {
             };
             let mut row: ActivityRow = decode(&record)?;
             let taken = take_out(&mut row, feed);
-            if taken.is_empty() {
+            // One that an update made is there though no feed has it.
+            let is_kept = feed.is_none() && std::mem::take(&mut row.kept);
+            if taken.is_empty() && !is_kept {
                 return Ok(false);
             }
             if unused.is_none() {
@@ -53,11 +66,13 @@ impl<E: Engine> Feeds<E> {
                 entries: taken,
                 began_us: self.stamp_us(),
                 foreign_id: row.foreign_id.clone(),
+                actor: if row.is_removed() { row.actor_user().to_owned() } else { String::new() },
                 ..JobRow::default()
             };
             let mut batch = Batch::new()
                 .require(home.clone(), Check::RevisionIs(record.revision))
                 .put(self.layout().activity_job(id, pointer.number), encode(&job));
+            batch = self.audited(batch, &home.partition, Action::Delete, row.actor_user(), job.began_us);
             batch = if row.is_removed() {
                 let emptied = row.emptied();
                 batch.put_ttl(home.clone(), encode(&emptied), self.options().removed_ttl_ms)
@@ -106,9 +121,9 @@ impl<E: Engine> Feeds<E> {
     }
 }
 
-/// Takes out of `row` all that `feed` holds or has brought elsewhere, and returns it.
-fn take_out(row: &mut ActivityRow, feed: &FeedId) -> Vec<EntryRow> {
-    let is_taken = |entry: &EntryRow| entry.feed == feed.as_str() || entry.via == feed.as_str();
+/// Takes out of `row` all that `feed` holds or has brought elsewhere, or everything, and returns it.
+fn take_out(row: &mut ActivityRow, feed: Option<&FeedId>) -> Vec<EntryRow> {
+    let is_taken = |entry: &EntryRow| feed.is_none_or(|feed| entry.feed == feed.as_str() || entry.via == feed.as_str());
     let (taken, kept) = std::mem::take(&mut row.entries).into_iter().partition(is_taken);
     row.entries = kept;
     taken

@@ -93,6 +93,9 @@ pub(crate) struct JobRow {
     /// Whether the followers of the feeds get nothing of it.
     #[prost(bool, tag = "12")]
     pub(crate) quiet: bool,
+    /// The user that is the activity's actor, whose list gets it or, where it is gone, loses it; empty = none.
+    #[prost(string, tag = "16")]
+    pub(crate) actor: String,
 }
 
 /// A feed's own row for an activity that it holds directly.

@@ -15,6 +15,7 @@ mod lists;
 mod many;
 mod model;
 mod outbox;
+mod privacy;
 mod races;
 mod reaction_faults;
 mod reactions;
@@ -69,6 +70,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         entities::run(&engine).await;
         reactions::run(&engine).await;
         enriched::run(&engine).await;
+        privacy::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
         interrupted::run(&engine).await;
         let sparse = empty_pages::EmptyPages::new(engine.clone());
         basics::run(&sparse).await;
@@ -203,7 +205,7 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, enriched, entities, reaction_faults, reactions, suite_with, updates};
+    use super::{Effort, enriched, entities, privacy, reaction_faults, reactions, suite_with, updates};
 
     #[tokio::test]
     async fn users_and_collections() {
@@ -218,6 +220,11 @@ mod tests {
     #[tokio::test]
     async fn enriched_pages() {
         enriched::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn privacy_flags_and_logs() {
+        privacy::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 1).await;
     }
 
     #[tokio::test]

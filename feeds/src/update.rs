@@ -57,35 +57,50 @@ impl<E: Engine> Feeds<E> {
         let id = ActivityId::compute(self.app(), time, new.identity());
         let custom = new.check(self.options().activity_bytes_max)?;
         let home = self.layout().activity(id);
-        self.change(&home, "the activity", |record| {
-            let before: ActivityRow = record.map(decode).transpose()?.unwrap_or_default();
-            let is_new = before.is_removed();
-            if !is_new && !before.is_identified_by(new.identity()) {
-                let message = format!("another activity of the same time has the id {id}");
-                return Err(Error::new(ErrorKind::Conflict, message));
-            }
-            let now = Activity::from_row(id, &before, None)?.to;
-            let (asked, has): (BTreeSet<&FeedId>, BTreeSet<&FeedId>) = (new.to.iter().collect(), now.iter().collect());
-            if !new.to.is_empty() && asked != has {
-                return Err(Error::invalid("an update does not change `to`; change the targets instead"));
-            }
-            let row = ActivityRow {
-                time_us: id.time().micros(),
-                actor: new.actor.clone(),
-                verb: new.verb.clone(),
-                object: new.object.clone(),
-                target: new.target.clone(),
-                foreign_id: new.foreign_id.clone(),
-                custom: custom.clone(),
-                kept: before.kept || is_new,
-                entries: before.entries,
-                last_gen: before.last_gen,
-                source_version: before.source_version,
-            };
-            let action = if is_new { Action::Create } else { Action::Update };
-            Ok(Change::Write(self.written(id, &row, action), Activity::from_row(id, &row, None)?))
-        })
-        .await
+        self.list_activity(&new.actor, id).await?;
+        let (activity, is_listed) = self
+            .change(&home, "the activity", |record| {
+                let before: ActivityRow = record.map(decode).transpose()?.unwrap_or_default();
+                let is_listed = before.actor == new.actor;
+                let is_new = before.is_removed();
+                if !is_new && !before.is_identified_by(new.identity()) {
+                    let message = format!("another activity of the same time has the id {id}");
+                    return Err(Error::new(ErrorKind::Conflict, message));
+                }
+                let now = Activity::from_row(id, &before, None)?.to;
+                let (asked, has): (BTreeSet<&FeedId>, BTreeSet<&FeedId>) =
+                    (new.to.iter().collect(), now.iter().collect());
+                if !new.to.is_empty() && asked != has {
+                    return Err(Error::invalid("an update does not change `to`; change the targets instead"));
+                }
+                let row = ActivityRow {
+                    time_us: id.time().micros(),
+                    actor: new.actor.clone(),
+                    verb: new.verb.clone(),
+                    object: new.object.clone(),
+                    target: new.target.clone(),
+                    foreign_id: new.foreign_id.clone(),
+                    custom: custom.clone(),
+                    kept: before.kept || is_new,
+                    entries: before.entries,
+                    last_gen: before.last_gen,
+                    source_version: before.source_version,
+                };
+                let action = if is_new { Action::Create } else { Action::Update };
+                Ok(Change::Write(self.written(id, &row, action), (Activity::from_row(id, &row, None)?, is_listed)))
+            })
+            .await?;
+        self.list_again(&activity, is_listed).await?;
+        Ok(activity)
+    }
+
+    /// Lists an updated activity with its actor once more, if that is a new one: a removal that ended just before the
+    /// update may have taken it off the list.
+    async fn list_again(&self, activity: &Activity, is_listed: bool) -> Result<()> {
+        if !is_listed {
+            self.list_activity(&activity.actor, activity.id).await?;
+        }
+        Ok(())
     }
 
     /// The batch that writes an activity's row, with its audit row.
@@ -110,19 +125,26 @@ impl<E: Engine> Feeds<E> {
         let at_once = if ids.len() == updates.len() { self.options().concurrency } else { 1 };
         let write = |one: PartialUpdate| async move {
             let home = self.layout().activity(one.id);
-            self.change(&home, "the activity", |record| {
-                let before: ActivityRow = record.map(decode).transpose()?.unwrap_or_default();
-                if before.is_removed() {
-                    return Err(absent(one.id));
-                }
-                let row = self.updated(&one, &before)?;
-                let activity = Activity::from_row(one.id, &row, None)?;
-                if row == before {
-                    return Ok(Change::Keep(activity));
-                }
-                Ok(Change::Write(self.written(one.id, &row, Action::Update), activity))
-            })
-            .await
+            if let Some(actor) = one.set.get("actor").and_then(Value::as_str) {
+                self.list_activity(actor, one.id).await?;
+            }
+            let (activity, is_listed) = self
+                .change(&home, "the activity", |record| {
+                    let before: ActivityRow = record.map(decode).transpose()?.unwrap_or_default();
+                    if before.is_removed() {
+                        return Err(absent(one.id));
+                    }
+                    let row = self.updated(&one, &before)?;
+                    let activity = Activity::from_row(one.id, &row, None)?;
+                    if row == before {
+                        return Ok(Change::Keep((activity, true)));
+                    }
+                    let is_listed = before.actor == row.actor;
+                    Ok(Change::Write(self.written(one.id, &row, Action::Update), (activity, is_listed)))
+                })
+                .await?;
+            self.list_again(&activity, is_listed).await?;
+            Ok(activity)
         };
         futures::stream::iter(updates.into_iter().map(write)).buffered(at_once).try_collect().await
     }

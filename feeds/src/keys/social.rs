@@ -5,7 +5,8 @@
 use bytes::{BufMut, Bytes};
 use keevo_core::{Error, Key, Result};
 
-use super::{Layout, join};
+use super::{Layout, join, newest_first, split_id};
+use crate::ids::ActivityId;
 
 /// Sort key of an entity in its partition.
 pub(crate) const ENTITY: &[u8] = b"a";
@@ -15,6 +16,10 @@ pub(crate) const TALLY: &[u8] = b"s";
 pub(crate) const REACTIONS: &[u8] = b"t";
 /// Start of what a user left, newest first: in the user's partition.
 pub(crate) const LEFT: &[u8] = b"r";
+/// Start of the activities whose actor a user is, newest first: in the user's partition.
+pub(crate) const ACTED: &[u8] = b"h";
+/// Start of the flags of an entity.
+pub(crate) const FLAG: &[u8] = b"f";
 /// Start of the audit log of an entity, in its partition.
 pub(crate) const AUDIT: &[u8] = b"l";
 
@@ -42,6 +47,19 @@ impl Layout {
         let mut out = self.partition(b's', &[tag]);
         out.put_slice(id.as_bytes());
         out.freeze()
+    }
+
+    /// The flags of an entity.
+    pub(crate) fn flags(self, entity_type: &str, id: &str) -> Bytes {
+        let mut out = self.partition(b'g', entity_type.as_bytes());
+        out.put_u8(0);
+        out.put_slice(id.as_bytes());
+        out.freeze()
+    }
+
+    /// That a user is the actor of an activity.
+    pub(crate) fn acted(self, user: &str, id: ActivityId) -> Key {
+        self.key(self.user(user), join(ACTED, &newest_first(id)))
     }
 
     /// A row of an audit log, newest first.
@@ -92,6 +110,13 @@ pub(crate) fn parse_reaction_place(sort: &[u8], start: &[u8]) -> Result<(u64, St
     let (created, id) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
     let id = std::str::from_utf8(id).map_err(|_error| bad())?;
     Ok((!u64::from_be_bytes(*created), id.to_owned()))
+}
+
+/// The activity in a row made by [`Layout::acted`].
+pub(crate) fn parse_acted(sort: &[u8]) -> Result<ActivityId> {
+    let bad = || Error::corrupt("the row of a user's activity has a malformed key");
+    let (id, rest) = split_id(sort.strip_prefix(ACTED).ok_or_else(bad)?)?;
+    if rest.is_empty() { Ok(id) } else { Err(bad()) }
 }
 
 /// The time and number of a row of an audit log.
