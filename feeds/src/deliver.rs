@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Revision, Target};
 
@@ -130,31 +131,54 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn fan_out_page(&self, job: &ActivityJob, entry: &EntryRow, feed: &FeedId, page: &[Follower]) -> Result<()> {
-        let (action, guard_sort, targets): (_, _, Vec<Target>) = if job.row.remove {
+        let mut puts: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
+        if job.row.remove {
             let unguarded = |one: &Follower| Target { partition: one.target.partition.clone(), guard: None };
-            let action = FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms };
-            (action, None, page.iter().map(unguarded).collect())
+            puts.insert(Bytes::new(), page.iter().map(unguarded).collect());
         } else {
-            let action = FanOutAction::Put { value: bytes::Bytes::new(), ttl_ms: None };
             let last_us = self.last_follow_us(&job.row);
             let reached = page.iter().filter(|one| one.created_us <= last_us).map(|one| one.target.clone());
-            (action, Some(keys::join(EDGE, feed.as_str().as_bytes())), reached.collect())
-        };
-        add(&self.counters().entries_skipped, page.len() - targets.len());
-        if targets.is_empty() {
-            return Ok(());
+            puts = self.by_value(job.id, reached.collect()).await?;
         }
-        let fan_out = FanOut {
-            keyspace: self.layout().keyspace,
-            sort: keys::timeline(job.id, Some(feed), entry.generation),
-            action,
-            guard_sort,
-            targets,
-        };
-        let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
-        add(&self.counters().entries_fanned_out, usize::try_from(done.applied).unwrap_or(usize::MAX));
-        add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
+        add(&self.counters().entries_skipped, page.len() - puts.values().map(Vec::len).sum::<usize>());
+        for (value, targets) in puts.into_iter().filter(|(_, targets)| !targets.is_empty()) {
+            let (action, guard_sort) = if job.row.remove {
+                (FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms }, None)
+            } else {
+                let guard = keys::join(EDGE, feed.as_str().as_bytes());
+                (FanOutAction::Put { value, ttl_ms: None }, Some(guard))
+            };
+            let fan_out = FanOut {
+                keyspace: self.layout().keyspace,
+                sort: keys::timeline(job.id, Some(feed), entry.generation),
+                action,
+                guard_sort,
+                targets,
+            };
+            let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
+            add(&self.counters().entries_fanned_out, usize::try_from(done.applied).unwrap_or(usize::MAX));
+            add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
+        }
         Ok(())
+    }
+
+    /// Followers by what an activity's row holds in their feeds: nothing in flat ones, else what gathers it there.
+    async fn by_value(&self, id: ActivityId, targets: Vec<Target>) -> Result<BTreeMap<Bytes, Vec<Target>>> {
+        let groups = self.groups();
+        let mut by_slug: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+        let mut by_value: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
+        for target in targets {
+            let slug = self.layout().slug_of(&target.partition).filter(|slug| groups.template(slug).is_some());
+            match slug.map(str::to_owned) {
+                Some(slug) => by_slug.entry(slug).or_default().push(target),
+                None => by_value.entry(Bytes::new()).or_default().push(target),
+            }
+        }
+        for (slug, targets) in by_slug {
+            let value = self.row_values(&slug, &[id]).await?.remove(&id).unwrap_or_default();
+            by_value.entry(value).or_default().extend(targets);
+        }
+        Ok(by_value)
     }
 
     /// The latest date of a follow that a job reaches, in microseconds.

@@ -194,6 +194,9 @@ impl<E: Engine> Feeds<E> {
                 newest.all && newest.rows.len() <= limit,
             )
         };
+        let slug = jobs.first().map(|job| job.follower.slug()).unwrap_or_default();
+        let copied: Vec<ActivityId> = jobs.iter().flat_map(|job| rows_of(job).0).map(|(id, _)| *id).collect();
+        let values = self.row_values(slug, &copied).await?;
         let mut rest = jobs.as_slice();
         while !rest.is_empty() {
             let mut weight = 0;
@@ -204,10 +207,10 @@ impl<E: Engine> Feeds<E> {
             let count = rest.iter().take_while(fits).count().max(1);
             let (group, later) = rest.split_at(count);
             rest = later;
-            if !self.copy_batch(group, &rows_of, listed_us).await? && group.len() > 1 {
+            if !self.copy_batch(group, &rows_of, &values, listed_us).await? && group.len() > 1 {
                 for job in group {
                     // One that conflicts alone was ended by another driver.
-                    self.copy_batch(std::slice::from_ref(job), &rows_of, listed_us).await?;
+                    self.copy_batch(std::slice::from_ref(job), &rows_of, &values, listed_us).await?;
                 }
             }
         }
@@ -219,6 +222,7 @@ impl<E: Engine> Feeds<E> {
         &self,
         group: &[EdgeJob],
         rows_of: &impl Fn(&EdgeJob) -> (&'a [(ActivityId, u64)], bool),
+        values: &BTreeMap<ActivityId, Bytes>,
         listed_us: u64,
     ) -> Result<bool> {
         let copied = |job: &EdgeJob| self.layout().copied(&job.follower, &job.target);
@@ -238,7 +242,8 @@ impl<E: Engine> Feeds<E> {
             batch = batch.require(self.edge_job_key(job), Check::RevisionIs(job.revision));
             for (id, generation) in rows {
                 let row = keys::timeline(*id, Some(&job.target), *generation);
-                batch = batch.put(self.layout().key(partition.clone(), row), "");
+                let value = values.get(id).cloned().unwrap_or_default();
+                batch = batch.put(self.layout().key(partition.clone(), row), value);
             }
             count += rows.len();
             if job.writes_copy() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use keevo_core::{
@@ -12,6 +12,7 @@ use keevo_core::{
 };
 use tokio::sync::Notify;
 
+use crate::groups::Groups;
 use crate::ids::AppId;
 use crate::keys::Layout;
 use crate::metrics::{Counters, FeedsMetrics};
@@ -105,6 +106,7 @@ pub(crate) struct Inner<E> {
     pub(crate) flushing: tokio::sync::Mutex<()>,
     /// Orders the changes of one subject of reactions within this instance.
     pub(crate) turns: Turns,
+    pub(crate) groups: RwLock<Arc<Groups>>,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
     left: Mutex<VecDeque<Pointer>>,
@@ -136,6 +138,7 @@ impl<E: Engine> Feeds<E> {
             next_bucket: AtomicU8::new(0),
             flushing: tokio::sync::Mutex::default(),
             turns: Turns::default(),
+            groups: RwLock::default(),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
             left: Mutex::default(),

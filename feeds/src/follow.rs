@@ -76,6 +76,7 @@ impl<E: Engine> Feeds<E> {
             if one.follower == one.target {
                 return Err(Error::invalid(format!("the feed {} cannot follow itself", one.follower)));
             }
+            self.check_followable(&one.target)?;
             if one.copy_limit.is_some_and(|limit| limit > COPY_LIMIT_MAX) {
                 return Err(Error::invalid(format!("a follow copies at most {COPY_LIMIT_MAX} activities")));
             }

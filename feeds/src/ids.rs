@@ -66,6 +66,11 @@ impl ActivityId {
         Self(uuid::Builder::from_gregorian_timestamp(time.ticks(), counter, &node).into_uuid())
     }
 
+    /// Some time, to try a format with.
+    pub(crate) fn sample_time() -> ActivityTime {
+        ActivityTime::from_ticks(0)
+    }
+
     /// The time it was made from.
     pub fn time(self) -> ActivityTime {
         ActivityTime::from_ticks(self.ticks())
@@ -160,6 +165,10 @@ impl StableHash {
         self.bytes(text.as_bytes());
     }
 
+    fn wide(&self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     fn finish(&self) -> u64 {
         let bytes = ((self.0 >> 64) ^ self.0) & u128::from(u64::MAX);
         let mut h = u64::try_from(bytes).unwrap_or_default();
@@ -187,6 +196,13 @@ fn identity_hash(app: AppId, identity: Identity<'_>) -> u64 {
         }
     }
     hash.finish()
+}
+
+/// A stable hash of a text in sixteen bytes.
+pub(crate) fn spread_wide(text: &str) -> [u8; 16] {
+    let mut hash = StableHash::new();
+    hash.text(text);
+    hash.wide()
 }
 
 /// A stable hash of a text, to spread names over buckets.

@@ -28,6 +28,8 @@ pub(crate) const JOB: &[u8] = b"j";
 pub(crate) const OWN: &[u8] = b"d";
 /// Start of a feed's timeline rows.
 pub(crate) const TIMELINE: &[u8] = b"t";
+/// The mark of what is seen and read in a feed; with a group's id behind it, that of the group.
+pub(crate) const MARK: &[u8] = b"s";
 /// Start of the edges to the feeds that a feed follows.
 pub(crate) const EDGE: &[u8] = b"e";
 /// Start of the follows by time, newest first: in both a follower's and a bucket's partition.
@@ -68,6 +70,12 @@ impl Layout {
     /// A feed: its rows, the edges to what it follows, their jobs.
     pub(crate) fn feed(self, feed: &FeedId) -> Bytes {
         self.partition(b'f', feed.as_str().as_bytes()).freeze()
+    }
+
+    /// The slug of the feed that a partition made by [`Layout::feed`] is of.
+    pub(crate) fn slug_of(self, partition: &[u8]) -> Option<&str> {
+        let name = partition.strip_prefix(self.partition(b'f', &[]).as_ref())?;
+        std::str::from_utf8(name).ok()?.split_once(':').map(|(slug, _)| slug)
     }
 
     /// One bucket of a feed's followers.

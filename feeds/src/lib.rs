@@ -14,6 +14,8 @@
 //!                     j ‹number›                     an outbox job of it
 //! f ‹feed›            d ‹time id› ‹generation›       own row: the feed holds it directly
 //!                     t ‹time id› ‹source› 0 ‹gen.›  timeline row; source = the followed feed, empty = own
+//!                                                    (what gathers the activity, unless the feed is flat)
+//!                     s, s ‹group›                   what is seen and read, all and of a group (expires)
 //!                     x ‹foreign id› ‹time id› ‹gen› index of own rows by foreign id
 //!                     z ‹time id› ‹generation›       the own row was taken out (expires)
 //!                     e ‹target›                     follow edge; its revision guards fan-outs
@@ -70,6 +72,7 @@ mod follow;
 mod followers;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod groups;
 mod ids;
 mod json;
 mod keys;
@@ -103,6 +106,10 @@ pub use feed_id::{FEED_ID_BYTES_MAX, FeedId, SLUG_BYTES_MAX};
 pub use feeds::{Feeds, FeedsOptions, KEYSPACE};
 pub use flags::{FLAGS_MAX, Flag, FlaggedType, NewFlag};
 pub use follow::{COPY_LIMIT_DEFAULT, COPY_LIMIT_MAX, NewFollow, Unfollow};
+pub use groups::{
+    ACTIVITIES_IN_GROUP_MAX, AGGREGATED_ROWS_MAX, ActivityGroup, AggregatedPage, AggregatedRequest, GroupConfig,
+    GroupId, GroupKind, Groups, MARK_GROUPS_MAX, Mark, Marks, TEMPLATE_BYTES_MAX, Template,
+};
 pub use ids::{ActivityId, AppId, Identity};
 pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};

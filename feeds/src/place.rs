@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result};
 
@@ -31,6 +32,8 @@ struct Placement {
     began_us: u64,
     quiet: bool,
     remove: bool,
+    /// What its timeline row holds.
+    value: Bytes,
 }
 
 impl<E: Engine> Feeds<E> {
@@ -46,6 +49,7 @@ impl<E: Engine> Feeds<E> {
                     began_us: job.row.began_us,
                     quiet: job.row.quiet,
                     remove: job.row.remove,
+                    value: Bytes::new(),
                 });
             }
         }
@@ -59,7 +63,12 @@ impl<E: Engine> Feeds<E> {
 
     async fn place_groups(&self, groups: BTreeMap<FeedId, Vec<Placement>>) -> Result<()> {
         futures::stream::iter(groups.into_iter().map(Ok::<_, Error>))
-            .try_for_each_concurrent(self.options().concurrency, |(feed, placements)| async move {
+            .try_for_each_concurrent(self.options().concurrency, |(feed, mut placements)| async move {
+                let put: Vec<ActivityId> = placements.iter().filter(|one| !one.remove).map(|one| one.id).collect();
+                let values = self.row_values(feed.slug(), &put).await?;
+                for one in &mut placements {
+                    one.value = values.get(&one.id).cloned().unwrap_or_default();
+                }
                 for chunk in placements.chunks(PLACE_CHUNK) {
                     self.place_chunk(&feed, chunk).await?;
                 }
@@ -100,7 +109,7 @@ impl<E: Engine> Feeds<E> {
                 batch = index.into_iter().fold(batch, Batch::delete);
             } else {
                 let value = encode(&OwnRow { began_us: one.began_us, quiet: one.quiet });
-                batch = batch.require(dead, Check::Absent).put(own, value).put(row, "");
+                batch = batch.require(dead, Check::Absent).put(own, value).put(row, one.value.clone());
                 batch = index.into_iter().fold(batch, |batch, index| batch.put(index, ""));
             }
         }

@@ -109,6 +109,26 @@ pub(crate) struct OwnRow {
     pub(crate) quiet: bool,
 }
 
+/// What gathers an activity in a feed that does so; nothing in a flat one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct TimelineRow {
+    /// The text that gathers it.
+    #[prost(string, tag = "1")]
+    pub(crate) group: String,
+    /// A hash of its actor.
+    #[prost(fixed64, tag = "2")]
+    pub(crate) actor: u64,
+}
+
+/// Up to which arrival, by revision, something is seen and read.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct MarkRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seen: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) read: u64,
+}
+
 /// A follow edge, in the follower's partition. Its revision is the edge's epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct EdgeRow {

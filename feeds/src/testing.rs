@@ -10,6 +10,7 @@ mod empty_pages;
 mod engine;
 mod enriched;
 mod entities;
+mod groups;
 mod interrupted;
 mod lists;
 mod many;
@@ -71,11 +72,13 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         reactions::run(&engine).await;
         enriched::run(&engine).await;
         privacy::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
+        groups::run(&engine).await;
         interrupted::run(&engine).await;
         let sparse = empty_pages::EmptyPages::new(engine.clone());
         basics::run(&sparse).await;
         removal::run(&sparse).await;
         lists::run(&sparse).await;
+        groups::run(&sparse).await;
         if effort == Effort::Thorough {
             many::run(&sparse).await;
         }

@@ -40,6 +40,14 @@ impl ActivityTime {
         format!("{self}Z")
     }
 
+    /// The time by a format of `strftime`, in UTC; `Invalid` for a format that has none.
+    pub(crate) fn strftime(self, format: &str) -> Result<String> {
+        let timestamp = Timestamp::from_microsecond(self.0)
+            .map_err(|error| Error::invalid("the time is out of range").with_source(error))?;
+        jiff::fmt::strtime::format(format, &timestamp.to_zoned(TimeZone::UTC))
+            .map_err(|error| Error::invalid(format!("{format:?} is no format of strftime: {error}")))
+    }
+
     /// Units of 100 ns since 1582-10-15, as a version 1 UUID counts.
     pub(crate) fn ticks(self) -> u64 {
         // In range by construction: 1600 lies after 1582, and 4999 × 10^7 s fits 60 bits.

@@ -67,7 +67,7 @@ fn opposite(call: Call) -> Call {
 }
 
 fn target(number: u64) -> FeedId {
-    feed(&format!("notification:{}", number % TARGETS))
+    feed(&format!("inbox:{}", number % TARGETS))
 }
 
 fn numbered(number: u64, new: NewReaction) -> NewReaction {

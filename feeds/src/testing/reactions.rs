@@ -223,7 +223,7 @@ async fn the_newest_are_refilled<E: Engine>(engine: &E) {
 async fn target_feeds_get_an_activity<E: Engine>(engine: &E) {
     let scene = Scene::new(engine).await;
     let feeds = &scene.feeds;
-    let (one, two, fan) = (feed("notification:1"), feed("notification:2"), feed("timeline:f"));
+    let (one, two, fan) = (feed("inbox:1"), feed("inbox:2"), feed("timeline:f"));
     feeds.follow(&fan, &one, None).await.expect("a follow");
     let mut new = named("mine", on_activity("like", "alice"));
     new.target_feeds = vec![one.clone(), one.clone()];

@@ -1,0 +1,185 @@
+//! Feed groups: what a slug's feeds are, and how they gather activities.
+//!
+//! The text that gathers activities is rendered when an activity reaches a feed, and kept in its timeline row. So a page
+//! of groups reads rows only, and a template that is changed applies to what comes later.
+//!
+//! Invariant: groups are what the timeline rows say, at every read. Nothing is counted apart from them, so nothing drifts.
+
+mod marks;
+mod page;
+mod template;
+mod window;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use keevo_core::{Consistency, Engine, Error, Result};
+use uuid::Uuid;
+
+use crate::feed_id::FeedId;
+use crate::feeds::Feeds;
+use crate::ids::{ActivityId, spread, spread_wide};
+use crate::rows::{ActivityRow, TimelineRow, encode};
+
+pub use marks::{MARK_GROUPS_MAX, Mark, Marks};
+pub use page::{ACTIVITIES_IN_GROUP_MAX, ActivityGroup, AggregatedPage, AggregatedRequest};
+pub use template::{TEMPLATE_BYTES_MAX, Template};
+pub use window::AGGREGATED_ROWS_MAX;
+
+/// How the feeds of a group show their activities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupKind {
+    /// One by one. Only such feeds can be followed.
+    #[default]
+    Flat,
+    /// In groups, by a template.
+    Aggregated,
+    /// In groups that are seen and read.
+    Notification,
+}
+
+/// A feed group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupConfig {
+    /// How its feeds show their activities.
+    pub kind: GroupKind,
+    /// What gathers activities, unless they are shown one by one.
+    pub aggregation: Template,
+}
+
+impl GroupConfig {
+    /// A group whose feeds show their activities one by one.
+    pub fn flat() -> Self {
+        Self::default()
+    }
+
+    /// A group of that kind.
+    pub fn new(kind: GroupKind, aggregation: Template) -> Self {
+        Self { kind, aggregation }
+    }
+}
+
+/// The feed groups of an app, by slug. Slugs without an entry count as flat.
+///
+/// ```
+/// # use keevo_feeds::{GroupKind, Groups};
+/// let groups = Groups::default();
+/// assert_eq!(groups.kind("notification"), GroupKind::Notification);
+/// assert_eq!(groups.kind("of my own"), GroupKind::Flat);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups(BTreeMap<String, GroupConfig>);
+
+impl Groups {
+    /// These groups.
+    pub fn new(groups: impl IntoIterator<Item = (String, GroupConfig)>) -> Self {
+        Self(groups.into_iter().collect())
+    }
+
+    /// How the feeds of a slug show their activities.
+    pub fn kind(&self, slug: &str) -> GroupKind {
+        self.0.get(slug).map_or(GroupKind::Flat, |group| group.kind)
+    }
+
+    /// The template of a slug whose feeds gather their activities.
+    pub(crate) fn template(&self, slug: &str) -> Option<&Template> {
+        self.0.get(slug).filter(|group| group.kind != GroupKind::Flat).map(|group| &group.aggregation)
+    }
+}
+
+impl Default for Groups {
+    /// `user`, `timeline` and `flat`, which are flat, `aggregated` and `notification`.
+    fn default() -> Self {
+        let flat = ["user", "timeline", "flat"].map(|slug| (slug.to_owned(), GroupConfig::flat()));
+        let gathered = [("aggregated", GroupKind::Aggregated), ("notification", GroupKind::Notification)]
+            .map(|(slug, kind)| (slug.to_owned(), GroupConfig::new(kind, Template::default())));
+        Self::new(flat.into_iter().chain(gathered))
+    }
+}
+
+/// Names a group of activities within its feed; follows from the text that gathers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(Uuid);
+
+impl GroupId {
+    /// The id of the group that a text gathers.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(uuid::Builder::from_custom_bytes(spread_wide(text)).into_uuid())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    pub(crate) fn from_stored(bytes: &[u8]) -> Result<Self> {
+        Uuid::from_slice(bytes).map(Self).map_err(|error| Error::corrupt("a mark names no group").with_source(error))
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|error| Error::invalid(format!("{text:?} is no group's id")).with_source(error))
+    }
+}
+
+impl<E: Engine> Feeds<E> {
+    /// The feed groups, as this handle and its clones know them.
+    pub fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.inner.groups.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the feed groups, for this handle and its clones. What lies in feeds already keeps the groups it is in.
+    pub fn set_groups(&self, groups: Groups) {
+        *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(groups);
+    }
+
+    /// What the timeline rows of activities hold in feeds of a slug: nothing where it shows them one by one. Activities
+    /// that are gone have none.
+    pub(crate) async fn row_values(&self, slug: &str, ids: &[ActivityId]) -> Result<BTreeMap<ActivityId, Bytes>> {
+        let groups = self.groups();
+        let Some(template) = groups.template(slug) else { return Ok(BTreeMap::new()) };
+        let rows = self.rows(ids.iter().copied(), Consistency::Linearizable).await?;
+        let found = rows.into_iter().filter_map(|(id, row)| Some((id, row?)));
+        found.map(|(id, row)| Ok((id, encode(&gathered(template, slug, id, &row)?)))).collect()
+    }
+
+    /// Refuses to follow a feed that gathers its activities.
+    pub(crate) fn check_followable(&self, target: &FeedId) -> Result<()> {
+        if self.groups().kind(target.slug()) == GroupKind::Flat {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{target} cannot be followed: only flat feeds can, and its group is not flat")))
+    }
+}
+
+/// The timeline row of an activity in feeds of a slug.
+fn gathered(template: &Template, slug: &str, id: ActivityId, row: &ActivityRow) -> Result<TimelineRow> {
+    Ok(TimelineRow { group: template.render(slug, id, row)?, actor: spread(&row.actor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn group_ids_are_golden_and_read_back() {
+        let id = GroupId::of("like_2026-05-01");
+        expect_test::expect!["472c9fca-d236-8a5b-99d0-ac0ffd4e7f02"].assert_eq(&id.to_string());
+        assert_eq!(id.to_string().parse::<GroupId>().expect("an id"), id);
+        assert_ne!(id, GroupId::of("like_2026-05-02"));
+        assert!("like".parse::<GroupId>().is_err());
+    }
+}
