@@ -3,6 +3,7 @@
 //! Invariant: an endpoint checks the caller's rights before it reads or writes anything of the app.
 
 mod activities;
+mod aggregated;
 mod collections;
 pub(crate) mod files;
 mod follows;

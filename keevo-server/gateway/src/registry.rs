@@ -78,7 +78,12 @@ impl Registry {
 
     /// The feeds of an app, opened when this is the first call for it.
     pub(crate) async fn of(&self, app: &App) -> Result<Feeds<AnyEngine>> {
-        self.open(AppId(app.id)).await
+        let feeds = self.open(AppId(app.id)).await?;
+        let groups = app.feed_groups();
+        if *feeds.groups() != groups {
+            feeds.set_groups(groups);
+        }
+        Ok(feeds)
     }
 
     /// What the feeds of all apps have counted; nothing before any is open. The lag is the longest of them.

@@ -9,6 +9,7 @@ mod rest {
     mod errors;
     mod files;
     mod follows;
+    mod groups;
     mod limits;
     mod outside;
     mod reactions;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use keevo_core::{Error, Result};
+use keevo_feeds::{GroupConfig, Groups, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -102,10 +103,15 @@ pub struct GroupSetting {
 }
 
 impl GroupSetting {
+    fn template(&self) -> Result<Template> {
+        self.aggregation.as_deref().map_or_else(|| Ok(Template::default()), Template::parse)
+    }
+
     fn check(&self, slug: &str) -> Result<()> {
         if self.aggregation.as_ref().is_some_and(|text| text.len() > EXPRESSION_BYTES_MAX) {
             return Err(Error::invalid(format!("group {slug}: a template has up to {EXPRESSION_BYTES_MAX} bytes")));
         }
+        self.template().map_err(|error| Error::invalid(format!("group {slug}: {}", error.message())))?;
         if self.rankings.len() > RANKINGS_MAX {
             return Err(Error::invalid(format!("group {slug}: at most {RANKINGS_MAX} rankings")));
         }
@@ -182,6 +188,18 @@ impl App {
     /// The secret of one of its keys.
     pub(crate) fn secret(&self, key: &str) -> Option<&Secret> {
         self.keys.iter().find(|one| one.key == key).map(|one| &one.secret)
+    }
+
+    /// Its groups as the feeds take them. They were checked when they were set.
+    pub(crate) fn feed_groups(&self) -> Groups {
+        Groups::new(self.groups.iter().map(|(slug, group)| {
+            let kind = match group.kind {
+                GroupKind::Flat => keevo_feeds::GroupKind::Flat,
+                GroupKind::Aggregated => keevo_feeds::GroupKind::Aggregated,
+                GroupKind::Notification => keevo_feeds::GroupKind::Notification,
+            };
+            (slug.clone(), GroupConfig::new(kind, group.template().unwrap_or_default()))
+        }))
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Reading a feed, page by page.
 
-use keevo_feeds::{Activity, ActivityId, EnrichOptions, FeedId, PageRequest, RankedRequest, Ranking};
+use keevo_feeds::{Activity, ActivityId, EnrichOptions, FeedId, GroupKind, PageRequest, RankedRequest, Ranking};
 use serde_json::{Map, Value, json};
 
 use super::activities::activity_id;
@@ -21,6 +21,9 @@ pub(super) async fn feed(call: &Call) -> ApiResult<Reply> {
     let limit = call.query.number("limit", LIMIT_DEFAULT, LIMIT_MAX)?;
     let offset = call.query.number("offset", 0, keevo_feeds::OFFSET_MAX)?;
     let vars = ranking_vars(call)?;
+    if call.feeds.groups().kind(feed.slug()) != GroupKind::Flat {
+        return super::aggregated::page(call, &feed, limit, offset).await;
+    }
     if let Some(name) = call.query.get("ranking") {
         return ranked(call, &feed, name, RankedRequest { limit, offset, vars, ..RankedRequest::default() }).await;
     }
