@@ -1,8 +1,8 @@
-//! Text moderation: what a text looks like to a reader, and whether it holds a listed term.
+//! Text moderation: what a text looks like to a reader, whether it holds a listed term, and what a classifier says.
 //!
 //! [`Normalizer`] folds a text to the form in which spelling tricks (accents, look-alike letters, digits for
 //! letters, invisible characters) are gone; [`Blocklist`] finds the terms of a list in it, in one pass however
-//! long the list is. `README.md` says what is yet to come.
+//! long the list is. [`load`] gives a model that classifies texts, and [`serve`] is the sidecar that asks it for others.
 //!
 //! Invariant: positions always name the original text, at character boundaries, so that a caller can cut there.
 
@@ -12,6 +12,7 @@ mod blocklist;
 mod classify;
 mod model;
 mod normalize;
+pub mod serve;
 mod tables;
 
 pub use blocklist::{Blocklist, BlocklistError, Found, Term};
