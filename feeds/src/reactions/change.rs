@@ -313,6 +313,12 @@ pub(crate) fn made_us(id: &str) -> Option<u64> {
     (us < 1_000).then(|| ms * 1_000 + us)
 }
 
+/// The microsecond that any UUID with a time in it names, whoever made it.
+pub(crate) fn named_us(id: &str) -> Option<u64> {
+    let (seconds, nanos) = Uuid::try_parse(id).ok()?.get_timestamp()?.to_unix();
+    seconds.checked_mul(1_000_000)?.checked_add(u64::from(nanos) / 1_000)
+}
+
 fn taken(id: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("there is a reaction {id:?} already"))
 }
@@ -334,5 +340,13 @@ mod tests {
         assert_ne!(new_id(5, 1), new_id(5, 2));
         assert_eq!(made_us("1c60f680-43d3-11e4-b852-33fb4a479b7b"), None);
         assert_eq!(made_us("mine"), None);
+    }
+
+    #[test]
+    fn an_id_from_elsewhere_names_its_time() {
+        // 2014-09-24T10:11:12.123456, as the activity's id says that has the same one.
+        assert_eq!(named_us("1c60f680-43d3-11e4-b852-33fb4a479b7b"), Some(1_411_553_472_123_456));
+        assert_eq!(named_us("8bd9a9a0-0000-4000-8000-000000000000"), None);
+        assert_eq!(named_us("mine"), None);
     }
 }

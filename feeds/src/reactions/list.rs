@@ -193,13 +193,14 @@ impl<E: Engine> Feeds<E> {
         Ok((start, end))
     }
 
-    /// When a reaction was added, as the reaction says, or, if it is long gone, its id.
+    /// When a reaction was added, as the reaction says, or, if it is long gone or was never here, the time in its id.
     async fn created_us(&self, id: &str) -> Result<u64> {
         check_name("a reaction's id", id)?;
         let record = self.engine().get(self.reaction_key(id), Consistency::Linearizable).await?;
         let row: Option<ReactionRow> = record.as_ref().map(decode).transpose()?;
         row.map(|row| row.created_us)
             .or_else(|| super::change::made_us(id))
+            .or_else(|| super::change::named_us(id))
             .ok_or_else(|| Error::invalid(format!("there is no reaction {id:?} to read on from")))
     }
 }
