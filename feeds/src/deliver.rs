@@ -164,16 +164,17 @@ impl<E: Engine> Feeds<E> {
 
     /// Followers by what an activity's row holds in their feeds: nothing in flat ones, else what gathers it there.
     async fn by_value(&self, id: ActivityId, targets: Vec<Target>) -> Result<BTreeMap<Bytes, Vec<Target>>> {
-        let groups = self.groups();
+        let (groups, feeds) = (self.groups(), self.layout().feeds());
         let mut by_slug: BTreeMap<String, Vec<Target>> = BTreeMap::new();
-        let mut by_value: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
+        let mut flat = Vec::with_capacity(targets.len());
         for target in targets {
-            let slug = self.layout().slug_of(&target.partition).filter(|slug| groups.template(slug).is_some());
+            let slug = keys::slug_of(&feeds, &target.partition).filter(|slug| groups.template(slug).is_some());
             match slug.map(str::to_owned) {
                 Some(slug) => by_slug.entry(slug).or_default().push(target),
-                None => by_value.entry(Bytes::new()).or_default().push(target),
+                None => flat.push(target),
             }
         }
+        let mut by_value = BTreeMap::from([(Bytes::new(), flat)]);
         for (slug, targets) in by_slug {
             let value = self.row_values(&slug, &[id]).await?.remove(&id).unwrap_or_default();
             by_value.entry(value).or_default().extend(targets);

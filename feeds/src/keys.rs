@@ -72,10 +72,9 @@ impl Layout {
         self.partition(b'f', feed.as_str().as_bytes()).freeze()
     }
 
-    /// The slug of the feed that a partition made by [`Layout::feed`] is of.
-    pub(crate) fn slug_of(self, partition: &[u8]) -> Option<&str> {
-        let name = partition.strip_prefix(self.partition(b'f', &[]).as_ref())?;
-        std::str::from_utf8(name).ok()?.split_once(':').map(|(slug, _)| slug)
+    /// What the partitions of all feeds start with.
+    pub(crate) fn feeds(self) -> Bytes {
+        self.partition(b'f', &[]).freeze()
     }
 
     /// One bucket of a feed's followers.
@@ -164,6 +163,12 @@ pub(crate) fn own_dead(id: ActivityId, generation: u64) -> Bytes {
 pub(crate) fn timeline(id: ActivityId, source: Option<&FeedId>, generation: u64) -> Bytes {
     let source = source.map_or("", FeedId::as_str);
     [TIMELINE, &newest_first(id), source.as_bytes(), &[0], &generation.to_be_bytes()].concat().into()
+}
+
+/// The slug of the feed that a partition made by [`Layout::feed`] is of; `feeds` is [`Layout::feeds`].
+pub(crate) fn slug_of<'a>(feeds: &[u8], partition: &'a [u8]) -> Option<&'a str> {
+    let name = partition.strip_prefix(feeds)?;
+    std::str::from_utf8(name).ok()?.split_once(':').map(|(slug, _)| slug)
 }
 
 /// The start of the index rows of a foreign id in a feed.
