@@ -81,6 +81,9 @@ async fn run(options: &DemoOptions) -> Result<Cluster> {
     show::rates(Screen, &loaded)?;
 
     show::timeline(Screen, &loader, &plan).await?;
+    show::aggregated(Screen, &loader, &plan).await?;
+    show::notifications(Screen, &loader, &plan).await?;
+    show::ranked(Screen, &loader, &plan).await?;
     show::history(Screen, &loader, &plan).await?;
     show::live_message(Screen, &loader).await?;
     Screen.title("cluster status")?;
@@ -164,6 +167,8 @@ fn print_report(
     report.add("activities", verified.map_or(loaded.activities, |read| read.activities));
     if let Some(read) = verified {
         report.add("timeline_entries", read.timeline_entries);
+        report.add("groups", read.groups);
+        report.add("ranked_entries", read.ranked);
     }
     report.add("channels", loaded.channels);
     report.add("messages", messages);

@@ -6,6 +6,7 @@
 //! | source | becomes |
 //! | --- | --- |
 //! | the Debian package index | package → feed `timeline:‹package›`, dependency → follow of `user:‹dependency›` |
+//! | the packages that watch the most | feeds `aggregated:‹package›` and `notification:‹package›` that follow the same |
 //! | Debian changelogs | entry → activity of `user:‹package›` |
 //! | a public mail corpus | list → channel, mail → message, reply → thread |
 //!
@@ -29,5 +30,5 @@ pub use extract::{bundled, make_extract, write_extract};
 pub use load::{Loaded, Loader};
 pub use mails::Mail;
 pub use packages::Package;
-pub use plan::{ChannelPlan, Plan, feed_name};
+pub use plan::{ChannelPlan, DayPlan, Plan, feed_name};
 pub use verify::{Mismatches, verify};

@@ -12,11 +12,12 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use keevo_chat::{Chat, ChatOptions, NewChannel, NewMember};
 use keevo_core::{AnyEngine, Clock, Engine, Error, ErrorKind, Result, SystemClock};
-use keevo_feeds::{FeedId, Feeds, FeedsOptions, NewActivity, NewFollow};
+use keevo_feeds::{AggregatedRequest, FeedId, Feeds, FeedsOptions, Mark, Marks, NewActivity, NewFollow};
 
 use crate::bars::Bars;
-use crate::dataset::Dataset;
-use crate::plan::{CHAT_APP, ChannelPlan, FEEDS_APP, Plan, activity, message, timeline_feed, user_feed};
+use crate::plan::{
+    CHAT_APP, ChannelPlan, FEEDS_APP, Plan, aggregated_feed, message, notification_feed, timeline_feed, user_feed,
+};
 
 /// Follows that are made by one call.
 const FOLLOWS_PER_CALL: usize = 1_000;
@@ -81,13 +82,12 @@ impl Loader {
 
     /// Loads everything, and waits until every fan-out is done.
     pub async fn load(&self, plan: &Plan<'_>) -> Result<Loaded> {
-        let dataset = plan.dataset();
         let channels = plan.channels()?;
         let began = self.clock.monotonic();
-        let follows = self.load_follows(dataset).await?;
+        let follows = self.load_follows(plan).await?;
         let followed = self.clock.monotonic();
         let entries_before = self.feeds.metrics().entries_fanned_out;
-        let activities = self.load_activities(dataset).await?;
+        let activities = self.load_activities(plan).await?;
         self.drain().await?;
         let fanned_out = self.clock.monotonic();
         let messages = self.load_channels(&channels).await?;
@@ -104,12 +104,16 @@ impl Loader {
         })
     }
 
-    async fn load_follows(&self, dataset: &Dataset) -> Result<usize> {
-        let bar = self.bars.bar("follows", dataset.follows());
+    async fn load_follows(&self, plan: &Plan<'_>) -> Result<usize> {
+        let bar = self.bars.bar("follows", plan.follows());
         let mut calls: Vec<Vec<NewFollow>> = Vec::new();
         let mut call: Vec<NewFollow> = Vec::new();
-        for package in &dataset.packages {
-            let follower = timeline_feed(&package.name)?;
+        let timelines = plan.dataset().packages.iter().map(|package| Ok((timeline_feed(&package.name)?, package)));
+        let readers = plan.readers().iter().flat_map(|package| {
+            [aggregated_feed(&package.name), notification_feed(&package.name)].map(|feed| Ok((feed?, *package)))
+        });
+        for follower in timelines.chain(readers) {
+            let (follower, package) = follower?;
             for dependency in &package.depends {
                 let target = user_feed(dependency)?;
                 call.push(NewFollow { follower: follower.clone(), target, copy_limit: Some(0) });
@@ -130,12 +134,13 @@ impl Loader {
         Ok(made)
     }
 
-    async fn load_activities(&self, dataset: &Dataset) -> Result<usize> {
+    async fn load_activities(&self, plan: &Plan<'_>) -> Result<usize> {
+        let dataset = plan.dataset();
         let bar = self.bars.bar("activities", dataset.changes.len());
         let all: Vec<(FeedId, NewActivity)> = dataset
             .changes
             .iter()
-            .map(|change| Ok((user_feed(&change.package)?, activity(change)?)))
+            .map(|change| Ok((user_feed(&change.package)?, plan.activity(change)?)))
             .collect::<Result<_>>()?;
         let calls = all.chunks(ACTIVITIES_PER_CALL).map(|call| async {
             let added = persist(|| self.feeds.add_many(call.to_vec())).await?;
@@ -146,6 +151,19 @@ impl Loader {
         let added = total(futures::stream::iter(calls).buffer_unordered(1)).await?;
         bar.finish();
         Ok(added)
+    }
+
+    /// Has every reader look at all of its notifications and read those of the newest day.
+    pub async fn read_notifications(&self, plan: &Plan<'_>) -> Result<()> {
+        for reader in plan.readers() {
+            let feed = notification_feed(&reader.name)?;
+            let newest = AggregatedRequest { limit: 1, ..AggregatedRequest::default() };
+            let page = persist(|| self.feeds.aggregated_page(&feed, newest.clone())).await?;
+            let read = Mark::Groups(page.groups.iter().map(|group| group.id).collect());
+            let marks = Marks { seen: Mark::All, read };
+            persist(|| self.feeds.mark(&feed, &marks, page.seen_to)).await?;
+        }
+        Ok(())
     }
 
     /// Runs the outbox until nothing waits in it.

@@ -3,6 +3,8 @@
 //! Invariant: nothing here asks an engine. A timeline is the union of its packages' changes, newest first; a channel
 //! numbers the mails that start threads by their time, and each thread its replies.
 
+mod readers;
+
 use std::collections::BTreeMap;
 
 use keevo_chat::{ChannelId, NewMessage};
@@ -13,7 +15,9 @@ use serde_json::{Map, Value};
 use crate::changelog::Change;
 use crate::dataset::Dataset;
 use crate::mails::Mail;
-use crate::packages::Package;
+use crate::packages::{Package, follower_counts};
+pub use readers::DayPlan;
+pub(crate) use readers::{aggregated_feed, notification_feed};
 
 /// The app that the demo's feeds belong to.
 pub(crate) const FEEDS_APP: AppId = AppId(1);
@@ -23,12 +27,16 @@ pub(crate) const CHAT_APP: keevo_chat::AppId = keevo_chat::AppId(1);
 pub(crate) const VERB: &str = "release";
 /// The custom field with the entry's first line.
 pub(crate) const LINE: &str = "line";
+/// The custom field with how many packages depend on the changed one.
+pub(crate) const FOLLOWERS: &str = "followers";
 
 /// The plan of a data set.
 #[derive(Debug)]
 pub struct Plan<'a> {
     dataset: &'a Dataset,
     changes: BTreeMap<&'a str, Vec<&'a Change>>,
+    followers: BTreeMap<&'a str, u64>,
+    readers: Vec<&'a Package>,
 }
 
 /// A channel as it must be.
@@ -49,7 +57,9 @@ impl<'a> Plan<'a> {
         for change in &dataset.changes {
             changes.entry(&change.package).or_default().push(change);
         }
-        Self { dataset, changes }
+        let entries = |name: &String| changes.get(name.as_str()).map_or(0, Vec::len);
+        let readers = readers::most_watching(&dataset.packages, |package| package.depends.iter().map(entries).sum());
+        Self { dataset, followers: follower_counts(&dataset.packages), readers, changes }
     }
 
     /// The data set.
@@ -80,16 +90,36 @@ impl<'a> Plan<'a> {
         Ok(entries)
     }
 
-    /// How many entries all timelines have together.
+    /// The activity that a change becomes.
+    pub(crate) fn activity(&self, change: &Change) -> Result<NewActivity> {
+        let object = format!("{} {}", change.package, change.version);
+        let new = NewActivity::new(&change.maintainer, VERB, object);
+        let mut new = new.identified(foreign_id(change), time_of(change)?);
+        new.custom = Map::from_iter([
+            (LINE.to_owned(), Value::from(change.line.as_str())),
+            (FOLLOWERS.to_owned(), Value::from(self.followers(&change.package))),
+        ]);
+        Ok(new)
+    }
+
+    /// How many entries all feeds have together to which changes are fanned out: timelines, and those of readers.
     pub fn timeline_entries(&self) -> usize {
-        let entries = |name: &String| self.changes.get(name.as_str()).map_or(0, Vec::len);
-        self.dataset.packages.iter().flat_map(|package| &package.depends).map(entries).sum()
+        let entries = |package: &Package| {
+            let of = |name: &String| self.changes.get(name.as_str()).map_or(0, Vec::len);
+            package.depends.iter().map(of).sum::<usize>()
+        };
+        let readers = self.readers.iter().map(|package| 2 * entries(package)).sum::<usize>();
+        self.dataset.packages.iter().map(entries).sum::<usize>() + readers
+    }
+
+    /// How many follows there are: of timelines, and of the two feeds of each reader.
+    pub fn follows(&self) -> usize {
+        self.dataset.follows() + self.readers.iter().map(|package| 2 * package.depends.len()).sum::<usize>()
     }
 
     /// The package whose timeline is the longest.
     pub fn longest_timeline(&self) -> Option<&'a Package> {
-        let entries = |name: &String| self.changes.get(name.as_str()).map_or(0, Vec::len);
-        self.dataset.packages.iter().max_by_key(|package| package.depends.iter().map(entries).sum::<usize>())
+        self.readers.first().copied()
     }
 
     /// The channels, by name.
@@ -157,14 +187,6 @@ pub(crate) fn foreign_id(change: &Change) -> String {
 /// When a change was made.
 pub(crate) fn time_of(change: &Change) -> Result<ActivityTime> {
     ActivityTime::from_micros(change.time.saturating_mul(1_000_000))
-}
-
-/// The activity that a change becomes.
-pub(crate) fn activity(change: &Change) -> Result<NewActivity> {
-    let object = format!("{} {}", change.package, change.version);
-    let mut new = NewActivity::new(&change.maintainer, VERB, object).identified(foreign_id(change), time_of(change)?);
-    new.custom = Map::from_iter([(LINE.to_owned(), Value::from(change.line.as_str()))]);
-    Ok(new)
 }
 
 /// The message that a mail becomes.

@@ -3,6 +3,7 @@
 //! Invariant: every difference counts; only the first few are kept in words.
 
 mod feeds;
+mod readers;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -61,15 +62,21 @@ pub struct Verified {
     pub follows: usize,
     /// Activities read from the feeds that they were published to.
     pub activities: usize,
-    /// Entries read from timelines.
+    /// Entries read from timelines, and from the aggregated and notification feeds of readers.
     pub timeline_entries: usize,
+    /// Groups read from aggregated and notification feeds.
+    pub groups: usize,
+    /// Entries read from ranked timelines.
+    pub ranked: usize,
     /// Messages read from channels and threads.
     pub messages: usize,
 }
 
-/// Reads everything back and compares. Errors are those of reading; differences go into `mismatches`.
+/// Reads everything back and compares; every reader must have read its notifications. Errors are those of reading; differences go into `mismatches`.
 pub async fn verify(loader: &Loader, plan: &Plan<'_>, bars: &Bars, mismatches: &Mismatches) -> Result<Verified> {
-    let timeline_entries = feeds::timelines(&loader.feeds, plan, bars, mismatches).await?;
+    let timelines = feeds::timelines(&loader.feeds, plan, bars, mismatches).await?;
+    let gathered = readers::gathered(&loader.feeds, plan, mismatches).await?;
+    let ranked = readers::ranked(&loader.feeds, plan, mismatches).await?;
     let activities = feeds::own_feeds(&loader.feeds, plan, bars, mismatches).await?;
     let follows = feeds::follows(&loader.feeds, plan, bars, mismatches).await?;
     let channels = plan.channels()?;
@@ -80,7 +87,8 @@ pub async fn verify(loader: &Loader, plan: &Plan<'_>, bars: &Bars, mismatches: &
         bar.inc(1);
     }
     bar.finish();
-    Ok(Verified { follows, activities, timeline_entries, messages })
+    let timeline_entries = timelines + gathered.entries;
+    Ok(Verified { follows, activities, timeline_entries, groups: gathered.groups, ranked, messages })
 }
 
 /// Reads many things at once, and adds up what each of them counted.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything shown was just read from the cluster.
 
+mod readers;
+
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use keevo_proto::admin::v1 as pb;
 use super::admin;
 use super::nodes::Cluster;
 use super::report::{Screen, rate};
+pub(super) use readers::{aggregated, notifications, ranked};
 
 const PAGE: usize = 5;
 const LIVE_WITHIN: Duration = Duration::from_secs(10);
