@@ -114,11 +114,12 @@ async fn arrived(cluster: &mut Cluster, name: &'static str, faults: &mut Faults)
 async fn exported(cluster: &mut Cluster, name: &'static str, faults: &mut Faults) -> Result<()> {
     let victim = backlog::leave_behind(cluster).await?;
     let leaders: Vec<u64> = cluster.ids().into_iter().filter(|&id| id != victim).collect();
+    // All at once: whichever of them leads first meets a follower that needs a snapshot, and that may be the other one.
     for &leader in &leaders {
-        let node = cluster.node(leader)?;
-        node.kill();
-        node.start(Some(name))?;
-        node.wait_ready(READY_WITHIN).await?;
+        cluster.node(leader)?.kill();
+    }
+    for &leader in &leaders {
+        cluster.node(leader)?.start(Some(name))?;
     }
     cluster.node(victim)?.start(None)?;
     let ended = async {
