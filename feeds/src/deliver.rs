@@ -24,6 +24,7 @@ use crate::feeds::{Feeds, retry};
 use crate::followers::{Follower, FollowerPage, Position};
 use crate::ids::ActivityId;
 use crate::keys::{self, EDGE};
+use crate::lanes::Lane;
 use crate::metrics::add;
 use crate::outbox::{Done, Pointer};
 use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
@@ -62,7 +63,7 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn drive_or_leave(&self, mut job: ActivityJob, first: &FirstPages, budget: usize) {
-        let driven = self.fan_out_job(&mut job, first, budget).await;
+        let driven = self.fan_out_job(&mut job, None, first, budget).await;
         let Some(pointer) = job.pointer.clone() else { return };
         match driven {
             Ok(true) => return self.finish([self.done(job.id, pointer)]).await,
@@ -102,7 +103,13 @@ impl<E: Engine> Feeds<E> {
 
     /// Fans a placed job out to its followers, from where it stands. True when it is finished, false when
     /// `budget` targets were reached before.
-    async fn fan_out_job(&self, job: &mut ActivityJob, first: &FirstPages, budget: usize) -> Result<bool> {
+    async fn fan_out_job(
+        &self,
+        job: &mut ActivityJob,
+        lane: Option<Lane>,
+        first: &FirstPages,
+        budget: usize,
+    ) -> Result<bool> {
         if job.row.quiet && !job.row.remove {
             return Ok(true);
         }
@@ -118,7 +125,8 @@ impl<E: Engine> Feeds<E> {
                 None => Arc::new(self.follower_page(&feed, &at, (budget - spent).clamp(1, PAGE)).await?),
             };
             spent += page.followers.len();
-            self.fan_out_page(job, &entry, &feed, &page.followers).await?;
+            let applied = self.fan_out_page(job, &entry, &feed, &page.followers).await?;
+            self.count_entries(lane, applied);
             let next = page.next.clone();
             if next.is_none() {
                 job.row.entry += 1;
@@ -130,7 +138,25 @@ impl<E: Engine> Feeds<E> {
         Ok(true)
     }
 
-    async fn fan_out_page(&self, job: &ActivityJob, entry: &EntryRow, feed: &FeedId, page: &[Follower]) -> Result<()> {
+    /// Counts what a driver in `lane`, or a caller, has written.
+    fn count_entries(&self, lane: Option<Lane>, applied: usize) {
+        add(&self.counters().entries_fanned_out, applied);
+        match lane {
+            Some(Lane::Prompt) => add(&self.counters().entries_prompt, applied),
+            Some(Lane::Bulk) => add(&self.counters().entries_bulk, applied),
+            None => {}
+        }
+    }
+
+    /// Fans a job out to some followers; how many rows that changed.
+    async fn fan_out_page(
+        &self,
+        job: &ActivityJob,
+        entry: &EntryRow,
+        feed: &FeedId,
+        page: &[Follower],
+    ) -> Result<usize> {
+        let mut applied = 0;
         let mut puts: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
         if job.row.remove {
             let unguarded = |one: &Follower| Target { partition: one.target.partition.clone(), guard: None };
@@ -156,10 +182,10 @@ impl<E: Engine> Feeds<E> {
                 targets,
             };
             let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
-            add(&self.counters().entries_fanned_out, usize::try_from(done.applied).unwrap_or(usize::MAX));
+            applied += usize::try_from(done.applied).unwrap_or(usize::MAX);
             add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
         }
-        Ok(())
+        Ok(applied)
     }
 
     /// Followers by what an activity's row holds in their feeds: nothing in flat ones, else what gathers it there.
@@ -237,7 +263,7 @@ impl<E: Engine> Feeds<E> {
             return Ok(Some(Driven::Elsewhere));
         }
         self.place(std::slice::from_mut(&mut job)).await?;
-        if self.fan_out_job(&mut job, &FirstPages::new(), budget).await? {
+        if self.fan_out_job(&mut job, Some(pointer.lane), &FirstPages::new(), budget).await? {
             self.finish([self.done(id, pointer.clone())]).await;
             return Ok(Some(Driven::Finished));
         }

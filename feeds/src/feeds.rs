@@ -1,22 +1,21 @@
 //! `Feeds`: the handle, its options, and what all operations share.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use keevo_core::{
     Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock,
 };
-use tokio::sync::Notify;
 
 use crate::groups::Groups;
 use crate::ids::AppId;
 use crate::keys::Layout;
+use crate::lanes::Lanes;
 use crate::metrics::{Counters, FeedsMetrics};
-use crate::outbox::{Done, Pointer};
+use crate::outbox::Done;
 use crate::turns::Turns;
 
 /// The keyspace that holds the feeds of all apps.
@@ -37,6 +36,8 @@ pub struct FeedsOptions {
     pub activity_bytes_max: usize,
     /// How many followers a post is fanned out to before it is answered; the worker does the rest.
     pub inline_targets_max: usize,
+    /// How many followers more a worker fans a post out to before it counts as large, and makes way for smaller ones.
+    pub prompt_targets_max: usize,
     /// How long a removal keeps late writes of the same entry out, in milliseconds.
     pub tombstone_ttl_ms: u64,
     /// How long a removed activity keeps its number of generations, in milliseconds.
@@ -61,6 +62,7 @@ impl Default for FeedsOptions {
             random: Arc::new(SeededRandom::from_os()),
             activity_bytes_max: 10 * 1024,
             inline_targets_max: 1_000,
+            prompt_targets_max: 4_096,
             tombstone_ttl_ms: 3_600_000,
             removed_ttl_ms: 7 * 24 * 3_600_000,
             pickup_after_ms: 2_000,
@@ -98,10 +100,7 @@ pub(crate) struct Inner<E> {
     /// Names this instance in claims.
     pub(crate) instance: u64,
     pub(crate) counters: Counters,
-    /// Wakes the worker when a job was left to it.
-    pub(crate) wake: Notify,
-    /// The outbox bucket where the next sweep begins.
-    pub(crate) next_bucket: AtomicU8,
+    pub(crate) lanes: Lanes,
     /// Held while finished work is taken out of the outbox.
     pub(crate) flushing: tokio::sync::Mutex<()>,
     /// Orders the changes of one subject of reactions within this instance.
@@ -109,7 +108,6 @@ pub(crate) struct Inner<E> {
     pub(crate) groups: RwLock<Arc<Groups>>,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
-    left: Mutex<VecDeque<Pointer>>,
 }
 
 impl<E> Clone for Feeds<E> {
@@ -134,14 +132,12 @@ impl<E: Engine> Feeds<E> {
             instance: options.random.next_u64() | 1,
             options,
             counters: Counters::default(),
-            wake: Notify::new(),
-            next_bucket: AtomicU8::new(0),
+            lanes: Lanes::default(),
             flushing: tokio::sync::Mutex::default(),
             turns: Turns::default(),
             groups: RwLock::default(),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
-            left: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -201,10 +197,6 @@ impl<E: Engine> Feeds<E> {
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Done>> {
         self.inner.finished.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn left(&self) -> MutexGuard<'_, VecDeque<Pointer>> {
-        self.inner.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId, Identity};
 use crate::keys;
+use crate::lanes::Lane;
 use crate::ranking::Ranking;
 use crate::reactions::{Reaction, ReactionRow, RefRow, TallyRow};
 use crate::rows::{self, ActivityRow, CopyRow, EdgeJobRow, EdgeRow, EntryRow, FollowerRow, JobRow, OwnRow, PointerRow};
@@ -39,9 +40,11 @@ fn key(input: &[u8]) -> bool {
         assert_eq!(keys::by_time(created_us, &feed), input, "a follow's key is written in one way only");
         return true;
     }
-    if let Ok((created_us, number)) = keys::parse_pointer(input) {
-        assert_eq!(keys::pointer(created_us, number), input, "a pointer's key is written in one way only");
-        return true;
+    for lane in Lane::ALL {
+        if let Ok((created_us, number)) = keys::parse_pointer(lane, input) {
+            assert_eq!(keys::pointer(lane, created_us, number), input, "a pointer's key is written in one way only");
+            return true;
+        }
     }
     keys::parse_foreign(input, &keys::foreign_prefix("f")).is_ok() || keys::parse_named(input, keys::EDGE).is_ok()
 }
@@ -62,7 +65,8 @@ fn key_samples() -> Vec<Vec<u8>> {
         keys::own(id(), 3),
         keys::foreign("f", id(), 3),
         keys::by_time(9, &feed()),
-        keys::pointer(9, 10),
+        keys::pointer(Lane::Prompt, 9, 10),
+        keys::pointer(Lane::Bulk, 9, 10),
         keys::join(keys::EDGE, b"user:1"),
     ];
     keys.iter().map(|key| key.to_vec()).collect()

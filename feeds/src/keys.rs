@@ -10,6 +10,7 @@ use keevo_core::{Error, Key, Keyspace, Result, Scan, ScanRange, prefix_end};
 
 use crate::feed_id::FeedId;
 use crate::ids::{ActivityId, AppId};
+use crate::lanes::Lane;
 
 pub(crate) use social::*;
 
@@ -42,8 +43,6 @@ pub(crate) const WIDE: &[u8] = b"f\xff";
 pub(crate) const COUNT: &[u8] = b"n";
 /// Start of the counters of follows by slug.
 pub(crate) const COUNT_SLUG: &[u8] = b"m";
-/// Start of the pointers in an outbox bucket.
-pub(crate) const POINTER: &[u8] = b"p";
 
 /// The keyspace and the app: makes keys.
 #[derive(Debug, Clone, Copy)]
@@ -192,9 +191,9 @@ pub(crate) fn count_slug(slug: &str) -> Bytes {
     join(COUNT_SLUG, slug.as_bytes())
 }
 
-/// A pointer in an outbox bucket, oldest first.
-pub(crate) fn pointer(created_us: u64, number: u64) -> Bytes {
-    [POINTER, &created_us.to_be_bytes(), &number.to_be_bytes()].concat().into()
+/// A pointer in an outbox bucket, by lane, oldest first.
+pub(crate) fn pointer(lane: Lane, created_us: u64, number: u64) -> Bytes {
+    [lane.tag(), &created_us.to_be_bytes(), &number.to_be_bytes()].concat().into()
 }
 
 /// A timeline row's key, taken apart.
@@ -244,10 +243,10 @@ pub(crate) fn parse_by_time(sort: &[u8]) -> Result<(u64, FeedId)> {
     Ok((!u64::from_be_bytes(*created), FeedId::from_stored(name)?))
 }
 
-/// The time and number of a pointer.
-pub(crate) fn parse_pointer(sort: &[u8]) -> Result<(u64, u64)> {
+/// The time and number of a pointer in a lane.
+pub(crate) fn parse_pointer(lane: Lane, sort: &[u8]) -> Result<(u64, u64)> {
     let bad = || Error::corrupt("an outbox pointer's key is malformed");
-    let rest = sort.strip_prefix(POINTER).ok_or_else(bad)?;
+    let rest = sort.strip_prefix(lane.tag()).ok_or_else(bad)?;
     let (created, number) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
     let number = number.try_into().map_err(|_error| bad())?;
     Ok((u64::from_be_bytes(*created), u64::from_be_bytes(number)))
@@ -285,13 +284,16 @@ mod tests {
         assert_eq!(parse_own(&own(id(5), 7)).expect("a row"), (id(5), 7));
         assert_eq!(parse_foreign(&foreign("f", id(5), 7), &foreign_prefix("f")).expect("a row"), id(5));
         assert_eq!(parse_by_time(&by_time(9, &feed)).expect("a row"), (9, feed.clone()));
-        assert_eq!(parse_pointer(&pointer(9, 10)).expect("a row"), (9, 10));
+        for lane in Lane::ALL {
+            assert_eq!(parse_pointer(lane, &pointer(lane, 9, 10)).expect("a row"), (9, 10));
+        }
+        assert!(parse_pointer(Lane::Bulk, &pointer(Lane::Prompt, 9, 10)).is_err());
         assert!(timeline(id(6), None, 1) < timeline(id(5), None, 1), "newest first");
         assert!(by_time(6, &feed) < by_time(5, &feed), "newest first");
         assert!(WIDE > join(FOLLOWER, "\u{10FFFF}".as_bytes()).as_ref(), "the mark sorts after every follower");
         for broken in [&b""[..], b"t", b"t123", b"d0123456789abcdef", b"w1", b"p12"] {
             assert!(parse_timeline(broken).is_err() && parse_own(broken).is_err());
-            assert!(parse_by_time(broken).is_err() && parse_pointer(broken).is_err());
+            assert!(parse_by_time(broken).is_err() && parse_pointer(Lane::Prompt, broken).is_err());
         }
     }
 }

@@ -42,6 +42,7 @@
 //!                     v ‹id›                         the version up to which a reaction is counted
 //! in u, c, x and a    l ‹time› ‹number›              audit log of the entity (expires)
 //! o ‹bucket›          p ‹time› ‹number›              outbox pointer to a job
+//!                     q ‹time› ‹number›              to one that turned out large
 //! ```
 //!
 //! # Why races lose nothing and bring nothing back
@@ -76,6 +77,7 @@ mod groups;
 mod ids;
 mod json;
 mod keys;
+mod lanes;
 mod lists;
 mod metrics;
 mod names;

@@ -39,6 +39,10 @@ counters! {
     /// Timeline rows written or removed by fan-outs. A step that is repeated, after a crash or a lost answer, counts
     /// again: an engine does not say whether a row was there before.
     entries_fanned_out,
+    /// Those of them that the worker wrote in the lane of new jobs.
+    entries_prompt,
+    /// Those of them that it wrote in the lane of large ones.
+    entries_bulk,
     /// Fan-out targets that were skipped: unfollowed since, removed since, or followed only since.
     entries_skipped,
     /// Timeline rows copied by follows.
@@ -57,10 +61,16 @@ counters! {
     jobs_failed,
     /// Pointers without a job that were dropped after the grace time.
     pointers_dropped,
-    /// Gauge: jobs that the last sweep of the outbox found waiting.
+    /// Outbox jobs that turned out large and make way for smaller ones.
+    jobs_bulk,
+    /// Gauge: jobs that the last sweep of the outbox found waiting, but for large ones.
     jobs_pending,
     /// Gauge: the age in milliseconds of the oldest of them.
     lag_ms,
+    /// Gauge: large jobs that the last sweep for them found waiting.
+    bulk_pending,
+    /// Gauge: the age in milliseconds of the oldest of them.
+    bulk_lag_ms,
 }
 
 pub(crate) fn add(counter: &AtomicU64, by: usize) {

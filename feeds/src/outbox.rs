@@ -27,6 +27,7 @@ use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, retry};
 use crate::ids::ActivityId;
 use crate::keys::{self, OUTBOX_BUCKETS};
+use crate::lanes::Lane;
 use crate::metrics::add;
 use crate::rows::{PointerRow, encode};
 
@@ -38,8 +39,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(200);
 const FINISHED_MAX: usize = 4_096;
 /// The most operations of one batch that this module writes.
 const BATCH_OPS: usize = 1_000;
-/// The most jobs that an instance remembers to have left to its worker; the sweep finds the others.
-const LEFT_MAX: usize = 4_096;
 
 /// Where a job lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +54,7 @@ pub(crate) enum JobAt {
 /// A pointer in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pointer {
+    pub(crate) lane: Lane,
     pub(crate) bucket: u8,
     pub(crate) created_us: u64,
     pub(crate) number: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
-    fn row(&self) -> PointerRow {
+    pub(crate) fn row(&self) -> PointerRow {
         let row = PointerRow::default();
         match &self.at {
             JobAt::Activity(id) => PointerRow { activity: Bytes::copy_from_slice(id.as_bytes()), ..row },
@@ -81,8 +81,8 @@ pub(crate) struct Done {
 }
 
 impl<E: Engine> Feeds<E> {
-    fn pointer_key(&self, pointer: &Pointer) -> Key {
-        let sort = keys::pointer(pointer.created_us, pointer.number);
+    pub(crate) fn pointer_key(&self, pointer: &Pointer) -> Key {
+        let sort = keys::pointer(pointer.lane, pointer.created_us, pointer.number);
         self.layout().key(self.layout().outbox(pointer.bucket), sort)
     }
 
@@ -90,7 +90,8 @@ impl<E: Engine> Feeds<E> {
     pub(crate) fn new_pointers(&self, jobs: impl IntoIterator<Item = JobAt>) -> Vec<Pointer> {
         let random = &self.options().random;
         let bucket = u8::try_from(random.next_u64() % u64::from(OUTBOX_BUCKETS)).unwrap_or_default();
-        let make = |at| Pointer { bucket, created_us: self.stamp_us(), number: random.next_u64(), at };
+        let make =
+            |at| Pointer { lane: Lane::Prompt, bucket, created_us: self.stamp_us(), number: random.next_u64(), at };
         jobs.into_iter().map(make).collect()
     }
 
@@ -159,8 +160,8 @@ impl<E: Engine> Feeds<E> {
 
     /// The numbers of pointers that this instance has finished or will drive by itself.
     pub(crate) fn held(&self) -> BTreeSet<u64> {
-        let mut held: BTreeSet<u64> = self.finished().iter().map(|done| done.pointer.number).collect();
-        held.extend(self.left().iter().map(|pointer| pointer.number));
+        let mut held = self.inner.lanes.held();
+        held.extend(self.finished().iter().map(|done| done.pointer.number));
         held
     }
 
@@ -202,16 +203,5 @@ impl<E: Engine> Feeds<E> {
             return Ok(());
         }
         retry(|| self.engine().write(batch.clone())).await.map(|_| ())
-    }
-
-    /// Leaves a job to the worker.
-    pub(crate) fn leave(&self, pointer: Pointer) {
-        add(&self.counters().jobs_left, 1);
-        let mut left = self.left();
-        if left.len() < LEFT_MAX {
-            left.push_back(pointer);
-        }
-        drop(left);
-        self.inner.wake.notify_one();
     }
 }

@@ -12,6 +12,7 @@ mod enriched;
 mod entities;
 mod groups;
 mod interrupted;
+mod lanes;
 mod lists;
 mod many;
 mod model;
@@ -22,6 +23,7 @@ mod reaction_faults;
 mod reactions;
 mod removal;
 mod updates;
+mod verified;
 
 use std::sync::Arc;
 
@@ -66,8 +68,10 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         removal::run(&engine).await;
         updates::run(&engine).await;
         lists::run(&engine).await;
+        verified::run(&engine).await;
         many::run(&engine).await;
         outbox::run(&engine).await;
+        lanes::run(&engine, if effort == Effort::Quick { 5 } else { 1 }).await;
         entities::run(&engine).await;
         reactions::run(&engine).await;
         enriched::run(&engine).await;
@@ -134,7 +138,7 @@ impl<E: Engine> Scene<E> {
             let run = feeds.run_outbox_once(100_000).await.expect("a run over the outbox");
             assert_eq!(run.failed, 0, "no job fails on a healthy engine");
             if run.driven + run.dropped + run.waiting == 0 && !run.more {
-                assert_eq!(feeds.metrics().jobs_pending, 0);
+                assert_eq!(feeds.metrics().jobs_pending + feeds.metrics().bulk_pending, 0);
                 return;
             }
         }
@@ -208,7 +212,9 @@ pub(crate) fn post(name: &str, seconds: i64) -> NewActivity {
 mod tests {
     use keevo_core::MemoryEngine;
 
-    use super::{Effort, enriched, entities, privacy, reaction_faults, reactions, suite_with, updates};
+    use super::{
+        Effort, enriched, entities, lanes, privacy, reaction_faults, reactions, suite_with, updates, verified,
+    };
 
     #[tokio::test]
     async fn users_and_collections() {
@@ -238,6 +244,16 @@ mod tests {
     #[tokio::test]
     async fn updates_and_targets() {
         updates::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn damage_is_reported() {
+        verified::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn lanes_of_the_outbox() {
+        lanes::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 1).await;
     }
 
     #[tokio::test]

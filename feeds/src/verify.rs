@@ -2,7 +2,10 @@
 //!
 //! A feed must show what it holds itself and, of each feed it follows, all that the follow copied or that was
 //! posted since; and nothing else. Exact when the outbox is empty and nobody writes. Posts that were dated
-//! further back than the copy reaches are demanded only if they began after the follower was listed.
+//! further back than the copy reaches are demanded only if they began after the follower was listed. The lists of
+//! follows and their counters are recomputed too.
+
+mod lists;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +35,10 @@ pub struct VerifyReport {
     pub unexpected: Vec<(FeedId, ActivityId)>,
     /// Follows whose target does not list the follower: (follower, target).
     pub unlisted: Vec<(FeedId, FeedId)>,
+    /// Listed followers whose follow is gone, or another one: (follower, target).
+    pub orphans: Vec<(FeedId, FeedId)>,
+    /// Feeds of which a counter, or a row by time, of follows or followers says something else than the lists do.
+    pub miscounted: Vec<FeedId>,
     /// Timeline rows that readers do not see because their activity was removed; harmless leftovers.
     pub stale_rows: usize,
 }
@@ -39,7 +46,8 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether nothing differs.
     pub fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.unlisted.is_empty()
+        let lists = self.unlisted.is_empty() && self.orphans.is_empty() && self.miscounted.is_empty();
+        self.missing.is_empty() && self.unexpected.is_empty() && lists
     }
 }
 
@@ -59,6 +67,8 @@ impl<E: Engine> Feeds<E> {
                 sum.missing.extend(one.missing);
                 sum.unexpected.extend(one.unexpected);
                 sum.unlisted.extend(one.unlisted);
+                sum.orphans.extend(one.orphans);
+                sum.miscounted.extend(one.miscounted);
                 Ok(sum)
             })
             .await
@@ -86,7 +96,9 @@ impl<E: Engine> Feeds<E> {
                 report.missing.push((feed.clone(), id));
             }
         }
-        for (target, edge) in self.edges(&feed).await? {
+        let edges = self.edges(&feed).await?;
+        self.verify_lists(&feed, &edges, &mut report).await?;
+        for (target, edge) in edges {
             if !self.is_listed(&feed, &target, &edge).await? {
                 report.unlisted.push((feed.clone(), target.clone()));
             }

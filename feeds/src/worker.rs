@@ -2,7 +2,8 @@
 //!
 //! Invariants: it may run anywhere, any number of times at once; claims on jobs only save double work. It never
 //! loses a job: a failed attempt stays in the outbox for the next sweep. Pointers that wait take no room from jobs
-//! that can be driven, and a run that drove nothing does not ask for another at once.
+//! that can be driven, and a run that drove nothing does not ask for another at once. The lanes are driven side by
+//! side: a large job takes one slice of the prompt lane and no more.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,15 +18,20 @@ use crate::deliver::Driven;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::ids::ActivityId;
-use crate::keys::{self, OUTBOX_BUCKETS, POINTER};
+use crate::keys;
+use crate::lanes::Lane;
 use crate::metrics::add;
 use crate::outbox::{JobAt, Pointer};
 use crate::rows::{PointerRow, decode};
 
-/// How many targets one attempt at a job reaches before it makes room for others.
+/// How many targets one attempt at a large job reaches before it makes room for others.
 const SLICE: usize = 65_536;
-/// How many jobs a worker drives at once.
+/// How many jobs a worker drives at once in the prompt lane.
 const JOBS_AT_ONCE: usize = 8;
+/// How many large ones.
+const BULK_AT_ONCE: usize = 4;
+/// How many times rarer the bulk lane is swept: this instance's jobs come there by themselves.
+const BULK_EVERY: u32 = 4;
 /// How many pages of a feed's edge jobs one attempt drives.
 const EDGE_PAGES: usize = 16;
 /// How many pointers one look into an outbox bucket finds.
@@ -46,6 +52,19 @@ pub struct OutboxRun {
     pub more: bool,
 }
 
+impl OutboxRun {
+    /// What two runs did together.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            driven: self.driven + other.driven,
+            dropped: self.dropped + other.dropped,
+            waiting: self.waiting + other.waiting,
+            failed: self.failed + other.failed,
+            more: self.more || other.more,
+        }
+    }
+}
+
 /// What became of one pointer.
 enum Step {
     Driven,
@@ -54,32 +73,39 @@ enum Step {
 }
 
 impl<E: Engine> Feeds<E> {
-    /// Drives up to `limit` jobs: those left to this instance first, then what a sweep of the outbox finds.
+    /// Drives up to `limit` jobs that are not known to be large, then up to `limit` large ones: each time those left to
+    /// this instance first, then what a sweep of the outbox finds.
     pub async fn run_outbox_once(&self, limit: usize) -> Result<OutboxRun> {
+        let run = self.run_lane(Lane::Prompt, limit).await?;
+        Ok(run.plus(self.run_lane(Lane::Bulk, limit).await?))
+    }
+
+    /// Drives up to `limit` jobs of one lane.
+    pub(crate) async fn run_lane(&self, lane: Lane, limit: usize) -> Result<OutboxRun> {
         self.flush_finished().await;
         let mut run = OutboxRun::default();
+        let state = self.inner.lanes.of(lane);
         let left: Vec<Pointer> = {
-            let mut left = self.left();
+            let mut left = state.left();
             let count = left.len().min(limit);
             left.drain(..count).collect()
         };
         let taken = left.len();
-        self.drive_all(left, true, &mut run).await;
+        self.drive_all(lane, left, true, &mut run).await;
         self.flush_finished().await;
-        self.sweep(limit - taken, &mut run).await?;
+        self.sweep(lane, limit - taken, &mut run).await?;
         self.flush_finished().await;
-        run.more = run.driven > 0 && (run.more || !self.left().is_empty());
+        run.more = run.driven > 0 && (run.more || !state.left().is_empty());
         Ok(run)
     }
 
-    /// Looks through the outbox for pointers old enough to be taken over, oldest first in each bucket. Drives up to
-    /// `limit` jobs; each sweep begins with another bucket, so that none is always the last.
-    async fn sweep(&self, limit: usize, run: &mut OutboxRun) -> Result<()> {
+    /// Looks through a lane for pointers old enough to be taken over, oldest first in each bucket. Drives up to `limit`
+    /// jobs.
+    async fn sweep(&self, lane: Lane, limit: usize, run: &mut OutboxRun) -> Result<()> {
         let now_us = self.now_ms().saturating_mul(1_000);
         let cutoff_us = now_us.saturating_sub(self.options().pickup_after_ms.saturating_mul(1_000));
         let (mut oldest_us, mut pending, mut room) = (u64::MAX, 0, limit);
-        let first = self.inner.next_bucket.fetch_add(1, Ordering::Relaxed) % OUTBOX_BUCKETS;
-        for bucket in (first..OUTBOX_BUCKETS).chain(0..first) {
+        for bucket in self.inner.lanes.of(lane).buckets() {
             let mut token = None;
             loop {
                 if room == 0 {
@@ -87,10 +113,10 @@ impl<E: Engine> Feeds<E> {
                     break;
                 }
                 let partition = self.layout().outbox(bucket);
-                let scan = self.layout().scan(partition, POINTER, Bytes::from_static(POINTER), SWEEP_PAGE);
+                let scan = self.layout().scan(partition, lane.tag(), Bytes::from_static(lane.tag()), SWEEP_PAGE);
                 let page = self.engine().scan(scan.after(token)).await?;
-                let found: Vec<Pointer> =
-                    page.records.iter().filter_map(|(key, record)| self.pointer_in(bucket, key, record, run)).collect();
+                let read = |(key, record): &(Key, Record)| self.pointer_in(lane, bucket, key, record, run);
+                let found: Vec<Pointer> = page.records.iter().filter_map(read).collect();
                 let all = found.len();
                 let mut due: Vec<Pointer> = found.into_iter().filter(|one| one.created_us <= cutoff_us).collect();
                 let fresh = due.len() < all;
@@ -102,7 +128,7 @@ impl<E: Engine> Feeds<E> {
                 let mut due = due.into_iter().peekable();
                 while room > 0 && due.peek().is_some() {
                     let before = run.driven;
-                    self.drive_all(due.by_ref().take(room).collect(), false, run).await;
+                    self.drive_all(lane, due.by_ref().take(room).collect(), false, run).await;
                     room = room.saturating_sub(run.driven - before);
                 }
                 run.more |= due.peek().is_some();
@@ -114,16 +140,21 @@ impl<E: Engine> Feeds<E> {
             }
         }
         let lag_ms = if pending == 0 { 0 } else { now_us.saturating_sub(oldest_us) / 1_000 };
-        self.counters().lag_ms.store(lag_ms, Ordering::Relaxed);
-        self.counters().jobs_pending.store(u64::try_from(pending).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let counters = self.counters();
+        let (lag_gauge, pending_gauge) = match lane {
+            Lane::Prompt => (&counters.lag_ms, &counters.jobs_pending),
+            Lane::Bulk => (&counters.bulk_lag_ms, &counters.bulk_pending),
+        };
+        lag_gauge.store(lag_ms, Ordering::Relaxed);
+        pending_gauge.store(u64::try_from(pending).unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(())
     }
 
     /// The pointer in a row of the outbox. One that cannot be read is counted and left where it lies.
-    fn pointer_in(&self, bucket: u8, key: &Key, record: &Record, run: &mut OutboxRun) -> Option<Pointer> {
-        let read = keys::parse_pointer(&key.sort).and_then(|(created_us, number)| {
+    fn pointer_in(&self, lane: Lane, bucket: u8, key: &Key, record: &Record, run: &mut OutboxRun) -> Option<Pointer> {
+        let read = keys::parse_pointer(lane, &key.sort).and_then(|(created_us, number)| {
             let at = job_at(&decode(record)?)?;
-            Ok(Pointer { bucket, created_us, number, at })
+            Ok(Pointer { lane, bucket, created_us, number, at })
         });
         match read {
             Ok(pointer) => Some(pointer),
@@ -137,9 +168,10 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// Drives the jobs behind pointers. `ended` says that the calls that wrote them are over.
-    async fn drive_all(&self, pointers: Vec<Pointer>, ended: bool, run: &mut OutboxRun) {
+    async fn drive_all(&self, lane: Lane, pointers: Vec<Pointer>, ended: bool, run: &mut OutboxRun) {
         let drive = |pointer| Box::pin(self.drive_pointer(pointer, ended));
-        let mut steps = futures::stream::iter(pointers.into_iter().map(drive)).buffer_unordered(JOBS_AT_ONCE);
+        let at_once = if lane == Lane::Prompt { JOBS_AT_ONCE } else { BULK_AT_ONCE };
+        let mut steps = futures::stream::iter(pointers.into_iter().map(drive)).buffer_unordered(at_once);
         while let Some(step) = steps.next().await {
             match step {
                 Ok(Step::Driven) => run.driven += 1,
@@ -155,9 +187,11 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn drive_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
+        let _driving = self.inner.lanes.drive(pointer.number);
         match pointer.at.clone() {
             JobAt::Activity(id) => {
-                let driven = self.drive_activity(id, &pointer, SLICE).await?;
+                let slice = if pointer.lane == Lane::Prompt { self.options().prompt_targets_max } else { SLICE };
+                let driven = self.drive_activity(id, &pointer, slice).await?;
                 self.after_drive(driven, pointer, ended).await
             }
             JobAt::Reaction(id) => {
@@ -174,7 +208,7 @@ impl<E: Engine> Feeds<E> {
                     }
                     driven = true;
                 }
-                self.leave(pointer);
+                self.leave_bulk(pointer).await?;
                 Ok(Step::Driven)
             }
         }
@@ -185,7 +219,7 @@ impl<E: Engine> Feeds<E> {
         match driven {
             Some(Driven::Finished) => Ok(Step::Driven),
             Some(Driven::Further) => {
-                self.leave(pointer);
+                self.leave_bulk(pointer).await?;
                 Ok(Step::Driven)
             }
             Some(Driven::Elsewhere) => Ok(Step::Waiting),
@@ -204,35 +238,39 @@ impl<E: Engine> Feeds<E> {
         Ok(Step::Dropped)
     }
 
-    /// Starts a worker task on the current runtime. It sweeps every `every`, and at once when a call leaves work.
+    /// Starts a worker on the current runtime: a task for each lane. It sweeps every `every`, the bulk lane more rarely,
+    /// and at once when a call leaves work.
     pub fn spawn_worker(&self, every: Duration) -> WorkerHandle {
-        let (stop_tx, mut stop_rx) = watch::channel(false);
-        let feeds = self.clone();
-        let task = tokio::spawn(async move {
-            while !*stop_rx.borrow() {
-                let more = match feeds.run_outbox_once(1_024).await {
-                    Ok(run) => run.more && run.failed == 0,
-                    Err(error) => {
-                        tracing::warn!(%error, "a sweep of the outbox failed");
-                        false
-                    }
-                };
-                if more {
-                    tokio::task::yield_now().await;
-                    continue;
+        let (stop_tx, stop_rx) = watch::channel(false);
+        let start = |lane| tokio::spawn(self.clone().work(lane, every, stop_rx.clone()));
+        WorkerHandle { stop_tx, tasks: Lane::ALL.map(start) }
+    }
+
+    /// Works in one lane until it is stopped.
+    async fn work(self, lane: Lane, every: Duration, mut stop_rx: watch::Receiver<bool>) {
+        let every = if lane == Lane::Bulk { every.saturating_mul(BULK_EVERY) } else { every };
+        while !*stop_rx.borrow() {
+            let more = match self.run_lane(lane, 1_024).await {
+                Ok(run) => run.more && run.failed == 0,
+                Err(error) => {
+                    tracing::warn!(%error, "a sweep of the outbox failed");
+                    false
                 }
-                tokio::select! {
-                    () = feeds.inner.wake.notified() => {}
-                    () = tokio::time::sleep(every) => {}
-                    // The handle is gone: nobody can stop the worker any more, so it stops itself.
-                    changed = stop_rx.changed() => if changed.is_err() {
-                        break;
-                    },
-                }
+            };
+            if more {
+                tokio::task::yield_now().await;
+                continue;
             }
-            feeds.flush_finished().await;
-        });
-        WorkerHandle { stop_tx, task }
+            tokio::select! {
+                () = self.inner.lanes.of(lane).wake.notified() => {}
+                () = tokio::time::sleep(every) => {}
+                // The handle is gone: nobody can stop the worker any more, so it stops itself.
+                changed = stop_rx.changed() => if changed.is_err() {
+                    break;
+                },
+            }
+        }
+        self.flush_finished().await;
     }
 }
 
@@ -240,16 +278,18 @@ impl<E: Engine> Feeds<E> {
 #[derive(Debug)]
 pub struct WorkerHandle {
     stop_tx: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl WorkerHandle {
-    /// Stops the worker after the run that it is in. `Closed` when the task had failed.
+    /// Stops the worker after the run that it is in. `Closed` when a task of it had failed.
     pub async fn stop(self) -> Result<()> {
         self.stop_tx.send_replace(true);
-        self.task
-            .await
-            .map_err(|error| Error::new(ErrorKind::Closed, "the outbox worker had failed").with_source(error))
+        for task in self.tasks {
+            task.await
+                .map_err(|error| Error::new(ErrorKind::Closed, "the outbox worker had failed").with_source(error))?;
+        }
+        Ok(())
     }
 }
 

@@ -172,12 +172,17 @@ fn gather_feeds(feeds: &FeedsMetrics) {
         ("keevo_feeds_jobs_finished_total", "Outbox jobs brought to their end.", feeds.jobs_finished),
         ("keevo_feeds_jobs_left_total", "Outbox jobs that a call left to the worker.", feeds.jobs_left),
         ("keevo_feeds_jobs_failed_total", "Attempts of the worker that failed.", feeds.jobs_failed),
+        ("keevo_feeds_jobs_bulk_total", "Outbox jobs that turned out large.", feeds.jobs_bulk),
+        ("keevo_feeds_entries_prompt_total", "Timeline rows written by the prompt lane.", feeds.entries_prompt),
+        ("keevo_feeds_entries_bulk_total", "Timeline rows written by the lane of large jobs.", feeds.entries_bulk),
         ("keevo_feeds_pointers_dropped_total", "Outbox pointers that led to no job.", feeds.pointers_dropped),
     ] {
         counter(name, help, value);
     }
     gauge("keevo_feeds_jobs_pending", "Jobs that the last sweep of the outbox found waiting.", feeds.jobs_pending);
     gauge("keevo_feeds_lag_ms", "Age of the oldest of them, in milliseconds.", feeds.lag_ms);
+    gauge("keevo_feeds_bulk_pending", "Large jobs that the last sweep for them found waiting.", feeds.bulk_pending);
+    gauge("keevo_feeds_bulk_lag_ms", "Age of the oldest large one, in milliseconds.", feeds.bulk_lag_ms);
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) {

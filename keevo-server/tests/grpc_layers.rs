@@ -108,6 +108,9 @@ async fn every_call_of_feeds_answers_and_refuses() {
         "keevo_rpc_seconds_count{method=\"keevo.feeds.v1.Feeds/Follow\"} 2",
         "keevo_feeds_follows_total 1",
         "# HELP keevo_feeds_lag_ms Age of the oldest of them, in milliseconds.",
+        "keevo_feeds_bulk_pending 0",
+        "keevo_feeds_bulk_lag_ms 0",
+        "keevo_feeds_entries_bulk_total 0",
         "keevo_raft_is_leader{shard=\"1\"} 1",
         "keevo_ready 1",
     ] {

@@ -15,7 +15,8 @@ use keevo_core::{
 
 use super::{Fault, Scene, TestEngine, feed, numbered};
 use crate::ids::ActivityId;
-use crate::keys::{OWN, POINTER, TIMELINE};
+use crate::keys::{OWN, TIMELINE};
+use crate::lanes::Lane;
 use crate::worker::OutboxRun;
 
 /// A call at which an engine may be interrupted.
@@ -142,7 +143,7 @@ fn puts_rows(call: &Call<'_>) -> bool {
 
 /// The batch that takes a pointer out of the outbox.
 fn deletes_pointers(call: &Call<'_>) -> bool {
-    let is_pointer = |op: &Op| matches!(op, Op::Delete { key } if key.sort.starts_with(POINTER));
+    let is_pointer = |op: &Op| matches!(op, Op::Delete { key } if key.sort.starts_with(Lane::Prompt.tag()));
     matches!(call, Call::Write(batch) if batch.ops.iter().any(is_pointer))
 }
 

@@ -7,6 +7,7 @@ use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, FeedsOptions};
 use crate::follow::NewFollow;
 use crate::ids::ActivityId;
+use crate::lanes::Lane;
 use crate::outbox::{JobAt, Pointer};
 use crate::rows::{ActivityRow, EntryRow, JobRow, encode};
 use crate::worker::OutboxRun;
@@ -27,7 +28,7 @@ async fn narrow<E: Engine>(scene: &Scene<E>, pickup_after_ms: u64) -> Feeds<E> {
 }
 
 fn pointer<E: Engine>(feeds: &Feeds<E>, bucket: u8, number: u64, at: JobAt) -> Pointer {
-    Pointer { bucket, created_us: feeds.stamp_us(), number, at }
+    Pointer { lane: Lane::Prompt, bucket, created_us: feeds.stamp_us(), number, at }
 }
 
 /// Writes an activity of `user` with its job, and the pointer to it in `bucket`, as a call does that dies then.
@@ -84,7 +85,7 @@ async fn a_pointer_that_cannot_be_read_does_not_end_the_sweep<E: Engine>(engine:
     let user = feed("user:1");
     let partition = scene.feeds.layout().outbox(0);
     let short = scene.feeds.layout().key(partition.clone(), "p!");
-    let bad = scene.feeds.layout().key(partition, crate::keys::pointer(scene.feeds.stamp_us(), 9));
+    let bad = scene.feeds.layout().key(partition, crate::keys::pointer(Lane::Prompt, scene.feeds.stamp_us(), 9));
     let batch = Batch::new().put(short.clone(), "").put(bad.clone(), "no message");
     scene.engine.write(batch).await.expect("two broken rows");
     let id = leave_job(&scene, &user, 0).await;

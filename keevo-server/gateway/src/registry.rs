@@ -86,11 +86,15 @@ impl Registry {
         Ok(feeds)
     }
 
-    /// What the feeds of all apps have counted; nothing before any is open. The lag is the longest of them.
+    /// What the feeds of all apps have counted; nothing before any is open. A lag is the longest of them.
     pub fn metrics(&self) -> Option<FeedsMetrics> {
         let opened = self.opened();
         let all = opened.values().map(|one| one.feeds.metrics());
-        all.reduce(|sum, one| FeedsMetrics { lag_ms: sum.lag_ms.max(one.lag_ms), ..sum.plus(one) })
+        all.reduce(|sum, one| FeedsMetrics {
+            lag_ms: sum.lag_ms.max(one.lag_ms),
+            bulk_lag_ms: sum.bulk_lag_ms.max(one.bulk_lag_ms),
+            ..sum.plus(one)
+        })
     }
 
     /// Opens every app there is, again and again, so that each has its worker here; until `stop`.

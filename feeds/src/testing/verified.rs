@@ -1,0 +1,109 @@
+//! Scenario: a verification finds every kind of damage, and names it.
+
+use keevo_core::{Batch, Consistency, Engine, Key};
+
+use super::{Scene, feed, numbered};
+use crate::feed_id::FeedId;
+use crate::ids::ActivityId;
+use crate::keys::{self, COUNT, TIMELINE};
+use crate::rows::{EdgeRow, FollowerRow, decode, encode};
+use crate::verify::VerifyReport;
+
+/// What is broken in a scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    TimelineRowLost,
+    TimelineRowOfNoFollow,
+    FollowerLost,
+    FollowerOfNoFollow,
+    FollowerOfAnOldFollow,
+    CounterOff,
+    CounterBelowZero,
+    RowByTimeLost,
+}
+
+const ALL: [Damage; 8] = [
+    Damage::TimelineRowLost,
+    Damage::TimelineRowOfNoFollow,
+    Damage::FollowerLost,
+    Damage::FollowerOfNoFollow,
+    Damage::FollowerOfAnOldFollow,
+    Damage::CounterOff,
+    Damage::CounterBelowZero,
+    Damage::RowByTimeLost,
+];
+
+/// The feed that follows, the one followed, and one apart.
+fn feeds() -> [FeedId; 3] {
+    ["timeline:1", "user:1", "user:2"].map(feed)
+}
+
+pub(crate) async fn run<E: Engine>(engine: &E) {
+    for damage in ALL {
+        let [fan, user, other] = feeds();
+        let scene = Scene::new(engine).await;
+        scene.feeds.follow(&fan, &user, None).await.expect("a follow");
+        let id = scene.feeds.add_activity(&user, numbered(0)).await.expect("an add").id;
+        scene.drain().await;
+        let whole = scene.feeds.verify(feeds()).await.expect("a verification");
+        assert!(whole.is_clean() && (whole.feeds, whole.shown) == (3, 2), "{whole:?}");
+        inflict(&scene, damage, id).await;
+        let report = scene.feeds.verify(feeds()).await.expect("a verification");
+        assert!(!report.is_clean(), "{damage:?}");
+        let found = VerifyReport { feeds: 0, shown: 0, stale_rows: 0, ..report };
+        let none = VerifyReport::default();
+        let expected = match damage {
+            Damage::TimelineRowLost => VerifyReport { missing: vec![(fan, id)], ..none },
+            Damage::TimelineRowOfNoFollow => VerifyReport { unexpected: vec![(other, id)], ..none },
+            Damage::FollowerLost => {
+                VerifyReport { unlisted: vec![(fan, user.clone())], miscounted: vec![user], ..none }
+            }
+            Damage::FollowerOfNoFollow => {
+                VerifyReport { orphans: vec![(fan, other.clone())], miscounted: vec![other], ..none }
+            }
+            Damage::FollowerOfAnOldFollow => {
+                VerifyReport { unlisted: vec![(fan.clone(), user.clone())], orphans: vec![(fan, user)], ..none }
+            }
+            Damage::CounterOff => VerifyReport { miscounted: vec![user], ..none },
+            Damage::CounterBelowZero => VerifyReport { miscounted: vec![other], ..none },
+            Damage::RowByTimeLost => VerifyReport { miscounted: vec![fan], ..none },
+        };
+        assert_eq!(found, expected, "{damage:?}");
+    }
+}
+
+async fn inflict<E: Engine>(scene: &Scene<E>, damage: Damage, id: ActivityId) {
+    let [fan, user, other] = feeds();
+    let layout = scene.feeds.layout();
+    let count = |feed: &FeedId| layout.key(layout.followers(feed, 0), COUNT);
+    let edge = scene.engine.get(layout.edge(&fan, &user), Consistency::Linearizable).await.expect("a read");
+    let edge = edge.expect("the edge");
+    let created_us = decode::<EdgeRow>(&edge).expect("an edge").created_us;
+    let listed = |epoch| encode(&FollowerRow { epoch, created_us, gone: false });
+    let batch = match damage {
+        Damage::TimelineRowLost => Batch::new().delete(timeline_row(scene, &fan).await),
+        Damage::TimelineRowOfNoFollow => {
+            let row = timeline_row(scene, &fan).await;
+            let copy = keys::timeline(id, Some(&user), keys::parse_timeline(&row.sort).expect("a row").generation);
+            Batch::new().put(layout.key(layout.feed(&other), copy), "")
+        }
+        Damage::FollowerLost => Batch::new().delete(layout.follower(&user, 0, &fan)),
+        Damage::FollowerOfNoFollow => Batch::new().put(layout.follower(&other, 0, &fan), listed(7)),
+        Damage::FollowerOfAnOldFollow => {
+            Batch::new().put(layout.follower(&user, 0, &fan), listed(edge.revision.0.wrapping_sub(1)))
+        }
+        Damage::CounterOff => Batch::new().merge(count(&user), 1),
+        Damage::CounterBelowZero => Batch::new().merge(count(&other), -1),
+        Damage::RowByTimeLost => Batch::new().delete(layout.key(layout.feed(&fan), keys::by_time(created_us, &user))),
+    };
+    scene.engine.write(batch).await.expect("the damage");
+}
+
+/// The only timeline row of a feed.
+async fn timeline_row<E: Engine>(scene: &Scene<E>, feed: &FeedId) -> Key {
+    let layout = scene.feeds.layout();
+    let scan = layout.scan(layout.feed(feed), TIMELINE, TIMELINE.into(), 2);
+    let page = scene.feeds.scan_on(scan).await.expect("a scan");
+    let [(key, _)] = page.records.as_slice() else { panic!("one row, not {}", page.records.len()) };
+    key.clone()
+}
