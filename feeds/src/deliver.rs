@@ -11,6 +11,9 @@
 //! through a late page. A follow that is dated earlier may have read before the rows were there, and is reached.
 //! The time is that of the placing that the driver knows of: its own, or the one saved with the job's progress.
 //! A driver that dies before it saves leaves a job that is placed again, and then counts as placed only then.
+//!
+//! A feed that is merged by its readers is written to those followers alone that gather their activities. Whether it is
+//! so is read after the placing (`merge.rs` says why); removals go to every follower all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::followers::{Follower, FollowerPage, Position};
 use crate::ids::ActivityId;
 use crate::keys::{self, EDGE};
 use crate::lanes::Lane;
+use crate::merge::{Phase, SourceRow};
 use crate::metrics::add;
 use crate::outbox::{Done, Pointer};
 use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
@@ -39,6 +43,15 @@ pub(crate) struct ActivityJob {
     pub(crate) row: JobRow,
     /// What leads to it in the outbox; `None` for a job that another call owns, and that is only helped on.
     pub(crate) pointer: Option<Pointer>,
+}
+
+/// How far a job came.
+#[derive(Debug, Default)]
+struct Reach {
+    /// To its end.
+    finished: bool,
+    /// Feeds with so many followers that the way to reach them may have to change.
+    many: Vec<FeedId>,
 }
 
 /// First pages of followers, read once for many jobs.
@@ -66,8 +79,11 @@ impl<E: Engine> Feeds<E> {
         let driven = self.fan_out_job(&mut job, None, first, budget).await;
         let Some(pointer) = job.pointer.clone() else { return };
         match driven {
-            Ok(true) => return self.finish([self.done(job.id, pointer)]).await,
-            Ok(false) => {
+            Ok(Reach { finished: true, many }) => {
+                self.consider_merging(many).await;
+                return self.finish([self.done(job.id, pointer)]).await;
+            }
+            Ok(_) => {
                 if let Err(error) = self.save_progress(&mut job, &pointer).await {
                     tracing::debug!(%error, "the progress of an outbox job was not saved");
                 }
@@ -101,41 +117,78 @@ impl<E: Engine> Feeds<E> {
             .await
     }
 
-    /// Fans a placed job out to its followers, from where it stands. True when it is finished, false when
-    /// `budget` targets were reached before.
+    /// Fans a placed job out to its followers, from where it stands, until `budget` targets were reached.
     async fn fan_out_job(
         &self,
         job: &mut ActivityJob,
         lane: Option<Lane>,
         first: &FirstPages,
         budget: usize,
-    ) -> Result<bool> {
+    ) -> Result<Reach> {
+        let mut reach = Reach { finished: true, many: Vec::new() };
         if job.row.quiet && !job.row.remove {
-            return Ok(true);
+            return Ok(reach);
         }
         let mut spent = 0;
+        let mut walk: Option<FeedWalk> = None;
         while let Some(entry) = usize::try_from(job.row.entry).ok().and_then(|at| job.row.entries.get(at)).cloned() {
             if spent >= budget {
-                return Ok(false);
+                // A walk that takes so long has many followers.
+                reach.many.extend(walk.and_then(|walk| self.has_many(job, walk, u64::MAX)));
+                return Ok(Reach { finished: false, ..reach });
             }
             let feed = entry.feed_id()?;
             let at = position(&job.row);
-            let page = match first.get(&feed).filter(|_| at == Position::default()) {
+            let limit = (budget - spent).clamp(1, PAGE);
+            let mut page = match first.get(&feed).filter(|_| at == Position::default()) {
                 Some(page) => Arc::clone(page),
-                None => Arc::new(self.follower_page(&feed, &at, (budget - spent).clamp(1, PAGE)).await?),
+                None => Arc::new(self.follower_page(&feed, &at, limit).await?),
             };
+            let begun = match walk.take() {
+                Some(walk) => walk,
+                None => self.begin_walk(feed.clone(), &at, &page).await?,
+            };
+            if !job.row.remove && begun.source.leaves_out(job.id, job.row.began_us) {
+                page = Arc::new(self.gathered_page(&feed, &at, limit).await?);
+            }
             spent += page.followers.len();
+            let begun = FeedWalk { seen: begun.seen.saturating_add(length(&page.followers)), ..begun };
             let applied = self.fan_out_page(job, &entry, &feed, &page.followers).await?;
             self.count_entries(lane, applied);
             let next = page.next.clone();
             if next.is_none() {
                 job.row.entry += 1;
+                let seen = begun.seen;
+                reach.many.extend(self.has_many(job, begun, seen));
+            } else {
+                walk = Some(begun);
             }
             let next = next.unwrap_or_default();
             job.row.bucket = u32::from(next.bucket);
             job.row.after = next.after;
         }
-        Ok(true)
+        Ok(reach)
+    }
+
+    /// Starts, or goes on with, the walk over a feed's followers at the page that was read there.
+    async fn begin_walk(&self, feed: FeedId, at: &Position, page: &FollowerPage) -> Result<FeedWalk> {
+        if *at == Position::default() {
+            return Ok(FeedWalk { feed, source: page.source.clone(), seen: 0 });
+        }
+        let source = self.source(&feed).await?;
+        // How many were seen before is not known: they are counted anew.
+        Ok(FeedWalk { feed, source, seen: u64::MAX })
+    }
+
+    /// The feed of a walk if `seen` followers may be too many, or too few, for the way it reaches them.
+    fn has_many(&self, job: &ActivityJob, walk: FeedWalk, seen: u64) -> Option<FeedId> {
+        let above = self.groups().merge_above(walk.feed.slug());
+        let may_change = match walk.source.phase() {
+            Phase::Written => above.is_some_and(|above| seen > above),
+            Phase::Merged => true,
+            Phase::Marking | Phase::Unmarking => false,
+        };
+        (may_change && !job.row.remove).then_some(walk.feed)
     }
 
     /// Counts what a driver in `lane`, or a caller, has written.
@@ -263,13 +316,28 @@ impl<E: Engine> Feeds<E> {
             return Ok(Some(Driven::Elsewhere));
         }
         self.place(std::slice::from_mut(&mut job)).await?;
-        if self.fan_out_job(&mut job, Some(pointer.lane), &FirstPages::new(), budget).await? {
+        let reach = self.fan_out_job(&mut job, Some(pointer.lane), &FirstPages::new(), budget).await?;
+        self.consider_merging(reach.many).await;
+        if reach.finished {
             self.finish([self.done(id, pointer.clone())]).await;
             return Ok(Some(Driven::Finished));
         }
         self.save_progress(&mut job, pointer).await?;
         Ok(Some(Driven::Further))
     }
+}
+
+/// A walk over the followers of one feed, as one drive of a job makes it.
+#[derive(Debug)]
+struct FeedWalk {
+    feed: FeedId,
+    source: SourceRow,
+    /// Followers met.
+    seen: u64,
+}
+
+fn length(followers: &[Follower]) -> u64 {
+    u64::try_from(followers.len()).unwrap_or(u64::MAX)
 }
 
 /// How far a worker's attempt at a job came.

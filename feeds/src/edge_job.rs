@@ -8,7 +8,7 @@
 //! after the copies: what is gone by then is taken out again; what is there is removed later, and that removal finds
 //! the follower listed. A crash between the two leaves a row that no reader shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -22,13 +22,14 @@ use crate::feeds::{Feeds, is_passing, retry};
 use crate::followers::Enlist;
 use crate::ids::ActivityId;
 use crate::keys::{self, JOB, OWN};
+use crate::merge::{MergeRow, SourceRow};
 use crate::metrics::add;
 use crate::rows::{CopyRow, EdgeJobRow, EdgeRow, FollowerRow, decode, encode};
 
 /// The most rows copied or withdrawn by one batch.
 const ROWS_CHUNK: usize = 2_000;
-/// What a job takes of a batch besides its rows: two conditions, its copy and its end.
-const JOB_WEIGHT: usize = 4;
+/// What a job takes of a batch besides its rows: two conditions, its copy, its mark and its end.
+const JOB_WEIGHT: usize = 5;
 /// The most rows that an unfollow withdraws before it is answered.
 const INLINE_PAGES: usize = 10;
 /// How many jobs of a feed one look finds.
@@ -53,6 +54,25 @@ pub(crate) struct EdgeJob {
 struct Newest {
     rows: Vec<(ActivityId, u64)>,
     all: bool,
+}
+
+/// What follows copy that are driven together.
+struct Copies<'a> {
+    newest: &'a BTreeMap<FeedId, Newest>,
+    /// The targets whose followers have marks, or are getting them.
+    sources: &'a BTreeMap<FeedId, SourceRow>,
+    /// From when on all of them were listed.
+    listed_us: u64,
+}
+
+impl Copies<'_> {
+    /// What a job copies, and whether that is all there is.
+    fn rows_of(&self, job: &EdgeJob) -> (&[(ActivityId, u64)], bool) {
+        let Some(newest) = self.newest.get(&job.target) else { return (&[], false) };
+        let limit = usize::try_from(job.row.copy_limit).unwrap_or_default();
+        let rows = newest.rows.get(..limit.min(newest.rows.len())).unwrap_or_default();
+        (rows, newest.all && newest.rows.len() <= limit)
+    }
 }
 
 impl EdgeJob {
@@ -91,6 +111,8 @@ impl<E: Engine> Feeds<E> {
     pub(crate) async fn run_follows(&self, jobs: Vec<EdgeJob>) -> Result<()> {
         self.enlist(jobs.iter().map(EdgeJob::enlist).collect()).await?;
         let listed_us = self.stamp_us();
+        // Before their rows: what a source that is written again by then has left out is among these.
+        let sources = self.marking_sources(jobs.iter().map(|job| &job.target).collect::<BTreeSet<_>>()).await?;
         let newest = self.newest_of_targets(&jobs).await?;
         let copying: Vec<(FeedId, FeedId)> = jobs
             .iter()
@@ -103,8 +125,8 @@ impl<E: Engine> Feeds<E> {
         }
         futures::stream::iter(by_follower.into_values().map(Ok::<_, Error>))
             .try_for_each_concurrent(self.options().concurrency, |jobs| {
-                let newest = &newest;
-                async move { self.copy_jobs(jobs, newest, listed_us).await }
+                let copies = Copies { newest: &newest, sources: &sources, listed_us };
+                async move { self.copy_jobs(jobs, &copies).await }
             })
             .await?;
         self.take_back(&copying, newest).await
@@ -184,33 +206,24 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// Copies for the jobs of one follower and ends them, in as few batches as their sizes allow.
-    async fn copy_jobs(&self, jobs: Vec<EdgeJob>, newest: &BTreeMap<FeedId, Newest>, listed_us: u64) -> Result<()> {
-        let nothing = Newest::default();
-        let rows_of = |job: &EdgeJob| {
-            let newest = newest.get(&job.target).unwrap_or(&nothing);
-            let limit = usize::try_from(job.row.copy_limit).unwrap_or_default();
-            (
-                newest.rows.get(..limit.min(newest.rows.len())).unwrap_or_default(),
-                newest.all && newest.rows.len() <= limit,
-            )
-        };
+    async fn copy_jobs(&self, jobs: Vec<EdgeJob>, copies: &Copies<'_>) -> Result<()> {
         let slug = jobs.first().map(|job| job.follower.slug()).unwrap_or_default();
-        let copied: Vec<ActivityId> = jobs.iter().flat_map(|job| rows_of(job).0).map(|(id, _)| *id).collect();
+        let copied: Vec<ActivityId> = jobs.iter().flat_map(|job| copies.rows_of(job).0).map(|(id, _)| *id).collect();
         let values = self.row_values(slug, &copied).await?;
         let mut rest = jobs.as_slice();
         while !rest.is_empty() {
             let mut weight = 0;
             let fits = |job: &&EdgeJob| {
-                weight += JOB_WEIGHT + rows_of(job).0.len();
+                weight += JOB_WEIGHT + copies.rows_of(job).0.len();
                 weight <= ROWS_CHUNK
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (group, later) = rest.split_at(count);
             rest = later;
-            if !self.copy_batch(group, &rows_of, &values, listed_us).await? && group.len() > 1 {
+            if !self.copy_batch(group, copies, &values).await? && group.len() > 1 {
                 for job in group {
                     // One that conflicts alone was ended by another driver.
-                    self.copy_batch(std::slice::from_ref(job), &rows_of, &values, listed_us).await?;
+                    self.copy_batch(std::slice::from_ref(job), copies, &values).await?;
                 }
             }
         }
@@ -218,12 +231,11 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// One batch of copies; false when a fence did not hold.
-    async fn copy_batch<'a>(
+    async fn copy_batch(
         &self,
         group: &[EdgeJob],
-        rows_of: &impl Fn(&EdgeJob) -> (&'a [(ActivityId, u64)], bool),
+        copies: &Copies<'_>,
         values: &BTreeMap<ActivityId, Bytes>,
-        listed_us: u64,
     ) -> Result<bool> {
         let copied = |job: &EdgeJob| self.layout().copied(&job.follower, &job.target);
         let wanted: Vec<Key> = group.iter().filter(|job| job.adds_to_copy()).map(copied).collect();
@@ -235,7 +247,7 @@ impl<E: Engine> Feeds<E> {
         let mut batch = Batch::new();
         let mut count = 0;
         for job in group {
-            let (rows, everything) = rows_of(job);
+            let (rows, everything) = copies.rows_of(job);
             let edge = self.layout().edge(&job.follower, &job.target);
             let partition = edge.partition.clone();
             batch = batch.require(edge, Check::RevisionIs(job.epoch));
@@ -248,8 +260,13 @@ impl<E: Engine> Feeds<E> {
             count += rows.len();
             if job.writes_copy() {
                 let before = if job.adds_to_copy() { before.next().flatten() } else { None };
-                let row = copied_so_far(before.as_ref(), rows, everything, listed_us)?;
+                let row = copied_so_far(before.as_ref(), rows, everything, copies.listed_us)?;
                 batch = batch.put(copied(job), encode(&row));
+            }
+            if let Some(source) = copies.sources.get(&job.target) {
+                let mark = MergeRow { since_us: source.since_us, ..MergeRow::default() };
+                let key = self.layout().key(partition, keys::mark(&job.target, source.round));
+                batch = batch.put(key, encode(&mark));
             }
             batch = batch.delete(self.edge_job_key(job));
         }
@@ -270,7 +287,9 @@ impl<E: Engine> Feeds<E> {
         loop {
             let mut last = true;
             let mut batch = Batch::new().require(self.edge_job_key(&job), Check::RevisionIs(job.revision));
-            if !job.row.keep_history {
+            if let Some(kept) = job.row.kept.clone() {
+                (batch, last) = self.keep_page(&mut job, &kept, batch, ROWS_CHUNK).await?;
+            } else if !job.row.keep_history {
                 let start =
                     if job.row.after.is_empty() { Bytes::from_static(OWN) } else { keys::right_after(&job.row.after) };
                 let page = self.scan_on(self.layout().scan(source.clone(), OWN, start, ROWS_CHUNK)).await?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ pub(crate) struct Inner<E> {
     /// Orders the changes of one subject of reactions within this instance.
     pub(crate) turns: Turns,
     pub(crate) groups: RwLock<Arc<Groups>>,
+    /// Whether the groups are the application's own, and not those that stand in until it has said.
+    pub(crate) knows_groups: AtomicBool,
     last_stamp_us: AtomicU64,
     finished: Mutex<Vec<Done>>,
 }
@@ -136,6 +138,7 @@ impl<E: Engine> Feeds<E> {
             flushing: tokio::sync::Mutex::default(),
             turns: Turns::default(),
             groups: RwLock::default(),
+            knows_groups: AtomicBool::new(false),
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
         };

@@ -266,17 +266,23 @@ impl<E: Engine> Feeds<E> {
         let Unfollow { follower, target, keep_history } = one;
         let edge_key = self.layout().edge(&follower, &target);
         for _ in 0..ATTEMPTS {
-            let wanted = vec![edge_key.clone(), self.layout().edge_job(&follower, &target)];
+            let (job_key, copied) =
+                (self.layout().edge_job(&follower, &target), self.layout().copied(&follower, &target));
+            let wanted = vec![edge_key.clone(), job_key, copied];
             let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
-            let (edge, pending) = (records.next().flatten(), records.next().flatten());
+            let mut next = || records.next().flatten();
+            let (edge, pending, copied) = (next(), next(), next());
             if pending.is_some() {
                 self.finish_edge_job(&follower, &target).await?;
                 continue;
             }
             let Some(edge) = edge else { return Ok(false) };
+            let copied = copied.as_ref().map(decode).transpose()?;
+            let (kept, marks) = self.history_to_keep(&follower, &target, copied).await?;
             let row: EdgeRow = decode(&edge)?;
             let row = EdgeJobRow {
                 unfollow: true,
+                kept: kept.filter(|_| keep_history),
                 epoch: edge.revision.0,
                 bucket: row.bucket,
                 created_us: row.created_us,
@@ -287,7 +293,7 @@ impl<E: Engine> Feeds<E> {
             if unused.is_none() {
                 *unused = self.point_at([JobAt::Edges(follower.clone())]).await?.pop();
             }
-            let written = match self.engine().write(self.cut_edge(&job)).await {
+            let written = match self.engine().write(self.cut_edge(&job, marks)).await {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::Conflict => continue,
                 Err(error) => return Err(error),
@@ -310,8 +316,8 @@ impl<E: Engine> Feeds<E> {
         Err(contended("the follow"))
     }
 
-    /// The batch by which an unfollow takes effect.
-    fn cut_edge(&self, job: &EdgeJob) -> Batch {
+    /// The batch by which an unfollow takes effect; `marks` go with the edge.
+    fn cut_edge(&self, job: &EdgeJob, marks: Vec<keevo_core::Key>) -> Batch {
         let edge = self.layout().edge(&job.follower, &job.target);
         let kept = self.layout().kept(&job.follower, &job.target);
         let by_time = self.layout().key(edge.partition.clone(), keys::by_time(job.row.created_us, &job.target));
@@ -322,6 +328,14 @@ impl<E: Engine> Feeds<E> {
             .delete(by_time)
             .delete(self.layout().copied(&job.follower, &job.target))
             .put(self.edge_job_key(job), encode(&job.row));
+        let batch = marks.into_iter().fold(batch, Batch::delete);
+        let batch = match &job.row.kept {
+            Some(row) => {
+                let mark = keys::mark(&job.target, 0);
+                batch.put(self.layout().key(self.layout().feed(&job.follower), mark), encode(row))
+            }
+            None => batch,
+        };
         let batch = if job.row.keep_history { batch.put(kept, "") } else { batch.delete(kept) };
         self.count_edges(batch, std::slice::from_ref(job), -1)
     }

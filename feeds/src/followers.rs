@@ -7,15 +7,19 @@
 //! Invariant: per follower and bucket, the row with the highest (epoch, gone) wins, whatever the order in which
 //! steps of follows and unfollows arrive. The counters change in the batch that changes the row, so they are exact.
 
+mod gathered;
+
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, Record, Result, Revision, Target};
 
 use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_passing};
 use crate::ids;
-use crate::keys::{self, COUNT, FOLLOWER, FOLLOWER_BUCKETS, HEAD_FOLLOWERS, WIDE};
+use crate::keys::{self, COUNT, FOLLOWER, FOLLOWER_BUCKETS, HEAD_FOLLOWERS, SOURCE, WIDE};
+use crate::merge::SourceRow;
 use crate::rows::{FollowerRow, decode, decode_count, encode};
 
 /// The most followers changed by one batch.
@@ -53,6 +57,18 @@ pub(crate) struct Follower {
 pub(crate) struct FollowerPage {
     pub(crate) followers: Vec<Follower>,
     pub(crate) next: Option<Position>,
+    /// How the feed reaches them; only a page that begins with the first follower says it.
+    pub(crate) source: SourceRow,
+}
+
+/// Some followers of one bucket.
+#[derive(Debug, Default)]
+struct BucketPage {
+    followers: Vec<Follower>,
+    next: Option<Position>,
+    /// Whether the mark of further buckets was met.
+    wide: bool,
+    source: SourceRow,
 }
 
 impl<E: Engine> Feeds<E> {
@@ -139,7 +155,7 @@ impl<E: Engine> Feeds<E> {
 
     fn enlist_batch(&self, chunk: &[Enlist], current: &[Option<Record>]) -> Result<Batch> {
         let mut batch = Batch::new();
-        let mut deltas: BTreeMap<bytes::Bytes, i64> = BTreeMap::new();
+        let mut deltas: BTreeMap<Bytes, i64> = BTreeMap::new();
         for (change, record) in chunk.iter().zip(current) {
             let old = record.as_ref().map(decode::<FollowerRow>).transpose()?;
             let new = change.row;
@@ -164,7 +180,7 @@ impl<E: Engine> Feeds<E> {
                 batch = batch.put(key, encode(&new)).put(by_time(new), "");
                 delta += 1;
             }
-            *deltas.entry(bytes::Bytes::from_static(COUNT)).or_default() += delta;
+            *deltas.entry(Bytes::from_static(COUNT)).or_default() += delta;
             *deltas.entry(keys::count_slug(change.follower.slug())).or_default() += delta;
         }
         let Some(first) = chunk.first() else { return Ok(batch) };
@@ -176,9 +192,9 @@ impl<E: Engine> Feeds<E> {
     /// The next followers of `feed` from `at` on: up to about `limit`, from as many buckets as that takes.
     pub(crate) async fn follower_page(&self, feed: &FeedId, at: &Position, limit: usize) -> Result<FollowerPage> {
         if at.bucket == 0 {
-            let (followers, after, wide) = self.bucket_page(feed, at.clone(), limit).await?;
-            let next = after.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
-            return Ok(FollowerPage { followers, next });
+            let BucketPage { followers, next, wide, source } = self.bucket_page(feed, at.clone(), limit).await?;
+            let next = next.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
+            return Ok(FollowerPage { followers, next, source });
         }
         let last = self.buckets_within(feed, at.bucket, limit).await?;
         let walk = (at.bucket..=last).map(|bucket| {
@@ -187,15 +203,16 @@ impl<E: Engine> Feeds<E> {
         });
         let pages: Vec<_> = futures::stream::iter(walk).buffered(8).try_collect().await?;
         let mut followers = Vec::new();
-        for (some, after, _) in pages {
-            followers.extend(some);
-            if after.is_some() {
+        let source = SourceRow::default();
+        for page in pages {
+            followers.extend(page.followers);
+            if page.next.is_some() {
                 // What the later buckets gave is read again: counters had run behind.
-                return Ok(FollowerPage { followers, next: after });
+                return Ok(FollowerPage { followers, next: page.next, source });
             }
         }
         let next = (last + 1 < FOLLOWER_BUCKETS).then(|| Position { bucket: last + 1, after: String::new() });
-        Ok(FollowerPage { followers, next })
+        Ok(FollowerPage { followers, next, source })
     }
 
     /// The last bucket, from `first` on, up to which the counters add up to no more than `limit`.
@@ -212,37 +229,53 @@ impl<E: Engine> Feeds<E> {
         Ok(last)
     }
 
-    /// Followers of one bucket, where its walk goes on, and whether the mark of further buckets was met.
-    async fn bucket_page(
-        &self,
-        feed: &FeedId,
-        at: Position,
-        limit: usize,
-    ) -> Result<(Vec<Follower>, Option<Position>, bool)> {
-        let partition = self.layout().followers(feed, at.bucket);
+    /// Followers of one bucket from a place on.
+    async fn bucket_page(&self, feed: &FeedId, at: Position, limit: usize) -> Result<BucketPage> {
         let start = keys::join(FOLLOWER, at.after.as_bytes());
         let start = if at.after.is_empty() { start } else { keys::right_after(&start) };
-        let page = self.scan_on(self.layout().scan(partition, FOLLOWER, start, limit.max(1))).await?;
-        let mut followers = Vec::with_capacity(page.records.len());
-        let mut last = None;
-        let mut wide = false;
-        for (key, record) in &page.records {
-            if key.sort == WIDE {
-                wide = true;
-                continue;
+        self.bucket_range(feed, at.bucket, start, FOLLOWER, limit).await
+    }
+
+    /// Followers of one bucket from the key `start` on, within `prefix`.
+    async fn bucket_range(
+        &self,
+        feed: &FeedId,
+        bucket: u8,
+        start: Bytes,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<BucketPage> {
+        let partition = self.layout().followers(feed, bucket);
+        let (mut found, mut token) = (BucketPage::default(), None);
+        loop {
+            let scan = self.layout().scan(partition.clone(), prefix, start.clone(), limit.max(1));
+            let page = self.scan_on(scan.after(token)).await?;
+            let mut last = None;
+            for (key, record) in &page.records {
+                if key.sort == WIDE {
+                    found.wide = true;
+                    continue;
+                }
+                if key.sort == SOURCE {
+                    found.source = decode(record)?;
+                    continue;
+                }
+                let follower = keys::parse_named(&key.sort, FOLLOWER)?;
+                let row: FollowerRow = decode(record)?;
+                if !row.gone {
+                    let guard = Some(Revision(row.epoch));
+                    let target = Target { partition: self.layout().feed(&follower), guard };
+                    found.followers.push(Follower { target, created_us: row.created_us });
+                }
+                last = Some(follower.to_string());
             }
-            let follower = keys::parse_named(&key.sort, FOLLOWER)?;
-            let row: FollowerRow = decode(record)?;
-            if !row.gone {
-                let guard = Some(Revision(row.epoch));
-                let target = Target { partition: self.layout().feed(&follower), guard };
-                followers.push(Follower { target, created_us: row.created_us });
+            token = page.next;
+            // A page without a follower holds the rows before or behind them all.
+            if token.is_none() || last.is_some() {
+                found.next = token.and(last).map(|after| Position { bucket, after });
+                return Ok(found);
             }
-            last = Some(follower.to_string());
         }
-        // Without a follower on it, the page is the last, or ended at the mark, which lies behind all followers.
-        let next = page.next.and(last).map(|after| Position { bucket: at.bucket, after });
-        Ok((followers, next, wide))
     }
 
     /// Whether buckets beyond the first are in use.

@@ -13,6 +13,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -28,6 +29,9 @@ pub use marks::{MARK_GROUPS_MAX, Mark, Marks};
 pub use page::{ACTIVITIES_IN_GROUP_MAX, ActivityGroup, AggregatedPage, AggregatedRequest};
 pub use template::{TEMPLATE_BYTES_MAX, Template};
 pub use window::AGGREGATED_ROWS_MAX;
+
+/// The most activities to which a feed can be limited.
+pub const TIMELINE_MAX: usize = 10_000;
 
 /// How the feeds of a group show their activities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +52,11 @@ pub struct GroupConfig {
     pub kind: GroupKind,
     /// What gathers activities, unless they are shown one by one.
     pub aggregation: Template,
+    /// Above how many followers a feed is merged by its readers instead of being written to each flat follower; `None`
+    /// = never. One that is merged is written again when it has fewer than half as many. Looked at after each post.
+    pub merge_above: Option<u64>,
+    /// How many of its newest activities a feed shows, up to 10,000; `None` = all.
+    pub timeline_max: Option<usize>,
 }
 
 impl GroupConfig {
@@ -58,7 +67,7 @@ impl GroupConfig {
 
     /// A group of that kind.
     pub fn new(kind: GroupKind, aggregation: Template) -> Self {
-        Self { kind, aggregation }
+        Self { kind, aggregation, ..Self::default() }
     }
 }
 
@@ -82,6 +91,24 @@ impl Groups {
     /// How the feeds of a slug show their activities.
     pub fn kind(&self, slug: &str) -> GroupKind {
         self.0.get(slug).map_or(GroupKind::Flat, |group| group.kind)
+    }
+
+    /// Above how many followers a feed of a slug is merged by its readers.
+    pub(crate) fn merge_above(&self, slug: &str) -> Option<u64> {
+        self.0.get(slug).and_then(|group| group.merge_above)
+    }
+
+    /// How many of its newest activities a feed of a slug shows.
+    pub(crate) fn timeline_max(&self, slug: &str) -> Option<usize> {
+        self.0.get(slug).and_then(|group| group.timeline_max).map(|max| max.clamp(1, TIMELINE_MAX))
+    }
+
+    /// The slugs whose feeds gather their activities, in the order in which names of such feeds sort.
+    pub(crate) fn gathering(&self) -> Vec<&str> {
+        let gathers = self.0.iter().filter(|(_, group)| group.kind != GroupKind::Flat);
+        let mut slugs: Vec<&str> = gathers.map(|(slug, _)| slug.as_str()).collect();
+        slugs.sort_by_key(|slug| format!("{slug}:"));
+        slugs
     }
 
     /// The template of a slug whose feeds gather their activities.
@@ -144,6 +171,7 @@ impl<E: Engine> Feeds<E> {
     /// Replaces the feed groups, for this handle and its clones. What lies in feeds already keeps the groups it is in.
     pub fn set_groups(&self, groups: Groups) {
         *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(groups);
+        self.inner.knows_groups.store(true, Ordering::Release);
     }
 
     /// What the timeline rows of activities hold in feeds of a slug: nothing where it shows them one by one. Activities
@@ -166,7 +194,7 @@ impl<E: Engine> Feeds<E> {
 }
 
 /// The timeline row of an activity in feeds of a slug.
-fn gathered(template: &Template, slug: &str, id: ActivityId, row: &ActivityRow) -> Result<TimelineRow> {
+pub(crate) fn gathered(template: &Template, slug: &str, id: ActivityId, row: &ActivityRow) -> Result<TimelineRow> {
     Ok(TimelineRow { group: template.render(slug, id, row)?, actor: spread(&row.actor) })
 }
 

@@ -29,14 +29,20 @@ pub(crate) const JOB: &[u8] = b"j";
 pub(crate) const OWN: &[u8] = b"d";
 /// Start of a feed's timeline rows.
 pub(crate) const TIMELINE: &[u8] = b"t";
+/// Start of the marks of merged sources in a feed's partition: right before its timeline rows, so that one scan gives both.
+pub(crate) const MERGE: &[u8] = b"t\0";
 /// The mark of what is seen and read in a feed; with a group's id behind it, that of the group.
 pub(crate) const MARK: &[u8] = b"s";
+/// Start of what follows copied.
+pub(crate) const COPIED: &[u8] = b"c";
 /// Start of the edges to the feeds that a feed follows.
 pub(crate) const EDGE: &[u8] = b"e";
 /// Start of the follows by time, newest first: in both a follower's and a bucket's partition.
 pub(crate) const BY_TIME: &[u8] = b"w";
 /// Start of the followers in a bucket.
 pub(crate) const FOLLOWER: &[u8] = b"f";
+/// Before all followers in bucket 0: how the feed reaches them.
+pub(crate) const SOURCE: &[u8] = b"f\0";
 /// After all followers in bucket 0: other buckets are in use too.
 pub(crate) const WIDE: &[u8] = b"f\xff";
 /// Counts all follows of a partition.
@@ -115,7 +121,7 @@ impl Layout {
     }
 
     pub(crate) fn copied(self, follower: &FeedId, target: &FeedId) -> Key {
-        self.named(self.feed(follower), b"c", target)
+        self.named(self.feed(follower), COPIED, target)
     }
 
     pub(crate) fn kept(self, follower: &FeedId, target: &FeedId) -> Key {
@@ -162,6 +168,24 @@ pub(crate) fn own_dead(id: ActivityId, generation: u64) -> Bytes {
 pub(crate) fn timeline(id: ActivityId, source: Option<&FeedId>, generation: u64) -> Bytes {
     let source = source.map_or("", FeedId::as_str);
     [TIMELINE, &newest_first(id), source.as_bytes(), &[0], &generation.to_be_bytes()].concat().into()
+}
+
+/// The start of the marks of one merged source.
+pub(crate) fn marks_of(source: &FeedId) -> Bytes {
+    [MERGE, source.as_str().as_bytes(), &[0]].concat().into()
+}
+
+/// The mark of a merged source. `round` counts the times it was merged; 0 = of a follow that ended with its history.
+pub(crate) fn mark(source: &FeedId, round: u64) -> Bytes {
+    join(&marks_of(source), &round.to_be_bytes())
+}
+
+/// The source of a mark; `None` for the key of another row.
+pub(crate) fn parse_mark(sort: &[u8]) -> Result<Option<FeedId>> {
+    let Some(rest) = sort.strip_prefix(MERGE) else { return Ok(None) };
+    let bad = || Error::corrupt("the key of a merge mark is malformed");
+    let (name, _) = rest.split_last_chunk::<8>().ok_or_else(bad)?;
+    FeedId::from_stored(name.strip_suffix(&[0]).ok_or_else(bad)?).map(Some)
 }
 
 /// The slug of the feed that a partition made by [`Layout::feed`] is of; `feeds` is [`Layout::feeds`].
@@ -289,6 +313,11 @@ mod tests {
         }
         assert!(parse_pointer(Lane::Bulk, &pointer(Lane::Prompt, 9, 10)).is_err());
         assert!(timeline(id(6), None, 1) < timeline(id(5), None, 1), "newest first");
+        assert_eq!(parse_mark(&mark(&feed, 0x0100)).expect("a mark"), Some(feed.clone()));
+        assert_eq!(parse_mark(&timeline(id(5), None, 7)).expect("a row"), None);
+        assert!(parse_mark(b"t\0user:1").is_err() && parse_timeline(&mark(&feed, 1)).is_err());
+        assert!(mark(&feed, u64::MAX) < timeline(id(95_600_000_000_000_000), None, 0), "marks lie before rows");
+        assert!(SOURCE < join(FOLLOWER, b"-:-").as_ref(), "the source's row lies before every follower");
         assert!(by_time(6, &feed) < by_time(5, &feed), "newest first");
         assert!(WIDE > join(FOLLOWER, "\u{10FFFF}".as_bytes()).as_ref(), "the mark sorts after every follower");
         for broken in [&b""[..], b"t", b"t123", b"d0123456789abcdef", b"w1", b"p12"] {

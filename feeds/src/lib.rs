@@ -15,6 +15,7 @@
 //! f ‹feed›            d ‹time id› ‹generation›       own row: the feed holds it directly
 //!                     t ‹time id› ‹source› 0 ‹gen.›  timeline row; source = the followed feed, empty = own
 //!                                                    (what gathers the activity, unless the feed is flat)
+//!                     t 0 ‹source› 0 ‹round›         mark: the source is merged when the feed is read
 //!                     s, s ‹group›                   what is seen and read, all and of a group (expires)
 //!                     x ‹foreign id› ‹time id› ‹gen› index of own rows by foreign id
 //!                     z ‹time id› ‹generation›       the own row was taken out (expires)
@@ -25,6 +26,7 @@
 //!                     j ‹target›                     the job of the edge
 //!                     n, m ‹slug›                    counters of edges, all and by group
 //! r ‹bucket› ‹feed›   f ‹follower›                   follower with the edge's revision
+//!                     f 0                            bucket 0: how the feed reaches its followers
 //!                     f ff                           bucket 0: other buckets are in use
 //!                     w ‹time› ‹follower›            followers by time
 //!                     n, m ‹slug›                    counters of followers
@@ -79,6 +81,7 @@ mod json;
 mod keys;
 mod lanes;
 mod lists;
+mod merge;
 mod metrics;
 mod names;
 mod outbox;
@@ -110,7 +113,7 @@ pub use flags::{FLAGS_MAX, Flag, FlaggedType, NewFlag};
 pub use follow::{COPY_LIMIT_DEFAULT, COPY_LIMIT_MAX, NewFollow, Unfollow};
 pub use groups::{
     ACTIVITIES_IN_GROUP_MAX, AGGREGATED_ROWS_MAX, ActivityGroup, AggregatedPage, AggregatedRequest, GroupConfig,
-    GroupId, GroupKind, Groups, MARK_GROUPS_MAX, Mark, Marks, TEMPLATE_BYTES_MAX, Template,
+    GroupId, GroupKind, Groups, MARK_GROUPS_MAX, Mark, Marks, TEMPLATE_BYTES_MAX, TIMELINE_MAX, Template,
 };
 pub use ids::{ActivityId, AppId, Identity};
 pub use json::{DATA_BYTES_MAX, json_object};

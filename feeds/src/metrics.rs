@@ -53,6 +53,10 @@ counters! {
     follows,
     /// Follow edges deleted.
     unfollows,
+    /// Feeds that became merged by their readers.
+    sources_merged,
+    /// Feeds that are written to their followers again.
+    sources_unmerged,
     /// Outbox jobs brought to their end.
     jobs_finished,
     /// Outbox jobs that a caller left to the worker.

@@ -49,6 +49,8 @@ pub(crate) enum JobAt {
     Edges(FeedId),
     /// A reaction's job, under the pointer's number in the reaction's home.
     Reaction(String),
+    /// The row of a feed that says how it reaches its followers.
+    Source(FeedId),
 }
 
 /// A pointer in the outbox.
@@ -68,6 +70,7 @@ impl Pointer {
             JobAt::Activity(id) => PointerRow { activity: Bytes::copy_from_slice(id.as_bytes()), ..row },
             JobAt::Edges(feed) => PointerRow { feed: feed.to_string(), ..row },
             JobAt::Reaction(id) => PointerRow { reaction: id.clone(), ..row },
+            JobAt::Source(feed) => PointerRow { source: feed.to_string(), ..row },
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::time::{ActivityTime, time_of_us};
 
 pub use list::{REACTIONS_PAGE_MAX, ReactionPage, ReactionQuery, ReactionsOf};
 pub(crate) use rows::{ReactionRow, State};
-pub(crate) use subject::Subject;
+pub(crate) use subject::{LATEST_KEPT, OWN_KEPT, Subject};
 pub(crate) use tally::{KindRow, RefRow, TallyRow};
 
 /// How deep reactions may lie: one on an activity, a child, and a child of that.

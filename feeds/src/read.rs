@@ -2,20 +2,22 @@
 //!
 //! Invariant: a timeline row is shown only if the activity says that the row's source holds it with the row's
 //! generation. So a removal is seen at once, whatever the fan-out has yet to clean, and nothing comes back.
-//! An activity that arrived through several sources is shown once, from the feed itself if it holds it.
+//! An activity that arrived through several sources is shown once, from the feed itself if it holds it. Of sources that
+//! are merged the rows are read here, in the order in which they would lie in the timeline.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
-use keevo_core::{Consistency, Engine, Error, Key, Result, Scan, ScanRange, prefix_end};
+use keevo_core::{Consistency, Engine, Error, Key, Result, prefix_end};
 
 use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::ids::ActivityId;
 use crate::keys::{self, TIMELINE, TimelineKey};
+use crate::merge::Walk;
 use crate::rows::{ActivityRow, decode};
 
 /// The most activities on one page.
@@ -103,23 +105,16 @@ impl<E: Engine> Feeds<E> {
         if start >= end {
             return Ok(page);
         }
-        let range =
-            ScanRange::Partition { keyspace: self.layout().keyspace, partition: self.layout().feed(feed), start, end };
         let mut skip = request.offset;
         // One more than asked for tells whether there is a next page.
         let wanted = request.limit + 1;
-        let mut shown: Option<ActivityId> = None;
-        let mut token = None;
+        let mut room = self.room_from(feed, &start, request.consistency).await?;
+        let mut walk = Walk::open(self, feed, (start, end), request.consistency, wanted + skip).await?;
+        let (mut shown, mut met): (Option<ActivityId>, Option<ActivityId>) = (None, None);
         loop {
             let limit = (wanted - page.activities.len() + skip).min(PAGE_LIMIT_MAX);
-            let scan = Scan {
-                range: range.clone(),
-                consistency: request.consistency,
-                ..Scan::partition(self.layout().keyspace, Bytes::new(), limit)
-            };
-            let found = self.engine().scan(scan.after(token)).await?;
-            let keys: Vec<TimelineKey> =
-                found.records.iter().map(|(key, _)| keys::parse_timeline(&key.sort)).collect::<Result<_>>()?;
+            let mut keys = parse_rows(&walk.next(limit).await?)?;
+            let is_last = keys.is_empty() | room.as_mut().is_some_and(|room| cut_off(&mut keys, &mut met, room));
             let rows = self.rows(keys.iter().map(|key| key.id), request.consistency).await?;
             let show = |key: TimelineKey| {
                 let row = rows.get(&key.id).and_then(Option::as_ref);
@@ -134,9 +129,7 @@ impl<E: Engine> Feeds<E> {
                 let full = page.activities.len() == wanted;
                 Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             };
-            let done = until_break(keys, show)?;
-            token = found.next;
-            if done || token.is_none() {
+            if until_break(keys, show)? || is_last {
                 break;
             }
         }
@@ -145,6 +138,23 @@ impl<E: Engine> Feeds<E> {
             page.next = page.activities.last().map(|last| last.id);
         }
         Ok(page)
+    }
+
+    /// How many activities a feed that is limited to so many newest may show from `start` on; `None` = it is not limited.
+    async fn room_from(&self, feed: &FeedId, start: &Bytes, consistency: Consistency) -> Result<Option<usize>> {
+        let Some(max) = self.groups().timeline_max(feed.slug()) else { return Ok(None) };
+        let first = Bytes::from_static(TIMELINE);
+        let (mut room, mut met) = (max, None);
+        if *start == first {
+            return Ok(Some(room));
+        }
+        let mut walk = Walk::open(self, feed, (first, start.clone()), consistency, max).await?;
+        loop {
+            let mut keys = parse_rows(&walk.next(PAGE_LIMIT_MAX).await?)?;
+            if keys.is_empty() | cut_off(&mut keys, &mut met, &mut room) {
+                return Ok(Some(room));
+            }
+        }
     }
 
     /// The activities with these ids, in their order; ids that are unknown or removed are left out.
@@ -172,6 +182,26 @@ impl<E: Engine> Feeds<E> {
         }
         Ok(rows)
     }
+}
+
+pub(crate) fn parse_rows(sorts: &[Bytes]) -> Result<Vec<TimelineKey>> {
+    sorts.iter().map(|sort| keys::parse_timeline(sort)).collect()
+}
+
+/// Leaves out the rows of activities beyond the next `room`, and lowers it. `met` is the activity met last. True when
+/// some were left out.
+fn cut_off(keys: &mut Vec<TimelineKey>, met: &mut Option<ActivityId>, room: &mut usize) -> bool {
+    let mut fits = 0;
+    for key in keys.iter() {
+        if *met != Some(key.id) {
+            let Some(left) = room.checked_sub(1) else { break };
+            (*room, *met) = (left, Some(key.id));
+        }
+        fits += 1;
+    }
+    let some_are_left = fits < keys.len();
+    keys.truncate(fits);
+    some_are_left
 }
 
 /// Feeds `keys` to `show` until it breaks; true if it did.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use keevo_core::{Error, Record, Result};
 use prost::Message;
 
+use crate::merge::MergeRow;
+
 /// An activity in its home partition.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ActivityRow {
@@ -180,6 +182,9 @@ pub(crate) struct EdgeJobRow {
     /// Whether the edge was made in the batch that wrote this job: then nothing was copied before.
     #[prost(bool, tag = "8")]
     pub(crate) fresh: bool,
+    /// With `keep_history`: what of it readers merge until then has yet to be written.
+    #[prost(message, optional, tag = "9")]
+    pub(crate) kept: Option<MergeRow>,
 }
 
 /// A follower in one bucket of the target's followers.
@@ -207,6 +212,9 @@ pub(crate) struct PointerRow {
     /// Or the reaction whose home holds the job named by the pointer's number.
     #[prost(string, tag = "3")]
     pub(crate) reaction: String,
+    /// Or the feed whose way to reach its followers is being changed.
+    #[prost(string, tag = "4")]
+    pub(crate) source: String,
 }
 
 /// The bytes of a row.

@@ -13,8 +13,10 @@ mod entities;
 mod groups;
 mod interrupted;
 mod lanes;
+mod late_reactions;
 mod lists;
 mod many;
+mod merged;
 mod model;
 mod outbox;
 mod privacy;
@@ -72,8 +74,10 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         many::run(&engine).await;
         outbox::run(&engine).await;
         lanes::run(&engine, if effort == Effort::Quick { 5 } else { 1 }).await;
+        merged::run(&engine, if effort == Effort::Quick { 9 } else { 1 }).await;
         entities::run(&engine).await;
         reactions::run(&engine).await;
+        late_reactions::run(&engine).await;
         enriched::run(&engine).await;
         privacy::run(&engine, if effort == Effort::Quick { 3 } else { 1 }).await;
         groups::run(&engine).await;
@@ -86,8 +90,10 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         if effort == Effort::Thorough {
             many::run(&sparse).await;
         }
-        model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }).await;
-        races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }).await;
+        for merging in [false, true] {
+            model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }, merging).await;
+            races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }, merging).await;
+        }
         duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
         let every = if effort == Effort::Quick { 5 } else { 1 };
         reaction_faults::run(&engine, every, if effort == Effort::Quick { 2 } else { 60 }).await;
@@ -115,7 +121,9 @@ impl<E: Engine> Scene<E> {
 
     /// The same app through another engine, as another process would have it.
     pub(crate) async fn other<O: Engine>(&self, engine: O) -> Feeds<O> {
-        open(engine, self.app, &self.clock).await
+        let feeds = open(engine, self.app, &self.clock).await;
+        feeds.set_groups((*self.feeds.groups()).clone());
+        feeds
     }
 
     /// The same app through another engine, with a worker that drives every job at once, though its caller does.
@@ -125,7 +133,16 @@ impl<E: Engine> Scene<E> {
         let clock_skew_ms_max = 2;
         let options =
             FeedsOptions { clock, pickup_after_ms: 0, claim_ms: 0, clock_skew_ms_max, ..FeedsOptions::default() };
-        Feeds::open(engine, self.app, options).await.expect("feeds open")
+        let feeds = Feeds::open(engine, self.app, options).await.expect("feeds open");
+        feeds.set_groups((*self.feeds.groups()).clone());
+        feeds
+    }
+
+    /// The same app with clocks that are known to agree.
+    pub(crate) async fn exact(&self) -> Feeds<E> {
+        let clock: Arc<ManualClock> = Arc::clone(&self.clock);
+        let options = FeedsOptions { clock, clock_skew_ms_max: 0, ..FeedsOptions::default() };
+        Feeds::open(self.engine.clone(), self.app, options).await.expect("feeds open")
     }
 
     /// Lets time pass and runs a worker until the outbox is empty. What was finished leaves it first: driven once
@@ -213,7 +230,8 @@ mod tests {
     use keevo_core::MemoryEngine;
 
     use super::{
-        Effort, enriched, entities, lanes, privacy, reaction_faults, reactions, suite_with, updates, verified,
+        Effort, enriched, entities, lanes, late_reactions, merged, model, privacy, races, reaction_faults, reactions,
+        suite_with, updates, verified,
     };
 
     #[tokio::test]
@@ -249,6 +267,26 @@ mod tests {
     #[tokio::test]
     async fn damage_is_reported() {
         verified::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn merged_sources() {
+        merged::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 1).await;
+    }
+
+    #[tokio::test]
+    async fn merged_sources_equal_a_model() {
+        model::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 60, true).await;
+    }
+
+    #[tokio::test]
+    async fn merged_sources_under_races() {
+        races::run(&keevo_core::AnyEngine::new(MemoryEngine::new()), 60, true).await;
+    }
+
+    #[tokio::test]
+    async fn late_steps_of_reactions() {
+        late_reactions::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
     }
 
     #[tokio::test]

@@ -2,10 +2,13 @@
 //!
 //! A feed must show what it holds itself and, of each feed it follows, all that the follow copied or that was
 //! posted since; and nothing else. Exact when the outbox is empty and nobody writes. Posts that were dated
-//! further back than the copy reaches are demanded only if they began after the follower was listed. The lists of
-//! follows and their counters are recomputed too.
+//! further back than the copy reaches are demanded only if they began after the follower was listed. Of sources that are
+//! merged the same is demanded as of others. The lists of follows and their counters, groups and what is seen of them, and
+//! the tallies, lists and target feeds of reactions are recomputed too.
 
+mod groups;
 mod lists;
+mod reactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +20,8 @@ use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::ids::ActivityId;
 use crate::keys::{self, EDGE, OWN, TIMELINE};
+use crate::merge::{Phase, Walk};
+use crate::read::{PageRequest, parse_rows};
 use crate::rows::{CopyRow, EdgeRow, FollowerRow, OwnRow, decode};
 
 /// How many rows one step reads.
@@ -39,6 +44,16 @@ pub struct VerifyReport {
     pub orphans: Vec<(FeedId, FeedId)>,
     /// Feeds of which a counter, or a row by time, of follows or followers says something else than the lists do.
     pub miscounted: Vec<FeedId>,
+    /// Feeds whose pages do not show each activity once and in order.
+    pub misread: Vec<FeedId>,
+    /// Followers without a mark of a source that they are to merge: (follower, source).
+    pub unmarked: Vec<(FeedId, FeedId)>,
+    /// Aggregated and notification feeds whose page differs from their rows, and how.
+    pub groups: Vec<(FeedId, String)>,
+    /// Reactions looked at: those on the activities that the feeds hold themselves.
+    pub reactions: usize,
+    /// What is said wrongly of reactions.
+    pub tallies: Vec<String>,
     /// Timeline rows that readers do not see because their activity was removed; harmless leftovers.
     pub stale_rows: usize,
 }
@@ -46,8 +61,43 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether nothing differs.
     pub fn is_clean(&self) -> bool {
-        let lists = self.unlisted.is_empty() && self.orphans.is_empty() && self.miscounted.is_empty();
-        self.missing.is_empty() && self.unexpected.is_empty() && lists
+        self.differences().next().is_none()
+    }
+
+    /// Every difference, in a sentence.
+    pub fn differences(&self) -> impl Iterator<Item = String> + '_ {
+        let missing = self.missing.iter().map(|(feed, id)| format!("{feed} lacks the activity {id}"));
+        let unexpected =
+            self.unexpected.iter().map(|(feed, id)| format!("{feed} shows the activity {id} without a reason"));
+        let unlisted = self.unlisted.iter().map(|(feed, target)| format!("{target} does not list its follower {feed}"));
+        let orphans =
+            self.orphans.iter().map(|(feed, target)| format!("{target} lists {feed}, which does not follow it"));
+        let miscounted =
+            self.miscounted.iter().map(|feed| format!("{feed} has counters or dates that are not its follows'"));
+        let misread = self.misread.iter().map(|feed| format!("the pages of {feed} are not what its rows say"));
+        let unmarked = self.unmarked.iter().map(|(feed, source)| format!("{feed} does not merge {source}"));
+        let groups = self.groups.iter().map(|(feed, what)| format!("{feed}: {what}"));
+        let lists = unlisted.chain(orphans).chain(miscounted);
+        let read = misread.chain(unmarked).chain(groups);
+        missing.chain(unexpected).chain(lists).chain(read).chain(self.tallies.iter().cloned())
+    }
+
+    /// What two reports say together.
+    fn plus(mut self, other: Self) -> Self {
+        self.feeds += other.feeds;
+        self.shown += other.shown;
+        self.reactions += other.reactions;
+        self.stale_rows += other.stale_rows;
+        self.missing.extend(other.missing);
+        self.unexpected.extend(other.unexpected);
+        self.unlisted.extend(other.unlisted);
+        self.orphans.extend(other.orphans);
+        self.miscounted.extend(other.miscounted);
+        self.misread.extend(other.misread);
+        self.unmarked.extend(other.unmarked);
+        self.groups.extend(other.groups);
+        self.tallies.extend(other.tallies);
+        self
     }
 }
 
@@ -60,17 +110,7 @@ impl<E: Engine> Feeds<E> {
         let feeds: Vec<FeedId> = feeds.into_iter().collect();
         futures::stream::iter(feeds.into_iter().map(|feed| Box::pin(self.verify_feed(feed))))
             .buffered(8)
-            .try_fold(VerifyReport::default(), |mut sum, one| async move {
-                sum.feeds += one.feeds;
-                sum.shown += one.shown;
-                sum.stale_rows += one.stale_rows;
-                sum.missing.extend(one.missing);
-                sum.unexpected.extend(one.unexpected);
-                sum.unlisted.extend(one.unlisted);
-                sum.orphans.extend(one.orphans);
-                sum.miscounted.extend(one.miscounted);
-                Ok(sum)
-            })
+            .try_fold(VerifyReport::default(), |sum, one| async move { Ok(sum.plus(one)) })
             .await
     }
 
@@ -90,20 +130,26 @@ impl<E: Engine> Feeds<E> {
             }
         }
         report.shown = shown.len();
+        self.verify_pages(&feed, &shown, &mut report).await?;
+        self.verify_groups(&feed, &mut report).await?;
         let mut sources: BTreeSet<Option<FeedId>> = BTreeSet::from([None]);
+        let oldest = self.oldest_kept(&feed, &shown);
+        let is_missing = |id: &ActivityId| oldest.is_none_or(|oldest| id.order_key() >= oldest);
         for id in self.live_own(&feed, |_, _| true).await? {
-            if !shown.get(&id).is_some_and(|sources| sources.contains(&None)) {
+            if !shown.get(&id).is_some_and(|sources| sources.contains(&None)) && is_missing(&id) {
                 report.missing.push((feed.clone(), id));
             }
+            self.verify_reactions(id, &mut report).await?;
         }
         let edges = self.edges(&feed).await?;
         self.verify_lists(&feed, &edges, &mut report).await?;
+        self.verify_marks(&feed, &edges, &mut report).await?;
         for (target, edge) in edges {
             if !self.is_listed(&feed, &target, &edge).await? {
                 report.unlisted.push((feed.clone(), target.clone()));
             }
             for id in self.expected_from(&feed, &target).await? {
-                if !shown.contains_key(&id) {
+                if !shown.contains_key(&id) && is_missing(&id) {
                     report.missing.push((feed.clone(), id));
                 }
             }
@@ -120,17 +166,58 @@ impl<E: Engine> Feeds<E> {
         Ok(report)
     }
 
+    /// The oldest activity of a feed that is limited to its newest ones and is full, by its order key.
+    fn oldest_kept(&self, feed: &FeedId, shown: &BTreeMap<ActivityId, BTreeSet<Option<FeedId>>>) -> Option<[u8; 16]> {
+        let max = self.groups().timeline_max(feed.slug())?;
+        let mut keys: Vec<[u8; 16]> = shown.keys().map(|id| id.order_key()).collect();
+        keys.sort_unstable();
+        keys.into_iter().rev().nth(max - 1)
+    }
+
+    /// Reads a flat feed as its readers do, and compares that with its rows.
+    async fn verify_pages(
+        &self,
+        feed: &FeedId,
+        shown: &BTreeMap<ActivityId, BTreeSet<Option<FeedId>>>,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let mut expected: Vec<ActivityId> = shown.keys().copied().collect();
+        expected.sort_by_key(|id| std::cmp::Reverse(id.order_key()));
+        expected.truncate(self.groups().timeline_max(feed.slug()).unwrap_or(usize::MAX));
+        let (mut read, mut request) = (Vec::new(), PageRequest::first(PAGE));
+        loop {
+            let page = self.page(feed, request).await?;
+            read.extend(page.activities.iter().map(|one| one.id));
+            match page.next {
+                Some(last) => request = PageRequest::after(last, PAGE),
+                None => break,
+            }
+        }
+        if read != expected {
+            report.misread.push(feed.clone());
+        }
+        Ok(())
+    }
+
+    /// Reports sources that are merged of which `feed` has no mark, though it has copied.
+    async fn verify_marks(&self, feed: &FeedId, edges: &[(FeedId, Record)], report: &mut VerifyReport) -> Result<()> {
+        for (source, row) in self.marking_sources(edges.iter().map(|(target, _)| target)).await? {
+            let copied = self.layout().copied(feed, &source);
+            let has_copied = self.engine().get(copied, Consistency::Linearizable).await?.is_some();
+            let is_marked = !has_copied || !self.marks_of(feed, &source).await?.is_empty();
+            if row.phase() == Phase::Merged && !is_marked {
+                report.unmarked.push((feed.clone(), source));
+            }
+        }
+        Ok(())
+    }
+
     /// What `feed` must have through its follow of `target`.
     async fn expected_from(&self, feed: &FeedId, target: &FeedId) -> Result<Vec<ActivityId>> {
         let copied = self.layout().copied(feed, target);
         let copied = self.engine().get(copied, Consistency::Linearizable).await?;
         let copied: CopyRow = copied.as_ref().map(decode).transpose()?.unwrap_or_default();
-        self.live_own(target, |id, row| {
-            let within = !copied.oldest.is_empty() && keys::newest_first(id).as_slice() <= copied.oldest.as_ref();
-            let since = row.began_us > copied.listed_us;
-            if row.quiet { (copied.everything || within) && !since } else { copied.everything || within || since }
-        })
-        .await
+        self.live_own(target, |id, row| copied.admits(id, row, 0)).await
     }
 
     async fn is_listed(&self, follower: &FeedId, target: &FeedId, edge: &Record) -> Result<bool> {
@@ -142,8 +229,16 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn timeline_rows(&self, feed: &FeedId) -> Result<TimelineRows> {
-        let records = self.all(self.layout().feed(feed), TIMELINE).await?;
-        records.iter().map(|(sort, _)| keys::parse_timeline(sort)).collect()
+        let all = (Bytes::from_static(TIMELINE), keevo_core::prefix_end(TIMELINE));
+        let mut walk = Walk::open(self, feed, all, Consistency::Linearizable, PAGE).await?;
+        let mut found = TimelineRows::new();
+        loop {
+            let rows = parse_rows(&walk.next(PAGE).await?)?;
+            if rows.is_empty() {
+                return Ok(found);
+            }
+            found.extend(rows);
+        }
     }
 
     async fn edges(&self, feed: &FeedId) -> Result<Vec<(FeedId, Record)>> {
@@ -176,7 +271,7 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// All records of a partition whose sort keys start with `prefix`.
-    async fn all(&self, partition: Bytes, prefix: &'static [u8]) -> Result<Vec<(Bytes, Record)>> {
+    pub(crate) async fn all(&self, partition: Bytes, prefix: &'static [u8]) -> Result<Vec<(Bytes, Record)>> {
         let mut records = Vec::new();
         let mut token = None;
         loop {

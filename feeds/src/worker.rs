@@ -188,14 +188,18 @@ impl<E: Engine> Feeds<E> {
 
     async fn drive_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
         let _driving = self.inner.lanes.drive(pointer.number);
+        let slice = if pointer.lane == Lane::Prompt { self.options().prompt_targets_max } else { SLICE };
         match pointer.at.clone() {
             JobAt::Activity(id) => {
-                let slice = if pointer.lane == Lane::Prompt { self.options().prompt_targets_max } else { SLICE };
                 let driven = self.drive_activity(id, &pointer, slice).await?;
                 self.after_drive(driven, pointer, ended).await
             }
             JobAt::Reaction(id) => {
                 let driven = self.drive_reaction(&id, &pointer).await?;
+                self.after_drive(driven, pointer, ended).await
+            }
+            JobAt::Source(feed) => {
+                let driven = self.drive_source(&feed, &pointer, slice).await?;
                 self.after_drive(driven, pointer, ended).await
             }
             JobAt::Edges(feed) => {
@@ -296,6 +300,9 @@ impl WorkerHandle {
 fn job_at(row: &PointerRow) -> Result<JobAt> {
     if !row.reaction.is_empty() {
         return Ok(JobAt::Reaction(row.reaction.clone()));
+    }
+    if !row.source.is_empty() {
+        return FeedId::from_stored(row.source.as_bytes()).map(JobAt::Source);
     }
     if row.feed.is_empty() {
         let id = ActivityId::from_bytes(&row.activity);

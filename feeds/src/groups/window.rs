@@ -41,10 +41,10 @@ impl<E: Engine> Feeds<E> {
     /// Gathers the newest rows of a feed.
     pub(super) async fn window(&self, feed: &FeedId, consistency: Consistency) -> Result<Window> {
         let (mut window, mut at) = (Window::default(), BTreeMap::new());
-        let (mut token, mut left) = (None, AGGREGATED_ROWS_MAX);
+        let most = self.groups().timeline_max(feed.slug()).unwrap_or(AGGREGATED_ROWS_MAX);
+        let (mut token, mut left) = (None, most);
         loop {
-            let scan =
-                self.layout().scan(self.layout().feed(feed), TIMELINE, Bytes::from_static(TIMELINE), PAGE.min(left));
+            let scan = self.layout().scan(self.layout().feed(feed), TIMELINE, rows_start(), PAGE.min(left));
             let scan = keevo_core::Scan { consistency, ..scan.after(token) };
             let page = self.engine().scan(scan).await?;
             left -= page.records.len().min(left);
@@ -85,6 +85,11 @@ impl<E: Engine> Feeds<E> {
         }
         Ok(())
     }
+}
+
+/// Where timeline rows begin, behind the marks of merged sources: a feed that gathers is written what these post.
+fn rows_start() -> Bytes {
+    keevo_core::prefix_end(keys::MERGE)
 }
 
 impl Window {

@@ -32,8 +32,7 @@ impl<E: Engine> Feeds<E> {
             return Ok(());
         }
         let new = activity_of(id, row)?;
-        let time = time_of_us(row.created_us)?;
-        let activity = ActivityId::compute(self.app(), time, new.identity());
+        let activity = self.target_activity(id, row)?;
         let home = self.layout().activity(activity);
         for _ in 0..ATTEMPTS {
             let record: Option<Record> = self.engine().get(home.clone(), Consistency::Linearizable).await?;
@@ -49,6 +48,12 @@ impl<E: Engine> Feeds<E> {
             }
         }
         Err(contended("the activity of a reaction"))
+    }
+
+    /// The activity that tells of a reaction in its target feeds.
+    pub(crate) fn target_activity(&self, id: &str, row: &ReactionRow) -> Result<ActivityId> {
+        let time = time_of_us(row.created_us)?;
+        Ok(ActivityId::compute(self.app(), time, activity_of(id, row)?.identity()))
     }
 
     fn placing(&self, id: ActivityId, new: &NewActivity, row: &ReactionRow, current: &ActivityRow) -> Result<Placing> {

@@ -1,14 +1,15 @@
 //! Scenario: random histories, one call after the other, against a plain model of what a feed shows.
 //!
 //! The model keeps rows (activity, source, placement) per feed and says nothing of partitions, jobs or
-//! generations. After every call each feed shows exactly what the model holds: a caller reads its writes.
+//! generations. After every call each feed shows exactly what the model holds: a caller reads its writes. It knows of no
+//! merging either, so with feeds that are merged and written again in turns it says the same.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keevo_core::{Engine, Random, SeededRandom};
 
-use super::{Scene, feed, fid, numbered};
+use super::{Scene, feed, fid, merged, numbered};
 use crate::feed_id::FeedId;
 use crate::ids::ActivityId;
 
@@ -88,14 +89,22 @@ impl Model {
     }
 }
 
-pub(crate) async fn run<E: Engine>(engine: &E, seeds: u64) {
+pub(crate) async fn run<E: Engine>(engine: &E, seeds: u64, merging: bool) {
+    let mut switches = 0;
     for seed in 0..seeds {
-        history(engine, seed).await;
+        switches += history(engine, seed, merging).await;
     }
+    assert!(!merging || switches >= seeds, "feeds are merged and written again: {switches}");
 }
 
-async fn history<E: Engine>(engine: &E, seed: u64) {
-    let scene = Scene::new(engine).await;
+/// Runs a history; how often a feed was written again.
+async fn history<E: Engine>(engine: &E, seed: u64, merging: bool) -> u64 {
+    let mut scene = Scene::new(engine).await;
+    if merging {
+        // The model knows of no slack between a follow and a post of the same moment.
+        scene.feeds = scene.exact().await;
+        scene.feeds.set_groups(merged::groups(Some(1), None));
+    }
     let random = SeededRandom::new(seed);
     let below = |bound: u64| random.next_u64() % bound;
     let any_feed = || feed(&format!("user:{}", below(FEEDS)));
@@ -130,6 +139,13 @@ async fn history<E: Engine>(engine: &E, seed: u64) {
                 scene.feeds.follow(&one, &other, Some(limit)).await.expect("a follow");
                 format!("{one} follows {other}, copy {limit}")
             }
+            8 if merging && number < 6 => {
+                let above = Some(1).filter(|_| number < 3);
+                scene.feeds.set_groups(merged::groups(above, None));
+                let run = scene.feeds.run_outbox_once(5).await.expect("a run over the outbox");
+                assert_eq!(run.failed, 0, "seed {seed}, call {call}");
+                format!("merge above {above:?}")
+            }
             8 => {
                 let keep = below(2) == 0;
                 let was = scene.feeds.unfollow(&one, &other, keep).await.expect("an unfollow");
@@ -149,4 +165,5 @@ async fn history<E: Engine>(engine: &E, seed: u64) {
     scene.drain().await;
     let report = scene.feeds.verify((0..FEEDS).map(|n| feed(&format!("user:{n}")))).await.expect("a verification");
     assert!(report.is_clean(), "seed {seed}: {report:?}");
+    scene.feeds.metrics().sources_unmerged
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use keevo_core::{Engine, ManualClock, Random, SeededRandom};
 
-use super::{Scene, TestEngine, all_ids, feed, numbered};
+use super::{Scene, TestEngine, all_ids, feed, merged, numbered};
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::ids::ActivityId;
@@ -21,9 +21,9 @@ const CALLS: usize = 14;
 const FEEDS: u64 = 4;
 const ACTIVITIES: u64 = 6;
 
-pub(crate) async fn run<E: Engine>(engine: &E, seeds: u64) {
+pub(crate) async fn run<E: Engine>(engine: &E, seeds: u64, merging: bool) {
     for seed in 0..seeds {
-        history(engine, seed).await;
+        history(engine, seed, merging).await;
     }
 }
 
@@ -31,14 +31,18 @@ pub(crate) fn feeds_of(count: u64) -> Vec<FeedId> {
     (0..count).map(|n| feed(&format!("user:{n}"))).collect()
 }
 
-async fn history<E: Engine>(engine: &E, seed: u64) {
+async fn history<E: Engine>(engine: &E, seed: u64, merging: bool) {
     let scene = Scene::new(engine).await;
+    if merging {
+        scene.feeds.set_groups(merged::groups(Some(1), None));
+    }
     let feeds = scene.other(TestEngine::yielding(engine.clone(), seed)).await;
     let another = scene.eager(TestEngine::yielding(engine.clone(), seed ^ 0xff)).await;
     let tasks = (0..TASKS).map(|task| {
         let feeds = if task % 2 == 0 { feeds.clone() } else { another.clone() };
         let ids = (0..ACTIVITIES).map(|number| scene.id(number)).collect();
-        tokio::spawn(calls(feeds, Arc::clone(&scene.clock), SeededRandom::new(seed * 1_000 + task), ids))
+        let random = SeededRandom::new(seed * 1_000 + task);
+        tokio::spawn(calls(feeds, Arc::clone(&scene.clock), random, ids, merging))
     });
     for task in join_all(tasks.collect::<Vec<_>>()).await {
         task.expect("no call of a concurrent history fails");
@@ -50,7 +54,13 @@ async fn history<E: Engine>(engine: &E, seed: u64) {
     assert_recomputed(&scene.feeds, &feeds_of(FEEDS), &ids, &format!("seed {seed}")).await;
 }
 
-async fn calls<E: Engine>(feeds: Feeds<E>, clock: Arc<ManualClock>, random: SeededRandom, ids: Vec<ActivityId>) {
+async fn calls<E: Engine>(
+    feeds: Feeds<E>,
+    clock: Arc<ManualClock>,
+    random: SeededRandom,
+    ids: Vec<ActivityId>,
+    merging: bool,
+) {
     let below = |bound: u64| random.next_u64() % bound;
     let any_feed = || feed(&format!("user:{}", below(FEEDS)));
     for _ in 0..CALLS {
@@ -69,6 +79,7 @@ async fn calls<E: Engine>(feeds: Feeds<E>, clock: Arc<ManualClock>, random: Seed
             6 => {
                 feeds.unfollow(&one, &other, false).await.expect("an unfollow");
             }
+            7 if merging && number < 3 => feeds.set_groups(merged::groups(Some(1).filter(|_| number > 0), None)),
             _ => {
                 clock.advance_ms(1);
                 feeds.run_outbox_once(5).await.expect("a run over the outbox");

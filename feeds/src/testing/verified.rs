@@ -2,11 +2,12 @@
 
 use keevo_core::{Batch, Consistency, Engine, Key};
 
-use super::{Scene, feed, numbered};
+use super::{Scene, feed, merged, numbered, post};
 use crate::feed_id::FeedId;
 use crate::ids::ActivityId;
 use crate::keys::{self, COUNT, TIMELINE};
-use crate::rows::{EdgeRow, FollowerRow, decode, encode};
+use crate::reactions::{NewReaction, ReactTo};
+use crate::rows::{ActivityRow, EdgeRow, FollowerRow, decode, encode};
 use crate::verify::VerifyReport;
 
 /// What is broken in a scene.
@@ -39,6 +40,9 @@ fn feeds() -> [FeedId; 3] {
 }
 
 pub(crate) async fn run<E: Engine>(engine: &E) {
+    for lost in [Lost::Mark, Lost::Tally, Lost::Place, Lost::Version] {
+        of_merged_sources_and_reactions(engine, lost).await;
+    }
     for damage in ALL {
         let [fan, user, other] = feeds();
         let scene = Scene::new(engine).await;
@@ -106,4 +110,62 @@ async fn timeline_row<E: Engine>(scene: &Scene<E>, feed: &FeedId) -> Key {
     let page = scene.feeds.scan_on(scan).await.expect("a scan");
     let [(key, _)] = page.records.as_slice() else { panic!("one row, not {}", page.records.len()) };
     key.clone()
+}
+
+/// What is lost of a merged source and of a reaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The mark of the one follower.
+    Mark,
+    /// The tally of an activity.
+    Tally,
+    /// A reaction's place in the list of its kind.
+    Place,
+    /// The version of the reaction to which its activity was brought.
+    Version,
+}
+
+async fn of_merged_sources_and_reactions<E: Engine>(engine: &E, lost: Lost) {
+    let [fan, user, other] = feeds();
+    let scene = Scene::new(engine).await;
+    scene.feeds.set_groups(merged::groups(Some(0), None));
+    scene.feeds.follow(&fan, &user, None).await.expect("a follow");
+    scene.feeds.add_activity(&user, post("first", 1)).await.expect("an add");
+    scene.feeds.run_outbox_once(10).await.expect("a run over the outbox");
+    let id = scene.feeds.add_activity(&user, post("second", 2)).await.expect("an add").id;
+    let mut new = NewReaction::new("like", ReactTo::Activity(id.to_string()), "bob");
+    (new.id, new.target_feeds) = (Some("r".to_owned()), vec![other.clone()]);
+    scene.feeds.add_reaction(new).await.expect("a reaction");
+    scene.drain().await;
+    let whole = scene.feeds.verify(feeds()).await.expect("a verification");
+    assert!(whole.is_clean() && (whole.shown, whole.reactions) == (5, 1), "{whole:?}");
+    let layout = scene.feeds.layout();
+    let row = scene.feeds.reaction_rows(&["r".to_owned()]).await.expect("a read");
+    let row = row.into_iter().flatten().next().expect("the reaction");
+    let partition = row.subject().partition(layout);
+    let batch = match lost {
+        Lost::Mark => Batch::new().delete(layout.key(layout.feed(&fan), keys::mark(&user, 1))),
+        Lost::Tally => Batch::new().delete(row.subject().tally(layout)),
+        Lost::Place => {
+            let place = keys::reaction_place(&keys::of_kind("like"), row.created_us, "r");
+            Batch::new().delete(layout.key(partition, place))
+        }
+        Lost::Version => {
+            let key = layout.activity(scene.feeds.target_activity("r", &row).expect("an id"));
+            let record = scene.engine.get(key.clone(), Consistency::Linearizable).await.expect("a read");
+            let mut told: ActivityRow = decode(&record.expect("the activity")).expect("an activity");
+            told.source_version -= 1;
+            Batch::new().put(key, encode(&told))
+        }
+    };
+    scene.engine.write(batch).await.expect("the damage");
+    let report = scene.feeds.verify(feeds()).await.expect("a verification");
+    let found: Vec<String> = report.differences().collect();
+    let expected = match lost {
+        Lost::Mark => vec![format!("{fan} lacks the activity {id}"), format!("{fan} does not merge {user}")],
+        Lost::Tally => vec![format!("activity {id} counts something else than the reactions on it")],
+        Lost::Place => vec![format!("activity {id} does not list its reactions everywhere alike")],
+        Lost::Version => vec!["reaction r is not in its target feeds as it says".to_owned()],
+    };
+    assert_eq!(found, expected, "{lost:?}");
 }

@@ -10,7 +10,7 @@ use keevo_core::{Consistency, Engine, Record, Result};
 use super::VerifyReport;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
-use crate::keys::{self, BY_TIME, COUNT, COUNT_SLUG, FOLLOWER, FOLLOWER_BUCKETS, WIDE};
+use crate::keys::{self, BY_TIME, COUNT, COUNT_SLUG, FOLLOWER, FOLLOWER_BUCKETS, SOURCE, WIDE};
 use crate::rows::{EdgeRow, FollowerRow, decode};
 
 /// The follows that one partition lists: (date in microseconds, other feed).
@@ -34,7 +34,7 @@ impl<E: Engine> Feeds<E> {
             let partition = self.layout().followers(feed, bucket);
             let (mut listed, mut epochs) = (Follows::new(), Vec::new());
             for (sort, record) in self.all(partition.clone(), FOLLOWER).await? {
-                let row: FollowerRow = if sort == WIDE { continue } else { decode(&record)? };
+                let row: FollowerRow = if sort == WIDE || sort == SOURCE { continue } else { decode(&record)? };
                 if !row.gone {
                     let follower = keys::parse_named(&sort, FOLLOWER)?;
                     listed.insert((row.created_us, follower.clone()));

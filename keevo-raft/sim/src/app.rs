@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keevo_chat::{Chat, ChatOptions};
 use keevo_core::{AnyEngine, Clock, ErrorKind, Random, Result};
-use keevo_feeds::{Feeds, FeedsOptions};
+use keevo_feeds::{Feeds, FeedsOptions, GroupConfig, GroupKind, Groups, Template};
 use keevo_raft::{ClusterEngine, Node};
 use tokio::sync::OnceCell;
 
@@ -13,6 +13,20 @@ use tokio::sync::OnceCell;
 const APP: u32 = 1;
 /// How often the workers look through their outboxes.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+
+/// Above how many followers a user's feed is merged by its readers.
+pub(crate) const MERGE_ABOVE: u64 = 3;
+
+/// The feed groups: users' feeds are merged above so many followers.
+pub(crate) fn groups(merge_above: Option<u64>) -> Groups {
+    let gathers = |kind| GroupConfig::new(kind, Template::default());
+    let named = [
+        ("user", GroupConfig { merge_above, ..GroupConfig::flat() }),
+        ("aggregated", gathers(GroupKind::Aggregated)),
+        ("notification", gathers(GroupKind::Notification)),
+    ];
+    Groups::new(named.map(|(slug, group)| (slug.to_owned(), group)))
+}
 
 /// A running node with its layers. Cheap to clone; clones are the same node.
 #[derive(Debug, Clone)]
@@ -44,8 +58,12 @@ impl NodeApp {
 
     /// The feeds, opened when they are first asked for.
     pub(crate) async fn feeds(&self) -> Result<Feeds<AnyEngine>> {
-        let open =
-            || Feeds::open(AnyEngine::new(self.engine.clone()), keevo_feeds::AppId(APP), self.feeds_options.clone());
+        let open = || async {
+            let engine = AnyEngine::new(self.engine.clone());
+            let feeds = Feeds::open(engine, keevo_feeds::AppId(APP), self.feeds_options.clone()).await?;
+            feeds.set_groups(groups(Some(MERGE_ABOVE)));
+            Ok(feeds)
+        };
         self.feeds.get_or_try_init(open).await.cloned()
     }
 

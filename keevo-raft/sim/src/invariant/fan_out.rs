@@ -20,13 +20,9 @@ pub(crate) fn judge(
     stored: &[ActivityId],
 ) -> Result<u64, String> {
     if !report.is_clean() {
-        return Err(format!(
-            "fan-out complete: {} posts are missing from timelines, {} are unexpected, {} follows are unlisted: {:?}",
-            report.missing.len(),
-            report.unexpected.len(),
-            report.unlisted.len(),
-            (report.missing.first(), report.unexpected.first(), report.unlisted.first())
-        ));
+        let differences: Vec<String> = report.differences().collect();
+        let first = differences.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
+        return Err(format!("fan-out complete: {} differences, such as: {first}", differences.len()));
     }
     let stored: BTreeSet<&ActivityId> = stored.iter().collect();
     for ((author, id), post) in posts {

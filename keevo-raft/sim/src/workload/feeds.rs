@@ -1,6 +1,9 @@
-//! Feeds: follow, unfollow, post and remove through the nodes' own feeds, whose workers finish what faults cut off.
+//! Feeds: follow, unfollow, post, remove and react through the nodes' own feeds, whose workers finish what faults cut off.
+//! Users have so many followers that their feeds are merged by readers, and written again when that is turned off.
 
-use std::collections::BTreeMap;
+mod react;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use keevo_core::Result;
 use keevo_feeds::{ActivityId, ActivityTime, FeedId, Feeds, NewActivity, OutboxRun, VerifyReport};
 
 use super::{join_all, until_ok};
+use crate::app::{MERGE_ABOVE, groups};
 use crate::engine::{Call, Repeat};
 use crate::invariant::fan_out;
 use crate::sim::{Sim, Violation};
@@ -18,6 +22,8 @@ use crate::world::lock;
 const USERS: u64 = 6;
 const CLIENTS: u64 = 3;
 const OPERATIONS_MAX: u64 = 60;
+/// The groups of feeds that follow: mostly flat ones.
+const SLUGS: [&str; 4] = ["timeline", "timeline", "aggregated", "notification"];
 /// How often, and how far apart, the outbox must be found without work before it counts as empty.
 const QUIET_RUNS: u32 = 4;
 const QUIET_PAUSE: Duration = Duration::from_secs(3);
@@ -84,8 +90,9 @@ pub(crate) async fn run(sim: Sim) -> std::result::Result<(), Violation> {
 
 async fn operate(sim: &Sim, number: u64, posts: &Posts) -> Result<()> {
     let (one, other) = (sim.dice().below(USERS), sim.dice().below(USERS));
-    let (timeline, user) = (feed("timeline", one)?, feed("user", other)?);
-    match sim.dice().below(13) {
+    let slug = sim.dice().pick(&SLUGS).copied().unwrap_or("timeline");
+    let (timeline, user) = (feed(slug, one)?, feed("user", other)?);
+    match sim.dice().below(21) {
         0..3 => {
             on_feeds(sim, "follow", move |feeds| {
                 let (timeline, user) = (timeline.clone(), user.clone());
@@ -105,8 +112,28 @@ async fn operate(sim: &Sim, number: u64, posts: &Posts) -> Result<()> {
             let (posted, left) = futures::join!(posted, left);
             posted.and(left)
         }
-        _ => remove(sim, posts).await,
+        12 => remove(sim, posts).await,
+        13..17 => react::react(sim, posts).await,
+        17 => react::mark(sim, feed("notification", one)?).await,
+        18 => switch(sim).await,
+        _ => {
+            on_feeds(sim, "follow", move |feeds| {
+                let (timeline, user) = (timeline.clone(), user.clone());
+                Box::pin(async move { feeds.follow(&timeline, &user, Some(1)).await })
+            })
+            .await
+        }
     }
+}
+
+/// Changes on some node, until it restarts, whether it merges the feeds of users.
+async fn switch(sim: &Sim) -> Result<()> {
+    let above = if sim.dice().chance(50) { Some(MERGE_ABOVE) } else { None };
+    on_feeds(sim, "set groups", move |feeds| {
+        feeds.set_groups(groups(above));
+        Box::pin(async { Ok(()) })
+    })
+    .await
 }
 
 async fn unfollow(sim: &Sim, timeline: FeedId, user: FeedId) -> Result<()> {
@@ -166,8 +193,9 @@ async fn settle(sim: &Sim) -> std::result::Result<(), Violation> {
 }
 
 async fn verify(sim: &Sim) -> Result<VerifyReport> {
-    let timelines = (0..USERS).map(|user| feed("timeline", user));
-    let all: Vec<FeedId> = timelines.chain((0..USERS).map(|user| feed("user", user))).collect::<Result<_>>()?;
+    let slugs = SLUGS.into_iter().chain(["user"]);
+    let all = slugs.flat_map(|slug| (0..USERS).map(move |user| feed(slug, user)));
+    let all: BTreeSet<FeedId> = all.collect::<Result<_>>()?;
     on_feeds(sim, "verify feeds", move |feeds| {
         let all = all.clone();
         Box::pin(async move { feeds.verify(all).await })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use keevo_core::{Error, Result};
-use keevo_feeds::{GroupConfig, Groups, Template};
+use keevo_feeds::{GroupConfig, Groups, TIMELINE_MAX, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,7 +92,7 @@ pub struct GroupSetting {
     pub aggregation: Option<String>,
     /// Ranking expressions by name: `{"score": …, "defaults": {…}}`.
     pub rankings: BTreeMap<String, Value>,
-    /// The most activities that a feed keeps; `None` = all.
+    /// How many of its newest activities a feed shows, up to 10,000; `None` = all.
     pub timeline_max: Option<u32>,
     /// Above how many followers a feed is merged by its readers instead of being written to each; `None` = never.
     pub read_merge_above: Option<u64>,
@@ -122,8 +122,8 @@ impl GroupSetting {
             keevo_feeds::Ranking::from_json(ranking)
                 .map_err(|error| Error::invalid(format!("group {slug}, ranking {name}: {}", error.message())))?;
         }
-        if self.timeline_max == Some(0) {
-            return Err(Error::invalid(format!("group {slug}: timeline_max is at least 1")));
+        if self.timeline_max.is_some_and(|max| max == 0 || usize::try_from(max).is_ok_and(|max| max > TIMELINE_MAX)) {
+            return Err(Error::invalid(format!("group {slug}: timeline_max is 1 to {TIMELINE_MAX}")));
         }
         Ok(())
     }
@@ -198,7 +198,13 @@ impl App {
                 GroupKind::Aggregated => keevo_feeds::GroupKind::Aggregated,
                 GroupKind::Notification => keevo_feeds::GroupKind::Notification,
             };
-            (slug.clone(), GroupConfig::new(kind, group.template().unwrap_or_default()))
+            let config = GroupConfig {
+                kind,
+                aggregation: group.template().unwrap_or_default(),
+                merge_above: group.read_merge_above,
+                timeline_max: group.timeline_max.and_then(|max| usize::try_from(max).ok()),
+            };
+            (slug.clone(), config)
         }))
     }
 
