@@ -10,6 +10,7 @@
 
 mod apply;
 mod changes;
+mod guards;
 mod overlay;
 mod page;
 mod reader;
@@ -38,6 +39,7 @@ use crate::store::{Column, Durability, Store, StoreBatch};
 use crate::system::{STATE, ShardState, row_key};
 use apply::Applier;
 use changes::ChangeLog;
+use guards::Guards;
 use overlay::Overlay;
 use session::Sessions;
 use shared::{Place, Shared};
@@ -50,6 +52,7 @@ pub struct Machine<S: Store> {
     state: ShardState,
     sessions: Sessions,
     changes: ChangeLog,
+    guards: Guards,
     shared: Arc<Shared>,
     applied_tx: watch::Sender<Revision>,
     /// Why it stopped.
@@ -76,7 +79,8 @@ impl<S: Store> Machine<S> {
         let (applied_tx, applied_rx) = watch::channel(Revision::default());
         let shared = Arc::new(Shared::new(Place::new(cluster, shard, range), applied_rx));
         let (state, sessions, changes) = load(&store, &shared, retention)?;
-        let machine = Self { store, retention, state, sessions, changes, shared, applied_tx, failed: None };
+        let guards = Guards::default();
+        let machine = Self { store, retention, state, sessions, changes, guards, shared, applied_tx, failed: None };
         machine.publish();
         Ok(machine)
     }
@@ -138,7 +142,7 @@ impl<S: Store> Machine<S> {
             state: &mut self.state,
             sessions: &mut self.sessions,
             changes: &mut self.changes,
-            overlay: Overlay::default(),
+            overlay: Overlay::new(&mut self.guards),
             checksum: None,
         };
         let outcomes = applier.apply(entries)?;
@@ -160,6 +164,7 @@ impl<S: Store> Machine<S> {
     /// Loads everything again from the store, after an installed snapshot has replaced the shard's rows.
     /// Watches that have not seen all changes up to the snapshot end with `CursorCompacted`.
     pub fn reload(&mut self) -> Result<()> {
+        self.guards.forget_all();
         let loaded = load(&self.store, &self.shared, self.retention);
         match loaded {
             Ok((state, sessions, changes)) => {

@@ -48,7 +48,7 @@ pub(super) struct Applier<'a, S> {
     pub(super) state: &'a mut ShardState,
     pub(super) sessions: &'a mut Sessions,
     pub(super) changes: &'a mut ChangeLog,
-    pub(super) overlay: Overlay,
+    pub(super) overlay: Overlay<'a>,
     pub(super) checksum: Option<Bytes>,
 }
 

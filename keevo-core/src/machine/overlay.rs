@@ -9,7 +9,9 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
+use super::guards::{GuardSort, Guards};
 use crate::error::Result;
+use crate::ids::Revision;
 use crate::record::{Record, StoredRecord};
 use crate::scan::Direction;
 use crate::store::{Column, Store, StoreOp};
@@ -20,8 +22,8 @@ type Slot = Option<StoredRecord>;
 /// What a scan calls for each stored record, tombstones and expired ones included.
 pub(super) type VisitRecord<'a> = &'a mut dyn FnMut(&[u8], &StoredRecord) -> Result<ControlFlow<()>>;
 
-#[derive(Debug, Default)]
-pub(super) struct Overlay {
+#[derive(Debug)]
+pub(super) struct Overlay<'a> {
     points: BTreeMap<Bytes, Slot>,
     /// Disjoint deleted ranges, start → end.
     ranges: BTreeMap<Bytes, Bytes>,
@@ -29,6 +31,8 @@ pub(super) struct Overlay {
     reads: BTreeMap<Bytes, Slot>,
     /// How to take back what was done since `begin`.
     undo: Option<Undo>,
+    /// What is known without asking the store.
+    guards: &'a mut Guards,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +47,13 @@ fn bounds<'a>(lower: &'a [u8], upper: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [
     (Bound::Included(lower), Bound::Excluded(upper))
 }
 
-impl Overlay {
+impl<'a> Overlay<'a> {
+    /// Nothing is done yet.
+    pub(super) fn new(guards: &'a mut Guards) -> Self {
+        let (points, ranges, reads) = Default::default();
+        Self { points, ranges, reads, undo: None, guards }
+    }
+
     /// Reads keys ahead, in one call of the store.
     pub(super) fn read_ahead<S: Store>(&mut self, store: &S, mut keys: Vec<Bytes>) -> Result<()> {
         keys.retain(|key| !self.points.contains_key(key) && !self.reads.contains_key(key) && !self.is_deleted(key));
@@ -83,6 +93,38 @@ impl Overlay {
         Ok(self.get(store, key)?.filter(|stored| stored.is_visible(now_ms)).map(|stored| stored.record))
     }
 
+    /// How the sort key of guards is told to the calls that look for them.
+    pub(super) fn guard_sort(&self, sort: &[u8]) -> GuardSort {
+        self.guards.sort(sort)
+    }
+
+    /// The revision of the guard under `key`, if it is known without asking the store.
+    pub(super) fn known_guard(&mut self, sort: GuardSort, key: &[u8]) -> Option<Revision> {
+        self.guards.find(sort, key)
+    }
+
+    /// The revision of the guard under `key` as a reader at `now_ms` sees it; with `sort` it is known from now on.
+    pub(super) fn guard<S: Store>(
+        &mut self,
+        store: &S,
+        sort: Option<GuardSort>,
+        key: &Bytes,
+        now_ms: u64,
+    ) -> Result<Option<Revision>> {
+        let Some(record) = self.visible(store, key, now_ms)? else { return Ok(None) };
+        if let Some(sort) = sort
+            && record.expires_at_ms.is_none()
+        {
+            self.guards.learn(sort, key, record.revision);
+        }
+        Ok(Some(record.revision))
+    }
+
+    /// Whether writing under this sort key may change a guard that is known.
+    pub(super) fn may_guard(&self, sort: &[u8]) -> bool {
+        self.guards.may_know(sort)
+    }
+
     fn is_deleted(&self, key: &[u8]) -> bool {
         let before = (Bound::Unbounded, Bound::Included(key));
         self.ranges.range::<[u8], _>(before).next_back().is_some_and(|(_, end)| end.as_ref() > key)
@@ -120,7 +162,17 @@ impl Overlay {
         self.set(key, None);
     }
 
+    /// Puts what certainly is no guard that is known.
+    pub(super) fn put_unguarding(&mut self, key: Bytes, record: StoredRecord) {
+        self.insert(key, Some(record));
+    }
+
     fn set(&mut self, key: Bytes, slot: Slot) {
+        self.guards.forget(&key);
+        self.insert(key, slot);
+    }
+
+    fn insert(&mut self, key: Bytes, slot: Slot) {
         if let Some(undo) = &mut self.undo {
             let before = self.points.insert(key.clone(), slot);
             undo.points.push((key, before));
@@ -134,6 +186,7 @@ impl Overlay {
         if lower >= upper {
             return;
         }
+        self.guards.forget_all();
         let covered = self.points.range::<[u8], _>(bounds(&lower, &upper)).map(|(key, _)| key.clone());
         for key in covered.collect::<Vec<_>>() {
             let before = self.points.remove(&key);

@@ -3,6 +3,7 @@
 mod batches;
 mod fan_outs;
 mod faults;
+mod known_guards;
 mod model;
 mod pages;
 mod sessions;

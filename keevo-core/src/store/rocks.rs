@@ -44,6 +44,9 @@ use crate::columns::{self, FAMILIES, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Direction;
 
+/// From how many operations on it pays to keep the places where a batch was inserted, beside other batches.
+const HINTED_OPS_MIN: usize = 16;
+
 /// A store in a folder. Cheap to clone; clones share everything, and the last one closes the database.
 #[derive(Clone)]
 pub struct RocksStore {
@@ -78,11 +81,11 @@ impl RocksStore {
     pub fn open(path: impl AsRef<Path>, settings: RocksOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         settings.validate()?;
-        let built = Built::new(&settings);
+        let built = Built::new(&settings)?;
         check_wals(&path)?;
         let existing = existing_families(&built, &path)?;
         let opening = |source| translate(&format!("open the store in {}", path.display()), source);
-        let descriptors = built.descriptors(&settings, &existing);
+        let descriptors = built.descriptors(&settings, &existing)?;
         let mut db = DB::open_cf_descriptors(&built.db, &path, descriptors).map_err(opening)?;
         for family in FAMILIES.iter().filter(|family| family.role == Use::Dropped) {
             if existing.iter().any(|name| name == family.name) {
@@ -217,13 +220,18 @@ impl RocksStore {
     }
 
     fn encode(&self, batch: &StoreBatch) -> Result<WriteBatch> {
+        let (data, changes) = (self.family(Column::Data)?, self.family(Column::Changes)?);
+        let family = |column: &Column| match column {
+            Column::Data => data,
+            Column::Changes => changes,
+        };
         let mut encoded = WriteBatch::default();
         for op in &batch.ops {
             match op {
-                StoreOp::Put(column, key, value) => encoded.put_cf(self.family(*column)?, key, value),
-                StoreOp::Delete(column, key) => encoded.delete_cf(self.family(*column)?, key),
+                StoreOp::Put(column, key, value) => encoded.put_cf(family(column), key, value),
+                StoreOp::Delete(column, key) => encoded.delete_cf(family(column), key),
                 StoreOp::DeleteRange(column, lower, upper) if lower < upper => {
-                    encoded.delete_range_cf(self.family(*column)?, lower, upper);
+                    encoded.delete_range_cf(family(column), lower, upper);
                 }
                 StoreOp::DeleteRange(..) => {}
             }
@@ -285,6 +293,7 @@ impl Store for RocksStore {
             how.set_sync(durability == Durability::Sync);
         } else {
             how.disable_wal(true);
+            how.set_memtable_insert_hint_per_batch(batch.ops.len() >= HINTED_OPS_MIN);
         }
         let written = self.shared.db.write_opt(encoded, &how);
         written.map_err(|source| self.failed(translate("write a batch", source)))?;

@@ -23,6 +23,11 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BYTES_PER_SYNC: u64 = 1 << 20;
 const LOG_FILES_MAX: usize = 4;
 const BLOB_FILE_BYTES: u64 = 64 << 20;
+/// What part of a memtable its filter may take: some 20 bits a key where keys and values are small.
+const MEMTABLE_FILTER_RATIO: f64 = 0.02;
+/// Batches are sorted, so the next key belongs near the last one: a memtable begins its search there, apart for keys
+/// of each class, which the first byte tells.
+const INSERT_HINTS: &str = "memtable_insert_with_hint_prefix_extractor=capped:1";
 
 /// The settings of a [`RocksStore`](super::RocksStore).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,21 +112,25 @@ pub(super) struct Built {
 
 impl Built {
     /// Turns settings into options.
-    pub(super) fn new(settings: &RocksOptions) -> Self {
+    pub(super) fn new(settings: &RocksOptions) -> Result<Self> {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
         let mut built = Self { db: Options::default(), data: Options::default(), expiry: Arc::default(), cache };
         built.db = built.database(settings);
-        built.data = built.family(settings, Profile::Records);
-        built
+        built.data = built.family(settings, Profile::Records)?;
+        Ok(built)
     }
 
     /// How to open every column family that is not a tombstone, and those tombstones that exist.
-    pub(super) fn descriptors(&self, settings: &RocksOptions, existing: &[String]) -> Vec<ColumnFamilyDescriptor> {
+    pub(super) fn descriptors(
+        &self,
+        settings: &RocksOptions,
+        existing: &[String],
+    ) -> Result<Vec<ColumnFamilyDescriptor>> {
         let wanted = |family: &&Family| family.role != Use::Dropped || existing.iter().any(|name| name == family.name);
         let describe = |family: &Family| {
             let options = match family.role {
                 Use::Holds(column, profile) => {
-                    let mut options = self.family(settings, profile);
+                    let mut options = self.family(settings, profile)?;
                     if column == Column::Data {
                         options.set_compaction_filter_factory(ExpiryFilters(Arc::clone(&self.expiry)));
                     }
@@ -129,7 +138,7 @@ impl Built {
                 }
                 Use::Unused | Use::Dropped => Options::default(),
             };
-            ColumnFamilyDescriptor::new(family.name, options)
+            Ok(ColumnFamilyDescriptor::new(family.name, options))
         };
         FAMILIES.iter().filter(wanted).map(describe).collect()
     }
@@ -166,18 +175,21 @@ impl Built {
         options
     }
 
-    fn family(&self, settings: &RocksOptions, profile: Profile) -> Options {
+    fn family(&self, settings: &RocksOptions, profile: Profile) -> Result<Options> {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
         table.set_block_size(BLOCK_BYTES);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        let mut options = Options::default();
+        let refused = |source| Error::new(ErrorKind::Config, "RocksDB refuses its options").with_source(source);
+        let mut options = Options::default().get_options_from_string(INSERT_HINTS).map_err(refused)?;
         options.set_compression_type(DBCompressionType::Lz4);
         match profile {
             Profile::Records => {
                 table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
                 table.set_whole_key_filtering(true);
+                options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
+                options.set_memtable_whole_key_filtering(true);
                 options.set_bottommost_compression_type(DBCompressionType::Zstd);
                 if settings.blob_bytes_min > 0 {
                     options.set_enable_blob_files(true);
@@ -192,7 +204,7 @@ impl Built {
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(settings.write_buffer_bytes / 2);
         options.set_max_write_buffer_number(4);
-        options
+        Ok(options)
     }
 }
 

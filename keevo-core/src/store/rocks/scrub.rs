@@ -89,9 +89,9 @@ impl RocksStore {
             background_bytes_per_s_max: 0,
             ..self.shared.settings.clone()
         };
-        let built = Built::new(&settings);
+        let built = Built::new(&settings)?;
         // Those that were dropped are gone since the store was opened.
-        let descriptors = built.descriptors(&settings, &[]);
+        let descriptors = built.descriptors(&settings, &[])?;
         let opened = DB::open_cf_descriptors_read_only(&built.db, dir, descriptors, false);
         let db = opened.map_err(|source| translate("open the store's files for a scrub", source))?;
         scrub.files = db.live_files().map_err(|source| translate("list the store's files", source))?;
