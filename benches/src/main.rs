@@ -114,9 +114,14 @@ struct RunningArgs {
     load: LoadArgs,
 }
 
+/// Threads of the load, whatever the system: as many as keevod takes, so that none of them is what a request waits for.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(4, |count| count.get().max(4))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let error = Error::new(ErrorKind::Io, "the runtime cannot be started").with_source(error);

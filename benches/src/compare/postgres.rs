@@ -1,16 +1,15 @@
 //! Keevo's feeds beside PostgreSQL, where a timeline is a table of entries that is joined with activities and users.
 
-use clap::{Args, ValueEnum};
-use keevo_core::{Error, Result};
+use std::path::{Path, PathBuf};
 
-use super::line::PeerName;
-use super::timelines::{self, Case, TimelineArgs, Work};
+use clap::{Args, ValueEnum};
+use keevo_core::Result;
+
+use super::timelines::{self, Case, Peer, TimelineArgs, Work};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
-use crate::machine::{self, Machine};
-use crate::output::{Output, note};
-use crate::servers::{self, Cluster, Layout, programs};
-use crate::timelines::{KeevoTimelines, PostgresTimelines};
+use crate::output::note;
+use crate::servers::{self, Cluster, programs};
+use crate::timelines::PostgresTimelines;
 use crate::usage;
 
 /// The arguments of `keevo-bench compare postgres`.
@@ -45,49 +44,36 @@ impl PostgresCase {
 
 /// Compares and prints the result.
 pub(super) async fn run(args: &PostgresArgs) -> Result<(), Failure> {
-    let postgres = programs::postgres()?;
-    let keevod = programs::keevod(args.timelines.keevod.as_deref())?;
-    let mut interrupt = Interrupt::catch()?;
-    let peer = PeerName { name: "postgres".to_owned(), version: programs::version(&postgres).await? };
-    let folder = servers::parent_folder(args.timelines.dir.as_deref())?;
-    let machine = Machine::look_and_warn(&folder)?;
-    machine::quiet_or_note();
-    let mut lines = Vec::new();
-    for case in args.case.iter().map(|case| case.case()) {
-        let layout = Layout { nodes: case.nodes, ..Layout::default() };
-        let keevo = servers::start_keevo(&keevod, &folder, &layout)?;
-        let mut clusters = vec![keevo, servers::start_postgres(&postgres, &folder)?];
-        let result = tokio::select! {
-            result = measure(&args.timelines, case, &peer, &machine, &mut clusters) => result.map_err(Failure::from),
-            () = interrupt.arrived() => Err(Failure::Interrupted),
-        };
-        servers::stop_all(clusters).await;
-        lines.extend(result?);
-    }
-    if args.timelines.output == Output::Table {
-        timelines::print_table(&args.timelines, &peer, &machine, &lines)?;
-    }
+    let peer = Postgres { program: programs::postgres()? };
+    timelines::run(&peer, &args.timelines, args.case.iter().map(|case| case.case())).await?;
     note("memory of postgres counts the shared buffers once a process that has touched them");
     Ok(())
 }
 
-async fn measure(
-    args: &TimelineArgs,
-    case: Case,
-    name: &PeerName,
-    machine: &Machine,
-    clusters: &mut [Cluster],
-) -> Result<Option<timelines::Line>> {
-    for cluster in clusters.iter_mut() {
-        cluster.wait_ready().await?;
+/// PostgreSQL as a peer.
+struct Postgres {
+    program: PathBuf,
+}
+
+impl Peer for Postgres {
+    type Timelines = PostgresTimelines;
+
+    fn name(&self) -> &'static str {
+        "postgres"
     }
-    let [keevo, peer] = clusters else { return Err(Error::invalid("a comparison has two sides")) };
-    let address = peer.addresses().first().map_or("", String::as_str);
-    let timelines = PostgresTimelines::open(address, args.shape()).await?;
-    // Its connections are open by now, each with a process of its own.
-    let pids = usage::with_children(&peer.pids());
-    let side = (KeevoTimelines::open(keevo.addresses(), args.shape()).await?, keevo.pids());
-    let line = timelines::measure(args, case, side, (name, timelines, pids), machine).await?;
-    line.iter().try_for_each(|line| line.print(args.output))?;
-    Ok(line)
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn start(&self, folder: &Path) -> Result<Cluster> {
+        servers::start_postgres(&self.program, folder)
+    }
+
+    async fn open(&self, cluster: &Cluster, args: &TimelineArgs) -> Result<(PostgresTimelines, Vec<u32>)> {
+        let address = cluster.addresses().first().map_or("", String::as_str);
+        let timelines = PostgresTimelines::open(address, args.shape()).await?;
+        // Its connections are open by now, each with a process of its own.
+        Ok((timelines, usage::with_children(&cluster.pids())))
+    }
 }

@@ -1,16 +1,14 @@
 //! Keevo's feeds beside Redis, where timelines are sorted sets and every command is synced before it is answered.
 
-use clap::{Args, ValueEnum};
-use keevo_core::{Error, Result};
+use std::path::{Path, PathBuf};
 
-use super::line::PeerName;
-use super::timelines::{self, Case, TimelineArgs, Work};
+use clap::{Args, ValueEnum};
+use keevo_core::Result;
+
+use super::timelines::{self, Case, Peer, TimelineArgs, Work};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
-use crate::machine::{self, Machine};
-use crate::output::Output;
-use crate::servers::{self, Cluster, Layout, programs};
-use crate::timelines::{KeevoTimelines, RedisTimelines};
+use crate::servers::{self, Cluster, programs};
+use crate::timelines::RedisTimelines;
 
 /// The arguments of `keevo-bench compare redis`.
 #[derive(Debug, Args)]
@@ -50,47 +48,33 @@ impl RedisCase {
 
 /// Compares and prints the result.
 pub(super) async fn run(args: &RedisArgs) -> Result<(), Failure> {
-    let redis = programs::peer("redis-server", "redis-server")?;
-    let keevod = programs::keevod(args.timelines.keevod.as_deref())?;
-    let mut interrupt = Interrupt::catch()?;
-    let peer = PeerName { name: "redis".to_owned(), version: programs::version(&redis).await? };
-    let folder = servers::parent_folder(args.timelines.dir.as_deref())?;
-    let machine = Machine::look_and_warn(&folder)?;
-    machine::quiet_or_note();
-    let mut lines = Vec::new();
-    for case in args.case.iter().map(|case| case.case()) {
-        let layout = Layout { nodes: case.nodes, ..Layout::default() };
-        let keevo = servers::start_keevo(&keevod, &folder, &layout)?;
-        let mut clusters = vec![keevo, servers::start_redis(&redis, &folder)?];
-        let result = tokio::select! {
-            result = measure(&args.timelines, case, &peer, &machine, &mut clusters) => result.map_err(Failure::from),
-            () = interrupt.arrived() => Err(Failure::Interrupted),
-        };
-        servers::stop_all(clusters).await;
-        lines.extend(result?);
-    }
-    if args.timelines.output == Output::Table {
-        timelines::print_table(&args.timelines, &peer, &machine, &lines)?;
-    }
-    Ok(())
+    let peer = Redis { program: programs::peer("redis-server", "redis-server")? };
+    timelines::run(&peer, &args.timelines, args.case.iter().map(|case| case.case())).await
 }
 
-async fn measure(
-    args: &TimelineArgs,
-    case: Case,
-    name: &PeerName,
-    machine: &Machine,
-    clusters: &mut [Cluster],
-) -> Result<Option<timelines::Line>> {
-    for cluster in clusters.iter_mut() {
-        cluster.wait_ready().await?;
+/// Redis as a peer.
+struct Redis {
+    program: PathBuf,
+}
+
+impl Peer for Redis {
+    type Timelines = RedisTimelines;
+
+    fn name(&self) -> &'static str {
+        "redis"
     }
-    let [keevo, peer] = clusters else { return Err(Error::invalid("a comparison has two sides")) };
-    let address = peer.addresses().first().map_or("", String::as_str);
-    let writers = usize::try_from(args.in_flight()).unwrap_or(1);
-    let timelines = RedisTimelines::open(address, writers, args.shape()).await?;
-    let side = (KeevoTimelines::open(keevo.addresses(), args.shape()).await?, keevo.pids());
-    let line = timelines::measure(args, case, side, (name, timelines, peer.pids()), machine).await?;
-    line.iter().try_for_each(|line| line.print(args.output))?;
-    Ok(line)
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn start(&self, folder: &Path) -> Result<Cluster> {
+        servers::start_redis(&self.program, folder)
+    }
+
+    async fn open(&self, cluster: &Cluster, args: &TimelineArgs) -> Result<(RedisTimelines, Vec<u32>)> {
+        let address = cluster.addresses().first().map_or("", String::as_str);
+        let writers = usize::try_from(args.in_flight()).unwrap_or(1);
+        Ok((RedisTimelines::open(address, writers, args.shape()).await?, cluster.pids()))
+    }
 }

@@ -2,12 +2,16 @@
 //!
 //! Invariant: a line is printed only when every entry that was answered is there on both sides.
 
+mod run;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use keevo_core::Result;
 use serde::Serialize;
+
+pub(super) use run::{Peer, run};
 
 use super::line::{PeerFigures, PeerName};
 use crate::figures::{Figures, Total, rounded};
@@ -64,15 +68,21 @@ pub(super) struct TimelineArgs {
     /// How often each side runs, in turns with the other.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
+    /// What Keevo's nodes may cache in memory, in MiB (default: as keevod takes it).
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    block_cache_mib: Option<u32>,
+    /// What Keevo's nodes gather in memory before they write it to tables, in MiB (default: as keevod takes it).
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    write_buffer_mib: Option<u32>,
     /// The keevod to start (default: the one beside this program).
     #[arg(long, value_name = "PATH")]
-    pub(super) keevod: Option<PathBuf>,
+    keevod: Option<PathBuf>,
     /// Where the servers' folders are made, and removed afterwards (default: where temporary files go).
     #[arg(long, value_name = "FOLDER")]
-    pub(super) dir: Option<PathBuf>,
+    dir: Option<PathBuf>,
     /// How the result looks.
     #[arg(long, value_enum, default_value_t = Output::Table)]
-    pub(super) output: Output,
+    output: Output,
 }
 
 impl TimelineArgs {
@@ -84,6 +94,12 @@ impl TimelineArgs {
     /// How many posts are under way at once.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// How keevod is started besides.
+    fn keevod_flags(&self) -> Vec<(&'static str, String)> {
+        let flags = [("--block-cache-mib", self.block_cache_mib), ("--write-buffer-mib", self.write_buffer_mib)];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_string()))).collect()
     }
 
     fn window(&self) -> (Duration, Duration) {
@@ -218,7 +234,7 @@ impl<'a, T: Timelines> Driven<'a, T> {
 }
 
 /// Measures one case on both sides, which serve and are empty but for users and followers.
-pub(super) async fn measure<T: Timelines>(
+async fn measure<T: Timelines>(
     args: &TimelineArgs,
     case: Case,
     (keevo, keevo_pids): (KeevoTimelines, Vec<u32>),
@@ -261,7 +277,7 @@ pub(super) async fn measure<T: Timelines>(
 
 impl Line {
     /// Prints it as JSON, where that was asked for.
-    pub(super) fn print(&self, output: Output) -> Result<()> {
+    fn print(&self, output: Output) -> Result<()> {
         match output {
             Output::Json => print(&serde_json::to_string(self).unwrap_or_default()),
             Output::Table => Ok(()),
@@ -270,7 +286,7 @@ impl Line {
 }
 
 /// Prints all lines as a table, with what has to be known to read it.
-pub(super) fn print_table(args: &TimelineArgs, peer: &PeerName, machine: &Machine, lines: &[Line]) -> Result<()> {
+fn print_table(args: &TimelineArgs, peer: &PeerName, machine: &Machine, lines: &[Line]) -> Result<()> {
     print(&format!(
         "Keevo {} and {} {}; {} timelines, {} activities of {} B of text in each before\n{}; load average {} after\n\n{}\n\n\
          Rounds: {}, of {} s, each after {} s unmeasured; the systems take turns, and the other stays up, idle.\n\
