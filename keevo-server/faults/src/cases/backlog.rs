@@ -15,6 +15,10 @@ const AT_ONCE: usize = 64;
 /// Partitions that they spread over.
 const PARTITIONS: u64 = 64;
 
+/// What is flushed is purged when the next attempt to reach the follower has failed, some of which come each second.
+const PURGED_WITHIN: Duration = Duration::from_millis(1_500);
+const FLUSHES: u32 = 2;
+
 /// How long a follower may take to fetch a snapshot, and how often it is left behind until it needs one: a log is not
 /// purged while it is being sent.
 const FETCHES_WITHIN: Duration = Duration::from_secs(15);
@@ -64,6 +68,9 @@ pub(super) async fn leave_behind(cluster: &mut Cluster) -> Result<u64> {
     if u64::try_from(count).is_ok_and(|count| count < WRITES / 2) {
         return Err(Error::new(keevo_core::ErrorKind::Unavailable, format!("only {count} writes were taken")));
     }
-    cluster.flush().await?;
+    for _ in 0..FLUSHES {
+        cluster.flush().await?;
+        tokio::time::sleep(PURGED_WITHIN).await;
+    }
     Ok(victim)
 }
