@@ -44,4 +44,9 @@ cases! {
     creation
     removed_listener
     resumed_listener
+    invites
+    invite_races
+    distinct
+    roles
+    teams
 }
