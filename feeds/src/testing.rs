@@ -74,7 +74,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         many::run(&engine).await;
         outbox::run(&engine).await;
         lanes::run(&engine, if effort == Effort::Quick { 5 } else { 1 }).await;
-        merged::run(&engine, if effort == Effort::Quick { 9 } else { 1 }).await;
+        merged::run(&engine, if effort == Effort::Quick { 20 } else { 1 }).await;
         entities::run(&engine).await;
         reactions::run(&engine).await;
         late_reactions::run(&engine).await;
@@ -91,8 +91,8 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
             many::run(&sparse).await;
         }
         for merging in [false, true] {
-            model::run(&engine, if effort == Effort::Quick { 2 } else { 40 }, merging).await;
-            races::run(&engine, if effort == Effort::Quick { 2 } else { 60 }, merging).await;
+            model::run(&engine, if effort == Effort::Quick { 1 } else { 40 }, merging).await;
+            races::run(&engine, if effort == Effort::Quick { 1 } else { 60 }, merging).await;
         }
         duels::run(&engine, if effort == Effort::Quick { 5 } else { 400 }).await;
         let every = if effort == Effort::Quick { 5 } else { 1 };
