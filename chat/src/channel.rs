@@ -6,11 +6,10 @@ use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys};
 use crate::member::NewMember;
-use crate::membership::{each_once, joined, new_row};
+use crate::membership::{distinct, joined, new_row};
 use crate::message::validate_custom;
 use crate::outbox::{JOB_CHANGES_MAX, fence};
 use crate::rows::{self, ChannelRow, JobRow, MemberRow};
-use crate::users::validate_team;
 
 /// The most members that a channel is created with: they fit one write.
 const FIRST_MEMBERS_MAX: usize = 1_000;
@@ -28,10 +27,6 @@ pub struct Channel {
     pub updated_at_ms: Option<u64>,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
-    /// The team that all of its members are of.
-    pub team: Option<String>,
-    /// The members that it is the one channel of, by user id; empty where it may have any members.
-    pub distinct: Vec<String>,
 }
 
 /// A channel to be created.
@@ -43,8 +38,6 @@ pub struct NewChannel {
     pub custom: Option<String>,
     /// Its first members, at most 1,000.
     pub members: Vec<NewMember>,
-    /// A team: then only users of that team ([`Chat::put_user`]) become members. It can't be changed later.
-    pub team: Option<String>,
 }
 
 /// A change of a channel.
@@ -62,8 +55,6 @@ impl Channel {
             created_at_ms: row.created_at_ms,
             updated_at_ms: row.updated_at_ms,
             custom: row.custom,
-            team: row.team,
-            distinct: row.distinct,
         }
     }
 }
@@ -73,16 +64,9 @@ impl<E: Engine> Chat<E> {
     /// the same creator and custom data is returned as it is, and its members stay as they are. `Conflict` where it
     /// exists otherwise.
     pub async fn create_channel(&self, id: &ChannelId, new: NewChannel) -> Result<Channel> {
-        self.create(id, new, Vec::new()).await
-    }
-
-    /// As [`Chat::create_channel`]; the channel is the one of the members `only`, unless that is empty.
-    pub(crate) async fn create(&self, id: &ChannelId, new: NewChannel, only: Vec<String>) -> Result<Channel> {
-        self.kind_of(id)?;
         validate_name("a user id", &new.created_by)?;
         validate_custom(new.custom.as_deref(), &self.options)?;
-        new.team.as_deref().map_or(Ok(()), validate_team)?;
-        let members = each_once(new.members, &self.options)?;
+        let members = distinct(new.members)?;
         if members.len() > FIRST_MEMBERS_MAX {
             let message = format!(
                 "a channel is created with at most {FIRST_MEMBERS_MAX} members, not {}: add the others to it",
@@ -90,7 +74,6 @@ impl<E: Engine> Chat<E> {
             );
             return Err(Error::new(ErrorKind::BatchTooLarge, message));
         }
-        self.check_team(new.team.as_deref(), members.iter().map(|one| one.user_id.as_str())).await?;
         let keys = self.keys(id).await?;
         let row = ChannelRow {
             created_by: new.created_by,
@@ -98,8 +81,6 @@ impl<E: Engine> Chat<E> {
             updated_at_ms: None,
             custom: new.custom,
             version: 1,
-            team: new.team,
-            distinct: only,
         };
         for _ in 0..ATTEMPTS_MAX {
             let stored = self.multi_get(vec![keys.channel(), keys.epoch()]).await?;
@@ -178,18 +159,15 @@ impl<E: Engine> Chat<E> {
 
 /// The stored channel, where it is the one that was to be created.
 fn same_channel(id: &ChannelId, wanted: &ChannelRow, stored: ChannelRow) -> Result<Channel> {
-    // The one channel of some members is theirs, whoever asked for it first.
-    let theirs = !wanted.distinct.is_empty() && stored.distinct == wanted.distinct;
-    let same = stored.created_by == wanted.created_by && stored.custom == wanted.custom;
-    if stored.team == wanted.team && (theirs || (same && stored.distinct == wanted.distinct)) {
+    if stored.created_by == wanted.created_by && stored.custom == wanted.custom {
         return Ok(Channel::from_row(id.clone(), stored));
     }
-    let message = format!("channel {id} exists with another creator, team or other custom data");
+    let message = format!("channel {id} exists with another creator or other custom data");
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// The one write that makes a channel and its first members, and the jobs in it, which are its last operations.
-fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMember]) -> (Batch, Vec<JobRow>) {
+fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[(String, String)]) -> (Batch, Vec<JobRow>) {
     let mut batch = Batch::new()
         .merge(keys.version(), 1)
         .put(keys.channel(), rows::encode(row))
@@ -201,10 +179,10 @@ fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMe
     let mut jobs = Vec::new();
     for chunk in members.chunks(JOB_CHANGES_MAX) {
         let mut job = JobRow::default();
-        for new in chunk {
-            let member = MemberRow { joined_at_ms: row.created_at_ms, ..new_row(new) };
-            batch = batch.put(keys.member(&new.user_id), rows::encode(&member));
-            job.changes.push(joined(&new.user_id, &member));
+        for (user, role) in chunk {
+            let member = MemberRow { joined_at_ms: row.created_at_ms, ..new_row(role) };
+            batch = batch.put(keys.member(user), rows::encode(&member));
+            job.changes.push(joined(user, &member));
         }
         jobs.push(job);
     }

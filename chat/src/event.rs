@@ -10,13 +10,12 @@ use keevo_core::{Change, Error, Result};
 
 use crate::channel::Channel;
 use crate::ids::{ChannelId, Place};
-use crate::invite::{Invite, InviteState};
 use crate::keys::Row;
 use crate::member::Member;
 use crate::message::Message;
 use crate::reaction::Reaction;
 use crate::read_state::ReadState;
-use crate::rows::{self, ChannelRow, InviteRow, MemberRow, MessageRow, ReadRow};
+use crate::rows::{self, ChannelRow, MemberRow, MessageRow, ReadRow};
 use crate::token::ResumeToken;
 
 /// The place of an event in its channel: the channel's version (one more with every write that makes
@@ -69,19 +68,13 @@ pub enum ChatEvent {
     Read(ReadState),
     /// A member was added.
     MemberAdded(Member),
-    /// A member's role, grants or custom data changed.
+    /// A member's role changed.
     MemberUpdated(Member),
     /// A member was removed.
     MemberRemoved {
         /// Who.
         user_id: String,
     },
-    /// A user was invited.
-    MemberInvited(Invite),
-    /// An invited user said no.
-    InviteRejected(Invite),
-    /// An invitation was taken back.
-    InviteRevoked(Invite),
     /// Events were missed that cannot be had any more: read the history again and subscribe from its token.
     /// The last event of its subscription.
     ReloadRequired {
@@ -105,9 +98,6 @@ impl ChatEvent {
             Self::MemberAdded(_) => "member.added",
             Self::MemberUpdated(_) => "member.updated",
             Self::MemberRemoved { .. } => "member.removed",
-            Self::MemberInvited(_) => "invite.new",
-            Self::InviteRejected(_) => "invite.rejected",
-            Self::InviteRevoked(_) => "invite.revoked",
             Self::ReloadRequired { .. } => "reload.required",
         }
     }
@@ -174,15 +164,6 @@ fn read_put(channel: &ChannelId, row: Row<'_>, value: &Bytes) -> Result<Option<C
         Row::Read(user) => {
             let row: ReadRow = rows::decode(value, "a read state")?;
             ChatEvent::Read(ReadState::from_row(user, &row))
-        }
-        Row::Invite(user) => {
-            let row: InviteRow = rows::decode(value, "an invitation")?;
-            let invite = Invite::from_row(user, row)?;
-            match invite.state {
-                InviteState::Pending => ChatEvent::MemberInvited(invite),
-                InviteState::Rejected => ChatEvent::InviteRejected(invite),
-                InviteState::Revoked => ChatEvent::InviteRevoked(invite),
-            }
         }
         _ => return Ok(None),
     }))

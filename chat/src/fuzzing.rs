@@ -83,13 +83,7 @@ fn survives<M: Message + Default + PartialEq>(value: &Bytes) -> bool {
 }
 
 fn row_samples() -> Vec<Vec<u8>> {
-    let change = JobChange {
-        user_id: "ada".to_owned(),
-        role: "owner".to_owned(),
-        joined_at_ms: 9,
-        removed: true,
-        invited: false,
-    };
+    let change = JobChange { user_id: "ada".to_owned(), role: "owner".to_owned(), joined_at_ms: 9, removed: true };
     let bodies = [
         rows::encode(&EditRow { text: "before".to_owned(), replaced_at_ms: 9, ..EditRow::default() }),
         rows::encode(&AdjustmentRow { user_id: "ada".to_owned() }),

@@ -4,21 +4,19 @@
 //! first; so in the order of changes it always opens its batch.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use keevo_core::{Error, Key, Keyspace, Result, partition_hash};
+use keevo_core::{Error, Key, Keyspace, Result};
 
 use crate::ids::{AppId, ChannelId, Place};
 
 const PARTITION_CHANNEL: u8 = 0x01;
 const PARTITION_USER: u8 = 0x02;
 const PARTITION_OUTBOX: u8 = 0x03;
-const PARTITION_USERS: u8 = 0x04;
 
 const COUNTERS: u8 = 0x10;
 const OWN: u8 = 0x11;
 const CHANNEL: u8 = 0x12;
 const MEMBER: u8 = 0x20;
 const READ: u8 = 0x21;
-const INVITE: u8 = 0x22;
 const INDEX: u8 = 0x30;
 const PARENT: u8 = 0x31;
 const MESSAGE: u8 = 0x40;
@@ -30,15 +28,12 @@ const JOB_COUNTER: u8 = 0x70;
 const JOB: u8 = 0x71;
 const EPOCH: u8 = 0x72;
 const LISTING: u8 = 0x10;
-const USER: u8 = 0x11;
 
 const PLACE_CHANNEL: u8 = 0x01;
 const PLACE_THREAD: u8 = 0x02;
 
 /// How many partitions the outbox has.
 pub(crate) const OUTBOX_BUCKETS: u16 = 16;
-/// How many partitions the directory of users has.
-pub(crate) const USER_BUCKETS: u16 = 16;
 
 /// The keys of one channel.
 #[derive(Debug, Clone)]
@@ -82,10 +77,6 @@ impl ChannelKeys {
 
     pub(crate) fn read(&self, user: &str) -> Key {
         self.key(tagged(READ, user))
-    }
-
-    pub(crate) fn invite(&self, user: &str) -> Key {
-        self.key(tagged(INVITE, user))
     }
 
     pub(crate) fn index(&self, id: &str) -> Key {
@@ -162,7 +153,6 @@ pub(crate) enum Row<'a> {
     Channel,
     Member(&'a str),
     Read(&'a str),
-    Invite(&'a str),
     Index(&'a str),
     Parent(&'a str),
     Message(Place),
@@ -191,7 +181,6 @@ impl<'a> Row<'a> {
             (CHANNEL, []) => Self::Channel,
             (MEMBER, user) => Self::Member(text(user)?),
             (READ, user) => Self::Read(text(user)?),
-            (INVITE, user) => Self::Invite(text(user)?),
             (INDEX, id) => Self::Index(text(id)?),
             (PARENT, id) => Self::Parent(text(id)?),
             (MESSAGE, place) => match parse_place(place)? {
@@ -218,8 +207,8 @@ impl<'a> Row<'a> {
 /// Prefixes of sort keys, for scans.
 pub(crate) mod prefix {
     use super::{
-        ADJUSTMENT, Bytes, COUNTERS, EDIT, INVITE, JOB, LISTING, MEMBER, MESSAGE, PLACE_CHANNEL, Place, REACTION,
-        STATS, numbered, placed,
+        ADJUSTMENT, Bytes, COUNTERS, EDIT, JOB, LISTING, MEMBER, MESSAGE, PLACE_CHANNEL, Place, REACTION, STATS,
+        numbered, placed,
     };
 
     pub(crate) fn counters() -> Bytes {
@@ -228,10 +217,6 @@ pub(crate) mod prefix {
 
     pub(crate) fn members() -> Bytes {
         Bytes::from_static(&[MEMBER])
-    }
-
-    pub(crate) fn invites() -> Bytes {
-        Bytes::from_static(&[INVITE])
     }
 
     pub(crate) fn messages() -> Bytes {
@@ -288,21 +273,6 @@ pub(crate) fn parse_listing(sort: &[u8]) -> Result<ChannelId> {
         Some((&LISTING, channel)) => text(channel)?.parse().map_err(|error: Error| broken().with_source(error)),
         _ => Err(broken()),
     }
-}
-
-/// The sort key of what is known of a user, in its own partition.
-pub(crate) fn user() -> Bytes {
-    Bytes::from_static(&[USER])
-}
-
-/// The partition of the bucket of the directory that names a user; there, its id is the sort key.
-pub(crate) fn directory_partition(app: AppId, user: &str) -> Bytes {
-    directory_bucket(app, partition_hash(user.as_bytes()) % USER_BUCKETS)
-}
-
-/// The partition of one bucket of the directory of users.
-pub(crate) fn directory_bucket(app: AppId, bucket: u16) -> Bytes {
-    partition(app, PARTITION_USERS, &bucket.to_be_bytes())
 }
 
 /// The partition of one bucket of the outbox.

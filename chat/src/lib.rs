@@ -10,7 +10,7 @@
 //! let chat = Chat::new(keevo_core::MemoryEngine::new(), AppId(1), ChatOptions::default());
 //! let general = "team:general".parse()?;
 //! let members = vec![NewMember::new("alice"), NewMember::new("bob")];
-//! chat.create_channel(&general, NewChannel { created_by: "alice".into(), members, ..Default::default() }).await?;
+//! chat.create_channel(&general, NewChannel { created_by: "alice".into(), custom: None, members }).await?;
 //!
 //! let mut live = chat.subscribe(&general, ResumeFrom::Now).await?;
 //! chat.send(&general, NewMessage::new("alice", "hello").with_id("1")).await?;
@@ -32,9 +32,8 @@
 //! | partition | holds |
 //! | --- | --- |
 //! | `app 01 type:id` | a channel: all of its rows |
-//! | `app 02 user` | a user: what is known of it, the channels that it is in or invited to |
+//! | `app 02 user` | a member: the channels it is in |
 //! | `app 03 bucket` | the outbox: pointers to channels that may hold jobs |
-//! | `app 04 bucket` | the directory: the ids of users |
 //!
 //! | sort key in a channel | value | written by |
 //! | --- | --- | --- |
@@ -44,7 +43,6 @@
 //! | `11 user` | countable messages this user ever sent | send (merge) |
 //! | `12` | the channel | create, update |
 //! | `20 user` | a member: role, when it joined, where its unread count starts | create, members |
-//! | `22 user` | an invitation, until the user joins | invite, accept, reject |
 //! | `21 user` | read state, once the member has marked anything read | mark read |
 //! | `30 id` | a message's number: in the channel, or in its thread | send (append's index) |
 //! | `31 id` | the number of the message replied to; absent for a message of the channel's own sequence | send |
@@ -102,15 +100,12 @@
 //! refused with `CursorCompacted`: read the history again. [`Chat::subscribe`] checks nothing, for trusted callers.
 
 mod channel;
-mod channel_type;
 mod chat;
-mod distinct;
 mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod history;
 mod ids;
-mod invite;
 mod keys;
 mod member;
 mod membership;
@@ -120,7 +115,6 @@ mod options;
 mod outbox;
 mod reaction;
 mod read_state;
-mod rights;
 mod rows;
 mod send;
 mod stats;
@@ -128,24 +122,19 @@ mod subscribe;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token;
-mod users;
 mod verify;
 
 pub use channel::{Channel, ChannelChange, NewChannel};
-pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature};
 pub use chat::Chat;
 pub use event::{ChatEvent, Delivery, Position};
 pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
-pub use invite::{Invite, InviteState};
 pub use member::{Listing, Member, NewMember};
 pub use message::{Edit, Message, MessageStats, NewMessage, PreviousText};
 pub use options::{ChatOptions, Rights};
 pub use outbox::{OutboxRun, OutboxWorker};
 pub use reaction::{NewReaction, Reaction};
 pub use read_state::{ReadState, ReadTo, Unread};
-pub use rights::{APP_ADMIN, Actor, Denied, DeniedCode, decide};
 pub use subscribe::{ResumeFrom, Subscription};
 pub use token::ResumeToken;
-pub use users::{NewUser, User};
 pub use verify::Verification;

@@ -5,13 +5,12 @@
 
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
-use crate::channel_type::Capability;
-use crate::chat::{ATTEMPTS_MAX, Chat, contended};
+use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_member};
 use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Stat};
 use crate::message::{Edit, Message, PreviousText, validate_custom, validate_text};
-use crate::rights::{Denied, DeniedCode, Permit};
-use crate::rows::{self, AdjustmentRow, EditRow, MessageRow};
+use crate::options::Rights;
+use crate::rows::{self, AdjustmentRow, EditRow, MemberRow, MessageRow};
 use crate::send::no_message;
 
 impl<E: Engine> Chat<E> {
@@ -34,9 +33,7 @@ impl<E: Engine> Chat<E> {
         let keys = self.keys(channel).await?;
         for _ in 0..ATTEMPTS_MAX {
             let (place, record, mut row) = self.load(&keys, id).await?;
-            let permit = self
-                .permit_author(channel, &keys, &row, &edit.user_id, Capability::EditOwn, Capability::EditAny)
-                .await?;
+            self.check_author(channel, &keys, &row, &edit.user_id, false).await?;
             if row.deleted_at_ms.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("message '{id}' is deleted")));
             }
@@ -60,7 +57,7 @@ impl<E: Engine> Chat<E> {
             row.updated_at_ms = Some(now_ms);
             let batch =
                 replace(&keys, place, &record, &row).put(keys.edit(place, before_version), rows::encode(&before));
-            match self.engine.write(permit.guard(batch)).await {
+            match self.engine.write(self.by_member(batch, &keys, &edit.user_id)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
@@ -77,8 +74,7 @@ impl<E: Engine> Chat<E> {
         let keys = self.keys(channel).await?;
         for _ in 0..ATTEMPTS_MAX {
             let (place, record, mut row) = self.load(&keys, id).await?;
-            let permit =
-                self.permit_author(channel, &keys, &row, user_id, Capability::DeleteOwn, Capability::DeleteAny).await?;
+            self.check_author(channel, &keys, &row, user_id, true).await?;
             if row.deleted_at_ms.is_some() {
                 return Ok(Message::from_row(row, place));
             }
@@ -95,7 +91,7 @@ impl<E: Engine> Chat<E> {
                     batch = batch.merge(keys.stat(Place::Channel(parent), Stat::DeletedReplies), 1);
                 }
             }
-            match self.engine.write(permit.guard(batch)).await {
+            match self.engine.write(self.by_member(batch, &keys, user_id)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
@@ -137,31 +133,45 @@ impl<E: Engine> Chat<E> {
         Ok((place, record, row))
     }
 
-    /// The right to change the message: `own` for its author, `any` for others.
-    async fn permit_author(
+    /// `PermissionDenied` unless the user is a member, where members are required.
+    pub(crate) async fn require_member(&self, channel: &ChannelId, keys: &ChannelKeys, user: &str) -> Result<()> {
+        if self.options.rights == Rights::Trusted || self.get(keys.member(user)).await?.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()))
+    }
+
+    /// `PermissionDenied` unless the user may change the message: a member who wrote it or, where `moderates`, who
+    /// has a role that moderates.
+    async fn check_author(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
         row: &MessageRow,
         user: &str,
-        own: Capability,
-        any: Capability,
-    ) -> Result<Permit> {
-        if row.user_id == user {
-            return self.permit(channel, keys, user, &[own]).await;
+        moderates: bool,
+    ) -> Result<()> {
+        if self.options.rights == Rights::Trusted {
+            return Ok(());
         }
-        let others = |error: Error| match Denied::of(&error) {
-            Some(denied) if denied.code == DeniedCode::NotGranted => {
-                let message = format!(
-                    "user '{user}' did not write message '{}', and lacks the capability {} in channel {channel}",
-                    row.id,
-                    any.name()
-                );
-                Denied::new(DeniedCode::NotTheAuthor, message).into()
-            }
-            _ => error,
+        let Some(record) = self.get(keys.member(user)).await? else {
+            return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
         };
-        self.permit(channel, keys, user, &[any]).await.map_err(others)
+        let role = rows::decode::<MemberRow>(&record.value, "a member")?.role;
+        if row.user_id == user || (moderates && matches!(role.as_str(), "owner" | "admin" | "moderator")) {
+            return Ok(());
+        }
+        let lacks = if moderates { format!(" nor does it moderate channel {channel}") } else { String::new() };
+        let message = format!("user '{user}' did not write message '{}'{lacks}", row.id);
+        Err(Error::new(ErrorKind::PermissionDenied, message))
+    }
+
+    /// The batch, if the user is still a member where members are required.
+    fn by_member(&self, batch: Batch, keys: &ChannelKeys, user: &str) -> Batch {
+        match self.options.rights {
+            Rights::Trusted => batch,
+            Rights::Members => batch.require(keys.member(user), Check::Exists),
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result};
 
-use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys, Row, Stat};
 use crate::message::validate_custom;
+use crate::options::Rights;
 use crate::rows::{self, ReactionRow};
 
 /// A reaction.
@@ -62,17 +62,19 @@ impl<E: Engine> Chat<E> {
                 custom: reaction.custom.clone(),
             };
             let key = keys.reaction(place, kind, user);
-            let batch = Batch::new()
+            let mut batch = Batch::new()
                 .merge(keys.version(), 1)
                 .put(key.clone(), rows::encode(&row))
                 .merge(keys.stat(place, Stat::Reactions(kind)), 1)
                 .require(key.clone(), Check::Absent)
                 .require(keys.message(place), Check::RevisionIs(record.revision));
-            let permit = self.permit(channel, &keys, user, &[Capability::React]).await?;
-            match self.engine.write(permit.guard(batch)).await {
+            if self.options.rights == Rights::Members {
+                batch = batch.require(keys.member(user), Check::Exists);
+            }
+            match self.engine.write(batch).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    self.recheck(channel, &keys, user, &permit).await?;
+                    self.require_member(channel, &keys, user).await?;
                     if self.get(key).await?.is_some() {
                         return Ok(false);
                     }

@@ -20,49 +20,6 @@ pub(crate) struct ChannelRow {
     /// 1 when created, one more with each update.
     #[prost(uint32, tag = "5")]
     pub(crate) version: u32,
-    #[prost(string, optional, tag = "6")]
-    pub(crate) team: Option<String>,
-    /// The members that it is the one channel of, sorted; empty = it is none of that kind.
-    #[prost(string, repeated, tag = "7")]
-    pub(crate) distinct: Vec<String>,
-}
-
-/// A user of the app.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct UserRow {
-    #[prost(string, tag = "1")]
-    pub(crate) role: String,
-    /// Sorted.
-    #[prost(string, repeated, tag = "2")]
-    pub(crate) teams: Vec<String>,
-    #[prost(string, optional, tag = "3")]
-    pub(crate) custom: Option<String>,
-    #[prost(uint64, tag = "4")]
-    pub(crate) created_at_ms: u64,
-    #[prost(uint64, optional, tag = "5")]
-    pub(crate) updated_at_ms: Option<u64>,
-    #[prost(uint64, optional, tag = "6")]
-    pub(crate) deactivated_at_ms: Option<u64>,
-}
-
-/// An invitation.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct InviteRow {
-    /// See [`crate::invite`].
-    #[prost(uint32, tag = "1")]
-    pub(crate) state: u32,
-    #[prost(string, tag = "2")]
-    pub(crate) role: String,
-    #[prost(string, repeated, tag = "3")]
-    pub(crate) grants: Vec<String>,
-    #[prost(string, optional, tag = "4")]
-    pub(crate) custom: Option<String>,
-    #[prost(string, tag = "5")]
-    pub(crate) invited_by: String,
-    #[prost(uint64, tag = "6")]
-    pub(crate) invited_at_ms: u64,
-    #[prost(uint64, optional, tag = "7")]
-    pub(crate) answered_at_ms: Option<u64>,
 }
 
 /// A member of a channel. Its unread count starts behind `baseline_position`.
@@ -82,11 +39,6 @@ pub(crate) struct MemberRow {
     /// The revision of the write by which it joined; 0 = that of this row, which nothing has changed since.
     #[prost(uint64, tag = "6")]
     pub(crate) joined_revision: u64,
-    /// Names of capabilities, sorted.
-    #[prost(string, repeated, tag = "7")]
-    pub(crate) grants: Vec<String>,
-    #[prost(string, optional, tag = "8")]
-    pub(crate) custom: Option<String>,
 }
 
 /// How far a member has read.
@@ -189,9 +141,6 @@ pub(crate) struct JobChange {
     pub(crate) joined_at_ms: u64,
     #[prost(bool, tag = "4")]
     pub(crate) removed: bool,
-    /// Not a member yet: invited.
-    #[prost(bool, tag = "5")]
-    pub(crate) invited: bool,
 }
 
 /// A channel in a user's list, as of the job with this number. A removal stays as a row for a while, so
@@ -206,9 +155,6 @@ pub(crate) struct ListingRow {
     pub(crate) job: u64,
     #[prost(bool, tag = "4")]
     pub(crate) removed: bool,
-    /// Not a member yet: invited.
-    #[prost(bool, tag = "5")]
-    pub(crate) invited: bool,
 }
 
 /// What a resume token carries.

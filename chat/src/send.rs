@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result, Written};
 
-use crate::channel_type::Capability;
-use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
+use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel, no_member};
 use crate::ids::{ChannelId, Place};
 use crate::keys::{self, ChannelKeys, Stat};
 use crate::message::{Message, NewMessage};
 use crate::options::Rights;
-use crate::rights::Permit;
 use crate::rows::{self, MessageRow};
 
 /// The most messages in one batch.
@@ -30,10 +28,6 @@ struct Outgoing {
 impl Outgoing {
     fn place(&self, number: u64) -> Place {
         self.parent.map_or(Place::Channel(number), |parent| Place::Thread { parent, reply: number })
-    }
-
-    fn capability(&self) -> Capability {
-        if self.parent.is_some() { Capability::SendReply } else { Capability::SendMessage }
     }
 }
 
@@ -142,11 +136,10 @@ impl<E: Engine> Chat<E> {
             if pending.is_empty() {
                 return Ok(());
             }
-            let permit = self.permit_senders(channel, keys, &pending).await?;
-            match self.engine.write(permit.guard(batch(keys, &pending))).await {
+            match self.engine.write(self.batch(keys, &pending)).await {
                 Ok(written) => return collect(pending, &written, sent),
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    pending = self.drop_stored(channel, keys, pending, &permit, sent).await?;
+                    pending = self.drop_stored(channel, keys, pending, sent).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -154,26 +147,44 @@ impl<E: Engine> Chat<E> {
         Err(contended("the channel's membership"))
     }
 
-    /// The right of all senders. What the system writes is nobody's.
-    async fn permit_senders(
-        &self,
-        channel: &ChannelId,
-        keys: &ChannelKeys,
-        pending: &[(usize, Outgoing)],
-    ) -> Result<Permit> {
-        let mut permit = Permit::default();
-        if self.options.rights == Rights::Trusted {
-            return Ok(permit);
+    fn batch(&self, keys: &ChannelKeys, pending: &[(usize, Outgoing)]) -> Batch {
+        let mut batch = Batch::new().merge(keys.version(), 1).require(keys.channel(), Check::Exists);
+        let mut counted: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut senders: BTreeSet<&str> = BTreeSet::new();
+        for (_, message) in pending {
+            let row = &message.row;
+            let index = keys.index(&row.id);
+            batch = batch.require(index.clone(), Check::Absent);
+            let value = rows::encode(row);
+            batch = match message.parent {
+                None => batch.append(keys.sequence(), keys::prefix::messages(), value, Some(index.sort)),
+                Some(parent) => batch
+                    .append(
+                        keys.stat(Place::Channel(parent), Stat::Replies),
+                        keys::prefix::replies(parent),
+                        value,
+                        Some(index.sort),
+                    )
+                    .put(keys.parent_of(&row.id), parent.to_be_bytes().to_vec()),
+            };
+            if row.countable() {
+                *counted.entry(&row.user_id).or_default() += 1;
+            }
+            if self.options.rights == Rights::Members && !row.system {
+                senders.insert(&row.user_id);
+            }
         }
-        let mut senders: BTreeMap<&str, BTreeSet<Capability>> = BTreeMap::new();
-        for (_, message) in pending.iter().filter(|(_, message)| !message.row.system) {
-            senders.entry(&message.row.user_id).or_default().insert(message.capability());
+        for user in senders {
+            batch = batch.require(keys.member(user), Check::Exists);
         }
-        for (user, capabilities) in senders {
-            let wanted: Vec<Capability> = capabilities.into_iter().collect();
-            permit = permit.and(self.permit(channel, keys, user, &wanted).await?);
+        let all: i64 = counted.values().sum();
+        if all > 0 {
+            batch = batch.merge(keys.countable(), all);
         }
-        Ok(permit)
+        for (user, count) in counted {
+            batch = batch.merge(keys.own(user), count);
+        }
+        batch
     }
 
     /// Finds out why a batch was refused: answers for messages that are already stored, and returns the others.
@@ -182,7 +193,6 @@ impl<E: Engine> Chat<E> {
         channel: &ChannelId,
         keys: &ChannelKeys,
         pending: Vec<(usize, Outgoing)>,
-        permit: &Permit,
         sent: &mut BTreeMap<usize, Message>,
     ) -> Result<Vec<(usize, Outgoing)>> {
         if self.get(keys.channel()).await?.is_none() {
@@ -204,9 +214,13 @@ impl<E: Engine> Chat<E> {
             }
             sent.insert(slot, Message::from_row(row, place));
         }
-        let senders: BTreeSet<&str> = rest.iter().map(|(_, message)| message.row.user_id.as_str()).collect();
-        for user in senders {
-            self.recheck(channel, keys, user, permit).await?;
+        if self.options.rights == Rights::Members {
+            let senders = rest.iter().map(|(_, message)| &message.row).filter(|row| !row.system);
+            let senders: BTreeSet<&str> = senders.map(|row| row.user_id.as_str()).collect();
+            let members = self.multi_get(senders.iter().map(|user| keys.member(user)).collect()).await?;
+            if let Some((user, _)) = senders.into_iter().zip(members).find(|(_, member)| member.is_none()) {
+                return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
+            }
         }
         Ok(rest)
     }
@@ -238,40 +252,6 @@ impl<E: Engine> Chat<E> {
         let absent = || Error::corrupt("an id leads to a message that is not there");
         records.into_iter().map(|record| rows::decode(&record.ok_or_else(absent)?.value, "a message")).collect()
     }
-}
-
-/// The write of these messages: each where its id is absent, in the order given, and what they count.
-fn batch(keys: &ChannelKeys, pending: &[(usize, Outgoing)]) -> Batch {
-    let mut batch = Batch::new().merge(keys.version(), 1).require(keys.channel(), Check::Exists);
-    let mut counted: BTreeMap<&str, i64> = BTreeMap::new();
-    for (_, message) in pending {
-        let row = &message.row;
-        let index = keys.index(&row.id);
-        batch = batch.require(index.clone(), Check::Absent);
-        let value = rows::encode(row);
-        batch = match message.parent {
-            None => batch.append(keys.sequence(), keys::prefix::messages(), value, Some(index.sort)),
-            Some(parent) => batch
-                .append(
-                    keys.stat(Place::Channel(parent), Stat::Replies),
-                    keys::prefix::replies(parent),
-                    value,
-                    Some(index.sort),
-                )
-                .put(keys.parent_of(&row.id), parent.to_be_bytes().to_vec()),
-        };
-        if row.countable() {
-            *counted.entry(&row.user_id).or_default() += 1;
-        }
-    }
-    let all: i64 = counted.values().sum();
-    if all > 0 {
-        batch = batch.merge(keys.countable(), all);
-    }
-    for (user, count) in counted {
-        batch = batch.merge(keys.own(user), count);
-    }
-    batch
 }
 
 fn collect(pending: Vec<(usize, Outgoing)>, written: &Written, sent: &mut BTreeMap<usize, Message>) -> Result<()> {

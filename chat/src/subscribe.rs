@@ -12,7 +12,6 @@ use std::fmt;
 use futures::stream::{self, BoxStream, StreamExt};
 use keevo_core::{CommitEvent, Engine, Error, ErrorKind, Result, Revision, Watch, WatchFrom, WatchRange};
 
-use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::event::{ChatEvent, Delivery, Position, Said, read_change};
 use crate::history::{decode, messages_between};
@@ -21,7 +20,6 @@ use crate::keys::ChannelKeys;
 use crate::membership::joined_revision;
 use crate::message::Message;
 use crate::reaction::Reaction;
-use crate::rights::{Actor, decide, granted};
 use crate::rows::{self, MemberRow, MessageRow};
 use crate::token::ResumeToken;
 
@@ -77,8 +75,7 @@ impl<E: Engine> Chat<E> {
         self.open(channel, None, from).await
     }
 
-    /// Subscribes a member to a channel, or a stranger where the channel's type lets strangers read. A member's
-    /// subscription ends with `PermissionDenied` where it is removed.
+    /// Subscribes a member to a channel. The subscription ends with `PermissionDenied` where the user is removed.
     /// [`ResumeFrom::Beginning`] means the first message after the user joined.
     ///
     /// `NotFound` without the channel, `PermissionDenied` for a user who is no member, `Invalid` for a token of
@@ -169,15 +166,9 @@ impl<E: Engine> Chat<E> {
             return self.get(keys.channel()).await?.map(|_| None).ok_or_else(|| no_channel(channel));
         };
         let Some(record) = self.get(keys.member(user)).await? else {
-            if self.kind_of(channel)?.strangers.contains(&Capability::ReadChannel) {
-                return self.get(keys.channel()).await?.map(|_| None).ok_or_else(|| no_channel(channel));
-            }
             return Err(self.not_a_member(channel, keys, user, ErrorKind::PermissionDenied).await);
         };
         let row: MemberRow = rows::decode(&record.value, "a member")?;
-        let grants = granted(&row);
-        let actor = Actor { user_id: user, role: Some(&row.role), grants: &grants };
-        decide(channel, &self.kind_of(channel)?, actor, Capability::ReadChannel)?;
         let joined = joined_revision(&row, &record);
         Ok(Some(Listener { user: user.to_owned(), joined, baseline: row.baseline_position }))
     }

@@ -10,13 +10,11 @@
 
 mod faulty;
 mod interrupted;
-mod invites;
 mod listeners;
 mod live;
 mod members;
 mod messages;
 mod races;
-mod roles;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -63,11 +61,6 @@ pub const CASES: &[&str] = &[
     "creation",
     "removed_listener",
     "resumed_listener",
-    "invites",
-    "invite_races",
-    "distinct",
-    "roles",
-    "teams",
 ];
 
 /// Runs all cases, one after the other.
@@ -111,11 +104,6 @@ fn run_on(engine: AnyEngine, case: &str) -> impl Future<Output = ()> + Send {
                 "creation" => races::creation(bench).await,
                 "removed_listener" => listeners::removed(bench).await,
                 "resumed_listener" => listeners::resumed(bench).await,
-                "invites" => invites::invites(bench).await,
-                "invite_races" => invites::races(bench).await,
-                "distinct" => invites::distinct(bench).await,
-                "roles" => roles::roles(bench).await,
-                "teams" => roles::teams(bench).await,
                 _ => panic!("there is no case '{case}'"),
             }
         };
@@ -143,7 +131,7 @@ impl<E: Engine> Bench<E> {
     async fn channel(&self, id: &str, members: &[&str]) -> ChannelId {
         let channel = ChannelId::new("messaging", id).expect("a name");
         let members = members.iter().map(|user| NewMember::new(*user)).collect();
-        let new = NewChannel { created_by: "creator".into(), members, ..NewChannel::default() };
+        let new = NewChannel { created_by: "creator".into(), custom: None, members };
         self.chat.create_channel(&channel, new).await.expect("the channel is created");
         channel
     }

@@ -127,7 +127,7 @@ impl Audit {
             Row::Adjustment(number) => {
                 self.adjustments.insert(number);
             }
-            Row::Version | Row::Channel | Row::Invite(_) | Row::Other => {}
+            Row::Version | Row::Channel | Row::Other => {}
         }
         Ok(())
     }

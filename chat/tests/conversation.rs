@@ -127,8 +127,7 @@ async fn a_small_conversation() {
     let chat = Chat::new(engine, AppId(1), options);
     let room: ChannelId = "team:lunch".parse().expect("a name");
     let mut out = Transcript { text: String::new(), clock };
-    let new =
-        NewChannel { created_by: "ada".into(), custom: Some(r#"{"name":"Lunch"}"#.into()), ..NewChannel::default() };
+    let new = NewChannel { created_by: "ada".into(), custom: Some(r#"{"name":"Lunch"}"#.into()), members: vec![] };
     out.call("ada creates the channel", chat.create_channel(&room, new).await, show);
     let mut live = chat.subscribe(&room, ResumeFrom::Now).await.expect("subscribed");
     let members = vec![NewMember::new("ada").with_role("owner"), NewMember::new("grace")];

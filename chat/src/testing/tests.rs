@@ -44,9 +44,4 @@ cases! {
     creation
     removed_listener
     resumed_listener
-    invites
-    invite_races
-    distinct
-    roles
-    teams
 }

@@ -12,7 +12,7 @@ async fn sample() -> (MemoryEngine, Chat<MemoryEngine>, ChannelId, ChannelKeys) 
     let chat = Chat::new(engine.clone(), AppId(1), ChatOptions::default());
     let channel = ChannelId::new("team", "a").expect("a name");
     let members = vec![NewMember::new("alice"), NewMember::new("bob")];
-    let new = NewChannel { created_by: "alice".into(), members, ..NewChannel::default() };
+    let new = NewChannel { created_by: "alice".into(), custom: None, members };
     chat.create_channel(&channel, new).await.expect("created");
     for id in ["m1", "m2", "m3"] {
         chat.send(&channel, NewMessage::new("alice", id).with_id(id)).await.expect("sent");

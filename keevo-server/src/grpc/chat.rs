@@ -143,12 +143,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         let id = channel_id(&request.id)?;
         let mut members = vec![NewMember::new(request.created_by.clone()).with_role("owner")];
         members.extend(request.members.into_iter().filter(|user| *user != request.created_by).map(NewMember::new));
-        let new = NewChannel {
-            created_by: request.created_by,
-            custom: some(request.custom),
-            members,
-            ..NewChannel::default()
-        };
+        let new = NewChannel { created_by: request.created_by, custom: some(request.custom), members };
         let created = answer(self.chat.create_channel(&id, new).await)?;
         Ok(Response::new(pb::CreateChannelResponse { channel: Some(channel(created)) }))
     }
