@@ -134,6 +134,7 @@ fn row_samples() -> Vec<Vec<u8>> {
             activity: Bytes::from_static(&[7; 16]),
             feed: "user:1".to_owned(),
             reaction: "r".to_owned(),
+            source: "user:2".to_owned(),
         }),
         rows::encode(&ReactionRow {
             version: 3,
