@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use keevo_core::{DiskGuard, Error, ErrorKind, Pressure, Result, StoreLoad};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::storage_care::{StorageCare, StorageLimits, StorageStatus};
 
@@ -32,6 +32,8 @@ pub(crate) struct Gate {
     lagging: AtomicBool,
     under_way: Arc<Semaphore>,
     permits: u64,
+    /// Turns of replicas that apply much at once.
+    large_applies: Semaphore,
     /// Committed bytes that this node's replicas have not applied yet.
     backlog: Arc<AtomicU64>,
     refused_for_load: AtomicU64,
@@ -52,10 +54,18 @@ impl Gate {
             lagging: AtomicBool::new(false),
             under_way: Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS))),
             permits,
+            large_applies: Semaphore::new(large_applies_max()),
             backlog: Arc::default(),
             refused_for_load: AtomicU64::new(0),
             delayed_micros: AtomicU64::new(0),
         }
+    }
+
+    /// Waits until a replica may apply much at once; it may until the permit is dropped. Half of the processors do
+    /// nothing of the kind, so that reads and small writes need not wait for what a fan-out expands to.
+    pub(crate) async fn large_apply(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.large_applies.acquire().await.ok()
     }
 
     /// Where replicas add up what they have not applied yet.
@@ -190,6 +200,10 @@ impl Gate {
 fn delay(permille: u32) -> Duration {
     let micros = DELAY_MAX.as_micros() * u128::from(permille) * u128::from(permille) / 1_000_000;
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+fn large_applies_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -41,8 +42,10 @@ use crate::wire;
 /// The most entries that one store batch applies.
 const APPLY_ENTRIES_MAX: usize = 256;
 /// The bytes after which a store batch takes no further entry, counted as they are written: a fan-out for all of its
-/// targets.
-const APPLY_BYTES_MAX: usize = 8 << 20;
+/// targets. Few, since the thread does nothing else meanwhile.
+const APPLY_BYTES_MAX: usize = 32 << 10;
+/// From how many bytes on a store batch waits for its turn among those of all replicas.
+const LARGE_BYTES: usize = 16 << 10;
 /// How often a store that has no space is asked whether it has some.
 const SPACE_POLL: Duration = Duration::from_millis(50);
 
@@ -262,22 +265,6 @@ impl GroupMachine {
         )))
     }
 
-    /// Applies entries in store batches of up to so many bytes.
-    fn apply_entries(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> Result<()> {
-        let mut batch = Vec::with_capacity(entries.len());
-        let mut bytes = 0;
-        for entry in entries {
-            let entry = Decoded::new(entry)?;
-            bytes += entry.bytes;
-            batch.push(entry);
-            if bytes >= APPLY_BYTES_MAX {
-                self.apply_batch(std::mem::take(&mut batch))?;
-                bytes = 0;
-            }
-        }
-        self.apply_batch(batch)
-    }
-
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
@@ -320,6 +307,20 @@ impl GroupMachine {
         }
         Ok(())
     }
+}
+
+/// The next entries, as many as one store batch takes, and what they add to it, in bytes.
+fn next_batch(entries: &mut IntoIter<EntryResponder<TypeConfig>>, bytes_max: usize) -> Result<(Vec<Decoded>, usize)> {
+    let mut batch = Vec::with_capacity(entries.len());
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some(entry) = entries.next()
+    {
+        let entry = Decoded::new(entry)?;
+        bytes += entry.bytes;
+        batch.push(entry);
+    }
+    Ok((batch, bytes))
 }
 
 /// An entry on its way into a batch.
@@ -370,8 +371,16 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
             self.shared.has_space().await;
-            let entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?;
-            self.apply_entries(entries).map_err(to_io)?;
+            let mut entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
+            while entries.len() > 0 {
+                let (batch, bytes) = next_batch(&mut entries, APPLY_BYTES_MAX).map_err(to_io)?;
+                let shared = Arc::clone(&self.shared);
+                let turn = if bytes < LARGE_BYTES { None } else { shared.gate.large_apply().await };
+                self.apply_batch(batch).map_err(to_io)?;
+                drop(turn);
+                // Others have the thread in between, reads above all: they wait for none of what is applied here.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

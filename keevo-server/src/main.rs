@@ -17,12 +17,15 @@ use tracing_subscriber::EnvFilter;
 /// How long to wait between looks whether a node that is coming up takes writes.
 const READY_EVERY: Duration = Duration::from_millis(100);
 
+/// The fewest threads that requests are served on.
+const WORKERS_MIN: usize = 4;
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::new(ErrorKind::Io, "the runtime cannot be started").with_source(error)),
     };
@@ -30,6 +33,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// A thread a processor, but a few at least: with two, what keeps both for a millisecond keeps every request waiting,
+/// where the kernel would share the processors out among more.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(WORKERS_MIN, |count| count.get().max(WORKERS_MIN))
 }
 
 fn fail(error: &Error) -> ExitCode {

@@ -5,12 +5,14 @@
 
 use keevo_core::Result;
 
-use super::GroupMachine;
+use super::{GroupMachine, next_batch};
 use crate::blocking;
 use crate::log_store::LogStore;
 
 /// Bytes of entries that are read, and then applied, in one step.
 const STEP_BYTES: usize = 4 << 20;
+/// The bytes after which a store batch takes no further entry, counted as they are written: nobody waits for the thread.
+const BATCH_BYTES: usize = 8 << 20;
 
 impl GroupMachine {
     /// Applies the entries up to the log's note of what is committed. Where the log lacks one of them it stops:
@@ -30,7 +32,12 @@ impl GroupMachine {
             self.shared.has_space().await;
             let store = self.shared.store.clone();
             let step = move || {
-                self.apply_entries(entries.into_iter().map(|entry| (entry, None)).collect())?;
+                let entries: Vec<_> = entries.into_iter().map(|entry| (entry, None)).collect();
+                let mut entries = entries.into_iter();
+                while entries.len() > 0 {
+                    let (batch, _) = next_batch(&mut entries, BATCH_BYTES)?;
+                    self.apply_batch(batch)?;
+                }
                 Ok(self)
             };
             self = blocking::run(&store, "applying the log again", step).await?;

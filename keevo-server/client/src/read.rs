@@ -2,10 +2,11 @@
 //!
 //! Invariant: a request that goes through [`RemoteEngine::repeat`] may be carried out any number of times.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
 use keevo_core::{Consistency, Error, ErrorKind, Key, Record, Result};
 use keevo_proto::kv::v1 as pb;
@@ -153,6 +154,9 @@ impl RemoteEngine {
         let mut left: Vec<Wanted> =
             encoded.enumerate().map(|(place, (encoded, key))| Wanted { place, encoded, key }).collect();
         let mut retry = Retry::until(&self.inner.options, deadline);
+        if left.len() > 1 && !any_replica(consistency) {
+            left = self.get_by_node(left, &mut records, consistency, &mut retry).await?;
+        }
         while !left.is_empty() {
             let groups = self.group(&mut retry, std::mem::take(&mut left), |wanted| &wanted.encoded).await?;
             let mut answers = stream::iter(groups)
@@ -178,6 +182,66 @@ impl RemoteEngine {
         Ok(records)
     }
 
+    /// Asks each node once for the keys of all shards that it is thought to lead: one request instead of one a shard. A
+    /// node passes on what another leads. Returns what was not answered, to be asked for shard by shard, which finds out
+    /// who leads instead.
+    async fn get_by_node(
+        &self,
+        wanted: Vec<Wanted>,
+        records: &mut [Option<Record>],
+        consistency: Consistency,
+        retry: &mut Retry<'_>,
+    ) -> Result<Vec<Wanted>> {
+        let map = self.map_by(retry).await?;
+        let mut left = Vec::new();
+        let mut nodes: BTreeMap<&str, Vec<Wanted>> = BTreeMap::new();
+        for one in wanted {
+            match map.locate(&one.encoded).ok().and_then(|shard| shard.leader.as_deref()) {
+                Some(leader) => nodes.entry(leader).or_default().push(one),
+                None => left.push(one),
+            }
+        }
+        let retry = &*retry;
+        let mut answers: FuturesUnordered<_> = nodes
+            .into_iter()
+            .map(|(address, group)| async move {
+                let found = self.get_at(address, &group, consistency, retry).await;
+                (group, found)
+            })
+            .collect();
+        while let Some((group, found)) = answers.next().await {
+            let Some(found) = found else {
+                left.extend(group);
+                continue;
+            };
+            for (one, record) in group.into_iter().zip(found) {
+                if let Some(slot) = records.get_mut(one.place) {
+                    *slot = record;
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// One attempt at one node. `None` = it failed, whatever the reason.
+    async fn get_at(
+        &self,
+        address: &str,
+        group: &[Wanted],
+        consistency: Consistency,
+        retry: &Retry<'_>,
+    ) -> Option<Vec<Option<Record>>> {
+        let (timeout, deadline_ms) = retry.attempt()?;
+        let keys = group.iter().map(|wanted| wanted.key.clone().into()).collect();
+        let ask = Ask::MultiGet(pb::MultiGetRequest { keys, consistency: Some(consistency.into()), deadline_ms });
+        match self.inner.nodes.at(address).ok()?.call(ask, timeout).await {
+            Ok(Answer::MultiGet(pb::MultiGetResponse { records })) if records.len() == group.len() => {
+                Some(records.into_iter().map(|one| one.record.map(Into::into)).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Groups items by the shard that owns their key, in the order of the shards.
     pub(crate) async fn group<I>(
         &self,
@@ -198,7 +262,7 @@ impl RemoteEngine {
                     }
                 }
             }
-            let mut groups = std::collections::BTreeMap::new();
+            let mut groups = BTreeMap::new();
             for (shard, item) in shards.into_iter().zip(items) {
                 groups.entry(shard).or_insert_with(Vec::new).push(item);
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stream ─▶ read ─▶ a task a request ─▶ queue ─▶ stream   (what is ready when the stream is writable goes together)
-//!              └─ a get that need not wait ─▶┘
+//!              └─ a small read that need not wait ─▶┘
 //! ```
 //!
 //! Invariant: the weight of the requests in flight is bounded, from the moment they are read until their answer is
@@ -32,6 +32,8 @@ const WEIGHT_ALL: u32 = 1_024;
 const SCAN_WEIGHT: u32 = 16;
 /// The most a `multi_get` weighs: its answer may be 32 MiB.
 const MULTI_GET_WEIGHT_MAX: u32 = 256;
+/// A `multi_get` of up to so many keys is answered where it was read, if it need not wait.
+const KEYS_AT_ONCE_MAX: usize = 32;
 /// The most answers of one message.
 const ANSWERS_MAX: usize = 256;
 /// A message is closed when it has this many bytes.
@@ -79,11 +81,11 @@ async fn read<H: Host>(
         };
         for one in message.requests {
             let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight(one.request.as_ref())).await else { return };
-            let is_get = matches!(one.request, Some(pb::pipe_request::Request::Get(_)));
+            let is_small_read = one.request.as_ref().is_some_and(is_small_read);
             let answering = service.clone();
             let mut answer = Box::pin(async move { answering.answer_any(one.request).await });
-            // A get of a replica that leads is answered here and now; what has to wait gets a task, which polls it anew.
-            let ready = if is_get { answer.as_mut().now_or_never() } else { None };
+            // A read of a replica that leads is answered here and now; what has to wait gets a task, which polls it anew.
+            let ready = if is_small_read { answer.as_mut().now_or_never() } else { None };
             if let Some(response) = ready {
                 let response = pb::PipeResponse { id: one.id, response: Some(response) };
                 if answer_tx.send(Ok((response, permit))).await.is_err() {
@@ -98,6 +100,15 @@ async fn read<H: Host>(
                 drop(answer_tx.send(Ok((pb::PipeResponse { id: one.id, response }, permit))).await);
             });
         }
+    }
+}
+
+/// Whether a read costs about what handing it to a task does. A scan may pass over many removed records.
+fn is_small_read(request: &pb::pipe_request::Request) -> bool {
+    match request {
+        pb::pipe_request::Request::Get(_) => true,
+        pb::pipe_request::Request::MultiGet(request) => request.keys.len() <= KEYS_AT_ONCE_MAX,
+        _ => false,
     }
 }
 
