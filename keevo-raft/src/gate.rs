@@ -19,6 +19,11 @@ use crate::storage_care::{StorageCare, StorageLimits, StorageStatus};
 
 /// How long a write is held back at the highest pressure that is not yet refused.
 const DELAY_MAX: Duration = Duration::from_millis(50);
+/// A write of so many bytes is held back twice as long as a small one, and so on: a fan-out fills the store as many
+/// writes do.
+const DELAY_BYTES: u64 = 4 << 10;
+/// The most times as long.
+const DELAY_TIMES_MAX: u64 = 10;
 /// Bytes that one permit of the semaphore stands for: it counts in 32 bits.
 const PERMIT_BYTES: u64 = 1 << 10;
 
@@ -83,7 +88,7 @@ impl Gate {
             self.refuse(format!("writes of {} MiB are under way already", self.limits.unapplied_bytes_max >> 20))
                 .with_source(full)
         })?;
-        let delay = delay(self.pressure().permille);
+        let delay = delay(self.pressure().permille, bytes);
         if !delay.is_zero() {
             let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
             self.delayed_micros.fetch_add(micros, Ordering::Relaxed);
@@ -196,9 +201,10 @@ impl Gate {
     }
 }
 
-/// How long a write is held back: hardly at first, then ever more.
-fn delay(permille: u32) -> Duration {
-    let micros = DELAY_MAX.as_micros() * u128::from(permille) * u128::from(permille) / 1_000_000;
+/// How long a write of `bytes` bytes is held back: hardly at first, then ever more.
+fn delay(permille: u32, bytes: u64) -> Duration {
+    let times = (1 + bytes / DELAY_BYTES).min(DELAY_TIMES_MAX);
+    let micros = DELAY_MAX.as_micros() * u128::from(permille) * u128::from(permille) * u128::from(times) / 1_000_000;
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 

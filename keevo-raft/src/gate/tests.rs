@@ -66,6 +66,28 @@ async fn writers_wait_the_longer_the_further_the_store_is_behind_and_are_refused
     gate.admit_append(1).expect("the flush is done");
 }
 
+/// Fan-outs were held back as single puts are, and so filled the store until everybody was refused.
+#[test]
+fn a_large_write_is_held_back_as_long_as_the_small_ones_that_it_stands_for() {
+    assert_eq!(delay(1_000, 1), DELAY_MAX);
+    assert_eq!(delay(1_000, 3 * DELAY_BYTES), 4 * DELAY_MAX);
+    assert_eq!(delay(1_000, u64::MAX), 10 * DELAY_MAX, "no longer than that");
+    assert_eq!(delay(0, u64::MAX), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_large_apply_waits_for_the_others_and_leaves_half_of_the_processors() {
+    let gate = Gate::new(&StorageCare::default());
+    let mut turns = Vec::new();
+    for _ in 0..large_applies_max() {
+        turns.push(gate.large_apply().await.expect("never closed"));
+    }
+    let waits = tokio::time::timeout(Duration::from_millis(20), gate.large_apply()).await;
+    assert!(waits.is_err(), "all turns are taken");
+    turns.pop();
+    gate.large_apply().await.expect("one is free again");
+}
+
 #[tokio::test]
 async fn a_failed_flush_refuses_writes_until_one_succeeds() {
     let gate = Gate::new(&care(&Arc::new(ManualDisk::default())));
