@@ -179,6 +179,10 @@ async fn a_moved_shard_is_found_again() -> Result<()> {
     engine.script([moved()]);
     let read = client.multi_get(vec![key.clone(), keyspace.key("bob", "n")], Consistency::Follower).await?;
     assert!(read[0].is_some() && read[1].is_none());
+    // The one request for the keys of all shards is refused, and so is the first one for those of one shard.
+    engine.script([moved(), moved()]);
+    let read = client.multi_get(vec![key.clone(), keyspace.key("bob", "n")], Consistency::Linearizable).await?;
+    assert!(read[0].is_some() && read[1].is_none());
     engine.script([moved()]);
     assert_eq!(client.scan(Scan::partition(keyspace, "alice", 9)).await?.records.len(), 1);
     engine.script([moved()]);
