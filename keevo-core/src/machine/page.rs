@@ -71,7 +71,8 @@ impl PageRows {
         if self.rows.is_empty() {
             let records = self.limit.min(ROOM_RECORDS_MAX);
             self.rows.reserve(records);
-            self.buffer.reserve((kept.len() + value.len()) * records);
+            // One byte more than may be needed: references to a buffer that is full cost more.
+            self.buffer.reserve((kept.len() + value.len()) * records + 1);
         }
         self.buffer.extend_from_slice(kept);
         let key_end = self.buffer.len();
