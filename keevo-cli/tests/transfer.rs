@@ -87,8 +87,16 @@ impl Feeds for Fake {
         Ok(Response::new(pb::GetFeedResponse { activities: vec![activity], more: first }))
     }
 
-    async fn followers(&self, _: Request<pb::FollowersRequest>) -> Result<Response<pb::FollowersResponse>, Status> {
-        unimplemented()
+    async fn followers(
+        &self,
+        request: Request<pb::FollowersRequest>,
+    ) -> Result<Response<pb::FollowersResponse>, Status> {
+        let request = request.into_inner();
+        let page = |feed: &str, next: &'static str| {
+            let relation = pb::Relation { feed: feed.to_owned(), target: request.feed.clone(), since_ms: 1 };
+            pb::FollowersResponse { relations: vec![relation], next: next.into() }
+        };
+        Ok(Response::new(if request.after.is_empty() { page("timeline:a", "more") } else { page("timeline:bad", "") }))
     }
 
     async fn following(
@@ -101,6 +109,17 @@ impl Feeds for Fake {
             pb::FollowingResponse { relations: vec![relation], next: next.into() }
         };
         Ok(Response::new(if request.after.is_empty() { page("user:b", "more") } else { page("user:c", "") }))
+    }
+
+    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Result<Response<pb::VerifyResponse>, Status> {
+        let feeds = request.into_inner().feeds;
+        let (differing, differences) = if feeds.iter().any(|feed| feed == "timeline:bad") {
+            (2, vec!["timeline:bad lacks the activity 1".to_owned()])
+        } else {
+            (0, Vec::new())
+        };
+        let count = u64::try_from(feeds.len()).expect("small");
+        Ok(Response::new(pb::VerifyResponse { feeds: count, shown: 7, differing, differences, ..Default::default() }))
     }
 
     async fn get_activities(
@@ -248,4 +267,22 @@ fn an_export_holds_what_the_feeds_hold_themselves_and_is_taken_by_an_import() {
     let (code, _, said) = against(&fake, &["feed", "export"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("no feed was named"), "{said}");
+}
+
+#[test]
+fn a_verification_prints_every_difference() {
+    let fake = Fake::default();
+    let (code, out, err) = against(&fake, &["feed", "verify", "timeline:a", "timeline:b"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "2 feeds show 7 activities; 0 reactions were recounted; 0 differences\n");
+    // With the followers of the feed, of which one is wrong.
+    let (code, out, err) = against(&fake, &["feed", "verify", "user:star", "--followers"]);
+    assert_eq!(out, "timeline:bad lacks the activity 1\n");
+    assert!(err.contains("CORRUPT: 3 feeds were compared, and 2 differences found"), "{err}");
+    assert_eq!(code, Some(8));
+    let (code, out, _) = against(&fake, &["--output", "json", "feed", "verify", "timeline:a"]);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &told["feeds"], &told["differing"]), (Some(0), &1.into(), &0.into()));
+    let (code, _, err) = against(&fake, &["feed", "verify"]);
+    assert!(code != Some(0) && err.contains("no feed was named"), "{err}");
 }

@@ -14,7 +14,8 @@ Examples:
   keevo-cli feed get timeline:bob --limit 10
   keevo-cli feed followers user:alice
   keevo-cli feed export user:alice timeline:bob > feeds.jsonl
-  keevo-cli feed import feeds.jsonl --position feeds.position";
+  keevo-cli feed import feeds.jsonl --position feeds.position
+  keevo-cli feed verify user:alice --followers";
 
 /// Commands on feeds.
 #[derive(Debug, Subcommand)]
@@ -77,6 +78,8 @@ pub(crate) enum Feed {
     Import(Import),
     /// Write what feeds hold and follow to standard output, as lines that an import takes
     Export(Export),
+    /// Recompute feeds from follows and activities, and print every difference: exact while nobody writes
+    Verify(Verify),
 }
 
 /// What to load.
@@ -96,6 +99,23 @@ pub(crate) struct Import {
 /// What to write.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) feeds: Feeds,
+}
+
+/// What to recompute.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) feeds: Feeds,
+    /// The followers of these feeds too
+    #[arg(long)]
+    pub(crate) followers: bool,
+}
+
+/// Feeds, by their names.
+#[derive(Debug, Args)]
+pub(crate) struct Feeds {
     /// The feeds, slug:id
     pub(crate) feeds: Vec<String>,
     /// A file that names further feeds, one a line

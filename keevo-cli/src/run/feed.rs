@@ -4,6 +4,7 @@ mod export;
 mod import;
 mod position;
 mod records;
+mod verify;
 
 use bytes::Bytes;
 use keevo_core::{Clock, ErrorKind, Random, SeededRandom, SystemClock};
@@ -67,6 +68,7 @@ pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure>
         Feed::Following(args) => relations(context, &mut feeds, args, false).await,
         Feed::Import(args) => import::import(context, feeds, &args).await,
         Feed::Export(args) => export::export(context, feeds, args).await,
+        Feed::Verify(args) => verify::verify(context, feeds, args).await,
     }
 }
 

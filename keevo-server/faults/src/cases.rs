@@ -4,6 +4,7 @@ mod backlog;
 pub(crate) mod clock;
 mod disk_full;
 mod failpoints;
+mod fan_out;
 mod flips;
 mod kill;
 mod partition;
@@ -39,6 +40,8 @@ pub(crate) enum Case {
     Flips,
     /// A node that lost its disk.
     Wiped,
+    /// `kill -9` in the middle of a post to 22,000 followers.
+    FanOut,
 }
 
 impl Case {
@@ -54,6 +57,7 @@ impl Case {
             Self::DiskFull => "disk-full",
             Self::Flips => "flips",
             Self::Wiped => "wiped",
+            Self::FanOut => "fan-out",
         }
     }
 
@@ -61,7 +65,7 @@ impl Case {
     pub(crate) fn rounds(self) -> u32 {
         match self {
             Self::Failpoints | Self::Flips | Self::Wiped => 1,
-            Self::Clock | Self::DiskFull => 2,
+            Self::Clock | Self::DiskFull | Self::FanOut => 2,
             Self::Pause => 3,
             Self::Kill | Self::Power => 5,
             Self::Partition => 6,
@@ -94,6 +98,7 @@ pub(crate) async fn run(lab: &mut Lab) -> Result<()> {
             Case::DiskFull => Box::pin(disk_full::run(lab)).await,
             Case::Flips => Box::pin(flips::run(lab)).await,
             Case::Wiped => Box::pin(wiped::run(lab)).await,
+            Case::FanOut => Box::pin(fan_out::run(lab)).await,
         };
         if let Err(error) = done {
             lab.tally.failed += 1;

@@ -20,6 +20,10 @@ use tonic::{Request, Response, Status};
 /// The app that gRPC calls work on.
 pub const APP: AppId = AppId(1);
 const LIMIT_DEFAULT: usize = 25;
+/// The most feeds that one call verifies.
+const VERIFY_FEEDS_MAX: usize = 1_000;
+/// The most differences that an answer names.
+const DIFFERENCES_MAX: usize = 1_000;
 
 /// The feeds service of one node.
 pub struct FeedsService {
@@ -246,6 +250,25 @@ impl FeedsApi for FeedsService {
         let feed = parsed::<FeedId>(&request.feed)?;
         let (relations, next) = relations(answer(self.feeds().await?.following(&feed, list).await)?);
         Ok(Response::new(pb::FollowingResponse { relations, next }))
+    }
+
+    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Result<Response<pb::VerifyResponse>, Status> {
+        let names = request.into_inner().feeds;
+        if names.is_empty() || names.len() > VERIFY_FEEDS_MAX {
+            let message = format!("a call verifies 1 to {VERIFY_FEEDS_MAX} feeds, not {}", names.len());
+            return Err(status_from_error(&Error::invalid(message)));
+        }
+        let named = names.iter().map(|name| parsed(name)).collect::<Result<Vec<FeedId>, _>>()?;
+        let report = answer(self.feeds().await?.verify(named).await)?;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Response::new(pb::VerifyResponse {
+            feeds: count(report.feeds),
+            shown: count(report.shown),
+            reactions: count(report.reactions),
+            stale_rows: count(report.stale_rows),
+            differing: count(report.differences().count()),
+            differences: report.differences().take(DIFFERENCES_MAX).collect(),
+        }))
     }
 
     async fn get_activities(

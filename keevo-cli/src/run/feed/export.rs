@@ -10,15 +10,27 @@ use tonic::transport::Channel;
 
 use super::PAGE;
 use super::records::{activity_line, follow_line};
-use crate::args::feed::Export;
+use crate::args::feed::{Export, Feeds};
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
 use crate::output::say;
 
 /// Exports feeds to standard output.
 pub(super) async fn export(context: &Context, mut feeds: FeedsClient<Channel>, args: Export) -> Result<(), Failure> {
-    let mut names = args.feeds;
-    if let Some(path) = args.feeds_from {
+    let names = named(args.feeds)?;
+    for feed in &names {
+        activities(context, &mut feeds, feed).await?;
+    }
+    for feed in &names {
+        follows(context, &mut feeds, feed).await?;
+    }
+    Ok(())
+}
+
+/// The feeds that a command names, itself and in a file.
+pub(super) fn named(feeds: Feeds) -> Result<Vec<String>, Failure> {
+    let mut names = feeds.feeds;
+    if let Some(path) = feeds.feeds_from {
         let text = fs::read_to_string(&path)
             .map_err(|error| Failure::io(&format!("{} cannot be read", path.display()), error))?;
         names.extend(text.lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
@@ -27,13 +39,7 @@ pub(super) async fn export(context: &Context, mut feeds: FeedsClient<Channel>, a
         let error = Error::invalid("no feed was named");
         return Err(Failure::with_advice(error, "Name feeds, or a file that has one a line with --feeds-from."));
     }
-    for feed in &names {
-        activities(context, &mut feeds, feed).await?;
-    }
-    for feed in &names {
-        follows(context, &mut feeds, feed).await?;
-    }
-    Ok(())
+    Ok(names)
 }
 
 async fn activities(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &str) -> Result<(), Failure> {
