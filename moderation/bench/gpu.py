@@ -5,7 +5,8 @@ usage: gpu.py SPEED FOLDER [OUT.json]
 SPEED is `speed` of moderation/examples, built with the feature cuda (moderation/README.md says how); FOLDER takes the
 random weights and the batches. The contenders: `torch.jit.trace` in f32 (the set-up that Keevo replaces), torch.compile
 in f16 with its own graphs, and Keevo. Times are medians in milliseconds from numbers in memory to scores in memory,
-transfers included. Keevo's scores are compared with PyTorch's in 64 bits.
+transfers included. Keevo's scores are compared with PyTorch's in 64 bits. A second table says what the time of the large
+batches is made of: the products, the GELU and the attention are timed alone, and what is left is the rest.
 """
 
 import glob
@@ -23,6 +24,9 @@ import cases
 
 bert = cases.bert
 BEGAN = time.monotonic()
+SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+# From so many tokens on a batch is bound by its work, not by its launches, so its parts add up.
+PARTS_ROWS_MIN = 4096
 # The whole run ends well within six minutes: what is not timed by then is left out, and said so.
 DEADLINE_S = float(os.environ.get("KEEVO_BENCH_SECONDS", "240"))
 
@@ -113,6 +117,65 @@ def flop(texts):
     return layers * sum(len(text) * dense + 4 * len(text) ** 2 * hidden for text in texts)
 
 
+def parts(texts, device="cuda"):
+    """Milliseconds of a batch's products, of its GELU and, where the texts are of one length, of PyTorch's attention.
+
+    Each is all layers of it, alone and by PyTorch in f16, so it is the least that a pass with separate kernels takes.
+    As in Keevo, the last layer computes one row of each text after its attention.
+    """
+    hidden, inner, layers, heads = (cases.CONFIG[key] for key in SHAPE)
+    rows = sum(len(text) for text in texts)
+    draw = lambda *shape: torch.randn(shape, device=device).to(torch.float16 if device == "cuda" else torch.float32)
+    shapes = ((3 * hidden, hidden), (hidden, hidden), (inner, hidden), (hidden, inner))
+    weights = [[draw(*shape) for shape in shapes] for _ in range(layers)]
+    wide = {width: draw(rows, width) for width in (hidden, inner)}
+
+    def products():
+        for number, layer in enumerate(weights):
+            for place, weight in enumerate(layer):
+                last = number + 1 == layers and place > 0
+                functional.linear(wide[weight.shape[1]][: len(texts) if last else rows], weight)
+
+    def gelu():
+        for number in range(layers):
+            functional.gelu(wide[inner][: len(texts) if number + 1 == layers else rows])
+
+    def attention():
+        for _ in range(layers):
+            functional.scaled_dot_product_attention(*split)
+
+    found = {"products": pure(products, device), "gelu": pure(gelu, device)}
+    length = len(texts[0])
+    if rows == length * len(texts):
+        qkv = draw(len(texts), length, 3, heads, hidden // heads).permute(2, 0, 3, 1, 4)
+        split = tuple(qkv)
+        found["attention"] = pure(attention, device)
+    return found
+
+
+def pure(run, device):
+    """Median milliseconds of a run on the device, nothing copied."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    times = []
+    with torch.no_grad():
+        for _ in range(13):
+            start = time.perf_counter()
+            run()
+            wait()
+            times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[3:])
+
+
+def print_parts(results):
+    """A table of what Keevo's time is made of, in milliseconds."""
+    print("\n| | products | GELU | attention | Keevo | the rest |\n|---|---|---|---|---|---|")
+    for name, row in results.items():
+        if found := row.get("parts"):
+            own = row["keevo"]["median_ms"]
+            cell = f"{found['attention']:.2f}" if "attention" in found else "–"
+            print(f"| {name} | {found['products']:.2f} | {found['gelu']:.2f} | {cell} | {own:.2f} | {own - sum(found.values()):.2f} |")
+
+
 def keevo(speed, folder, results):
     """Keevo's own figures."""
     # The libraries that came with PyTorch, then those of the machine.
@@ -142,6 +205,13 @@ def main():
     results = {name: {"flop": flop(texts)} for name, texts in batches.items()}
     keevo(speed, folder, results)
     most = ceiling()
+    try:
+        for name, texts in batches.items():
+            if sum(len(text) for text in texts) >= PARTS_ROWS_MIN:
+                results[name]["parts"] = parts(texts)
+        say("the parts are timed")
+    except Exception as error:  # The other figures are worth printing without them.
+        say(f"the parts of a batch cannot be timed: {error}")
     traced(cases.model(), batches, results)
     try:
         compiled(cases.model(), batches, results)
@@ -155,6 +225,7 @@ def main():
         beside = f"{other:.2f} | " if other else "– | "
         times = f"{own / other:.2f}" if other else "–"
         print(f"| {name} | {jit:.2f} | {beside}{own:.2f} | {own / jit:.3f} | {times} | {share:.0%} | {row['keevo']['error']:.1e} |")
+    print_parts(results)
     if len(sys.argv) > 3:
         with open(sys.argv[3], "w", encoding="utf-8") as file:
             json.dump(whole, file, indent=1)
