@@ -2,145 +2,274 @@
 // registers; from sm_75 on. build.sh turns this into bert.ptx, which is committed, so that no build needs nvcc.
 // What each kernel asks of its arguments stands in src/model/gpu/kernels.rs, beside its launch.
 #include <cuda_fp16.h>
-#include <mma.h>
 #include <stdint.h>
-using namespace nvcuda;
-#define NT 128
-__device__ __forceinline__ float block_sum(float v, float* sh) {
+// Threads of a block; of the kernels that work row by row each warp takes one.
+#define THREADS 128
+#define ROWS 4
+// Groups of 8 numbers of a row that one lane holds: rows have 1,024 numbers at most.
+#define GROUPS 4
+
+__device__ __forceinline__ float warp_sum(float v) {
   #pragma unroll
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
-  if ((threadIdx.x & 31) == 0) sh[threadIdx.x >> 5] = v;
-  __syncthreads();
-  float s = sh[0] + sh[1] + sh[2] + sh[3];
-  __syncthreads();
-  return s;
+  return v;
 }
-// H <= 1024, even
-__device__ __forceinline__ void ln_write(float2* v, int H2, const half2* g, const half2* b, half2* out, float eps, float* sh) {
-  float s = 0.f;
+
+__device__ __forceinline__ void add8(float (&v)[8], uint4 group) {
+  const half2* pairs = (const half2*)&group;
   #pragma unroll
-  for (int i = 0; i < 4; i++) { int c = threadIdx.x + i * NT; if (c < H2) s += v[i].x + v[i].y; }
-  float mean = block_sum(s, sh) / (2 * H2);
-  float q = 0.f;
-  #pragma unroll
-  for (int i = 0; i < 4; i++) { int c = threadIdx.x + i * NT; if (c < H2) { float a = v[i].x - mean, d = v[i].y - mean; q += a * a + d * d; } }
-  float inv = rsqrtf(block_sum(q, sh) / (2 * H2) + eps);
-  #pragma unroll
-  for (int i = 0; i < 4; i++) { int c = threadIdx.x + i * NT; if (c < H2) {
-    float2 gg = __half22float2(g[c]), bb = __half22float2(b[c]);
-    out[c] = __floats2half2_rn((v[i].x - mean) * inv * gg.x + bb.x, (v[i].y - mean) * inv * gg.y + bb.y); } }
+  for (int k = 0; k < 4; k++) {
+    float2 pair = __half22float2(pairs[k]);
+    v[2 * k] += pair.x;
+    v[2 * k + 1] += pair.y;
+  }
 }
-extern "C" __global__ void embed_ln(const uint32_t* ids, const uint32_t* types, const uint32_t* pos, const half2* we, const half2* pe, const half2* te,
-    const half2* g, const half2* b, half2* out, int H2, float eps) {
-  __shared__ float sh[4];
-  const long t = blockIdx.x; const half2* w = we + (long)ids[t] * H2; const half2* p = pe + (long)pos[t] * H2; const half2* k = te + (long)types[t] * H2;
-  float2 v[4];
+
+// Writes the normalised row that a warp holds, lane l the groups l, l + 32, …
+__device__ __forceinline__ void write_norm(
+    const float (&v)[GROUPS][8], int groups, const uint4* gain, const uint4* bias, uint4* out, float eps) {
+  const int lane = threadIdx.x & 31;
+  float sum = 0.f, squares = 0.f;
   #pragma unroll
-  for (int i = 0; i < 4; i++) { int c = threadIdx.x + i * NT; if (c < H2) {
-    float2 a = __half22float2(w[c]), d = __half22float2(p[c]), e = __half22float2(k[c]);
-    v[i] = make_float2(a.x + d.x + e.x, a.y + d.y + e.y); } }
-  ln_write(v, H2, g, b, out + t * H2, eps, sh);
+  for (int i = 0; i < GROUPS; i++)
+    if (lane + 32 * i < groups)
+      #pragma unroll
+      for (int k = 0; k < 8; k++) sum += v[i][k];
+  const float mean = warp_sum(sum) / (8 * groups);
+  #pragma unroll
+  for (int i = 0; i < GROUPS; i++)
+    if (lane + 32 * i < groups)
+      #pragma unroll
+      for (int k = 0; k < 8; k++) squares += (v[i][k] - mean) * (v[i][k] - mean);
+  const float scale = rsqrtf(warp_sum(squares) / (8 * groups) + eps);
+  #pragma unroll
+  for (int i = 0; i < GROUPS; i++)
+    if (lane + 32 * i < groups) {
+      const int c = lane + 32 * i;
+      float g[8] = {}, b[8] = {};
+      add8(g, gain[c]);
+      add8(b, bias[c]);
+      uint4 group;
+      half2* pairs = (half2*)&group;
+      #pragma unroll
+      for (int k = 0; k < 4; k++)
+        pairs[k] = __floats2half2_rn((v[i][2 * k] - mean) * scale * g[2 * k] + b[2 * k],
+                                     (v[i][2 * k + 1] - mean) * scale * g[2 * k + 1] + b[2 * k + 1]);
+      out[c] = group;
+    }
 }
-extern "C" __global__ void bias_res_ln(const half2* x, const half2* bias, const half2* res, const half2* g, const half2* b, half2* out, int H2, float eps) {
-  __shared__ float sh[4];
-  const long t = blockIdx.x; float2 v[4];
+
+extern "C" __global__ void __launch_bounds__(THREADS) embed_norm(
+    const uint32_t* ids, const uint32_t* types, const uint32_t* places, const uint4* words, const uint4* positions,
+    const uint4* kinds, const uint4* gain, const uint4* bias, uint4* out, int rows, int groups, float eps) {
+  const long row = (long)blockIdx.x * ROWS + (threadIdx.x >> 5);
+  if (row >= rows) return;
+  const uint4* a = words + (long)ids[row] * groups;
+  const uint4* b = positions + (long)places[row] * groups;
+  const uint4* c = kinds + (long)types[row] * groups;
+  float v[GROUPS][8] = {};
   #pragma unroll
-  for (int i = 0; i < 4; i++) { int c = threadIdx.x + i * NT; if (c < H2) {
-    float2 a = __half22float2(x[t * H2 + c]), d = __half22float2(bias[c]), e = __half22float2(res[t * H2 + c]);
-    v[i] = make_float2(a.x + d.x + e.x, a.y + d.y + e.y); } }
-  ln_write(v, H2, g, b, out + t * H2, eps, sh);
+  for (int i = 0; i < GROUPS; i++) {
+    const int at = (threadIdx.x & 31) + 32 * i;
+    if (at < groups) {
+      add8(v[i], a[at]);
+      add8(v[i], b[at]);
+      add8(v[i], c[at]);
+    }
+  }
+  write_norm(v, groups, gain, bias, out + row * groups, eps);
 }
-__device__ __forceinline__ float gelu1(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
-// n8 = number of 8-half groups, c8 = groups in a row
-extern "C" __global__ void bias_gelu(uint4* x, const uint4* bias, int n8, int c8) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= n8) return;
-  uint4 a = x[i], b = bias[i % c8]; half2* ah = (half2*)&a; half2* bh = (half2*)&b;
+
+extern "C" __global__ void __launch_bounds__(THREADS) bias_residual_norm(
+    const uint4* x, const uint4* x_bias, const uint4* around, const uint4* gain, const uint4* bias, uint4* out,
+    int rows, int groups, float eps) {
+  const long row = (long)blockIdx.x * ROWS + (threadIdx.x >> 5);
+  if (row >= rows) return;
+  float v[GROUPS][8] = {};
   #pragma unroll
-  for (int k = 0; k < 4; k++) { float2 u = __half22float2(ah[k]), w = __half22float2(bh[k]);
-    ah[k] = __floats2half2_rn(gelu1(u.x + w.x), gelu1(u.y + w.y)); }
-  x[i] = a;
+  for (int i = 0; i < GROUPS; i++) {
+    const int at = (threadIdx.x & 31) + 32 * i;
+    if (at < groups) {
+      add8(v[i], x[row * groups + at]);
+      add8(v[i], around[row * groups + at]);
+      add8(v[i], x_bias[at]);
+    }
+  }
+  write_norm(v, groups, gain, bias, out + row * groups, eps);
 }
-// softmax(q k^T * scale) v, one block per (64-query tile, head, sequence); bidirectional; qkv packed [T, 3, nh, D]
-template <int D> __device__ void attn(const half* qkv, const half* bias, const uint32_t* cu, half* out, int nh, float scale) {
-  constexpr int LD = D + 8, SP = 68;
-  const int b = blockIdx.z, h = blockIdx.y, q0 = blockIdx.x * 64;
-  const int s0 = cu[b], S = (int)cu[b + 1] - s0;
-  if (q0 >= S) return;
-  const int H = nh * D; const long ld = 3 * H;
-  __shared__ __align__(128) half sK[64 * LD];
-  __shared__ __align__(128) half sV[64 * LD];
-  __shared__ __align__(128) float sS[4 * 16 * SP];
-  const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31;
-  float* sw = sS + warp * 16 * SP;
-  auto load = [&](half* dst, int which, int r0, float sc) {
-    const half* base = qkv + (long)s0 * ld + which * H + h * D; const half* bb = bias + which * H + h * D;
-    for (int i = tid; i < 64 * (D / 8); i += NT) { int r = i / (D / 8), c = i % (D / 8); uint4 v = make_uint4(0, 0, 0, 0);
-      if (r0 + r < S) { v = *(const uint4*)(base + (long)(r0 + r) * ld + c * 8); uint4 w = *(const uint4*)(bb + c * 8);
-        half2* vh = (half2*)&v; half2* wh = (half2*)&w;
-        #pragma unroll
-        for (int k = 0; k < 4; k++) { float2 a = __half22float2(vh[k]), d = __half22float2(wh[k]); vh[k] = __floats2half2_rn((a.x + d.x) * sc, (a.y + d.y) * sc); } }
-      *(uint4*)(dst + r * LD + c * 8) = v; } };
-  load(sK, 0, q0, scale);
-  __syncthreads();
-  wmma::fragment<wmma::matrix_a, 16, 16, 16, half, wmma::row_major> qf[D / 16];
+
+// c += a b for a of 16 × 16, b of 16 × 8; which number lies in which lane stands in the PTX manual.
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(b0));
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[2]), "r"(a[3]), "r"(b1));
+#endif
+}
+
+// Four 8 × 8 matrices from shared memory; lane l names row l % 8 of matrix l / 8.
+__device__ __forceinline__ void load4(uint32_t (&d)[4], const half* row) {
+  const uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(at) : "memory");
+}
+
+__device__ __forceinline__ void load4_turned(uint32_t (&d)[4], const half* row) {
+  const uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(at) : "memory");
+}
+
+__device__ __forceinline__ uint32_t pack(float a, float b) {
+  half2 pair = __floats2half2_rn(a, b);
+  return *(uint32_t*)&pair;
+}
+
+// One step of a warp's attention, over at most 64 keys of which `left` are real: o, the largest scores and the sums go on.
+template <int D>
+__device__ __forceinline__ void attend_64_keys(
+    const uint32_t (&q)[D / 16][4], const half* keys, const half* values, int left, float scale, float (&o)[D / 8][4],
+    float (&most)[2], float (&sum)[2]) {
+  constexpr int LD = D + 8;
+  const int lane = threadIdx.x & 31, matrix = lane >> 3, r = lane & 7;
+  float s[8][4];
   #pragma unroll
-  for (int k = 0; k < D / 16; k++) wmma::load_matrix_sync(qf[k], sK + warp * 16 * LD + k * 16, LD);
-  wmma::fragment<wmma::accumulator, 16, 16, 16, float> o[D / 16];
+  for (int two = 0; two < 4; two++) {
+    #pragma unroll
+    for (int i = 0; i < 4; i++) s[2 * two][i] = s[2 * two + 1][i] = 0.f;
+    if (two * 16 < left)
+      #pragma unroll
+      for (int k = 0; k < D / 16; k++) {
+        uint32_t b[4];
+        load4(b, keys + (two * 16 + (matrix >> 1) * 8 + r) * LD + k * 16 + (matrix & 1) * 8);
+        mma(s[2 * two], q[k], b[0], b[1]);
+        mma(s[2 * two + 1], q[k], b[2], b[3]);
+      }
+  }
+  // Four lanes share two rows: numbers 0 and 1 of a tile lie in row lane / 4, 2 and 3 in the one 8 below.
   #pragma unroll
-  for (int k = 0; k < D / 16; k++) wmma::fill_fragment(o[k], 0.f);
-  const int r = lane >> 1, hh = lane & 1;
-  float m = -INFINITY, l = 0.f;
-  const bool live = q0 + warp * 16 < S;   // whole warp has no query: skip the maths, keep the barriers
-  for (int k0 = 0; k0 < S; k0 += 64) {
-    __syncthreads();
-    load(sK, 1, k0, 1.f); load(sV, 2, k0, 1.f);
+  for (int pair = 0; pair < 2; pair++) {
+    float top = -INFINITY, part = 0.f;
+    #pragma unroll
+    for (int tile = 0; tile < 8; tile++)
+      #pragma unroll
+      for (int i = 0; i < 2; i++) {
+        float& one = s[tile][2 * pair + i];
+        if (tile * 8 + (lane & 3) * 2 + i >= left) one = -INFINITY;
+        top = fmaxf(top, one);
+      }
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+    const float now = fmaxf(most[pair], top), fade = exp2f((most[pair] - now) * scale);
+    most[pair] = now;
+    #pragma unroll
+    for (int tile = 0; tile < 8; tile++)
+      #pragma unroll
+      for (int i = 0; i < 2; i++) {
+        float& one = s[tile][2 * pair + i];
+        one = exp2f((one - now) * scale);
+        part += one;
+      }
+    part += __shfl_xor_sync(0xffffffffu, part, 1);
+    part += __shfl_xor_sync(0xffffffffu, part, 2);
+    sum[pair] = sum[pair] * fade + part;
+    #pragma unroll
+    for (int tile = 0; tile < D / 8; tile++) {
+      o[tile][2 * pair] *= fade;
+      o[tile][2 * pair + 1] *= fade;
+    }
+  }
+  #pragma unroll
+  for (int two = 0; two < 4; two++)
+    if (two * 16 < left) {
+      const uint32_t p[4] = {pack(s[2 * two][0], s[2 * two][1]), pack(s[2 * two][2], s[2 * two][3]),
+                             pack(s[2 * two + 1][0], s[2 * two + 1][1]), pack(s[2 * two + 1][2], s[2 * two + 1][3])};
+      #pragma unroll
+      for (int tile = 0; tile < D / 8; tile += 2) {
+        uint32_t b[4];
+        load4_turned(b, values + (two * 16 + (matrix & 1) * 8 + r) * LD + (tile + (matrix >> 1)) * 8);
+        mma(o[tile], p, b[0], b[1]);
+        mma(o[tile + 1], p, b[2], b[3]);
+      }
+    }
+}
+
+// softmax(q k^T scale) v within each text: a warp for 16 queries of one head, a block for 16 · WARPS of them, which share
+// as many keys and values at a time in shared memory. qkv is [rows, 3, heads, D]. Queries, scores, sums and the output
+// stay in registers; scale is the usual one times log2(e), since the powers are those of two.
+template <int D, int WARPS>
+__device__ __forceinline__ void attend(const half* qkv, const uint32_t* bounds, half* out, int heads, float scale) {
+  constexpr int LD = D + 8;  // rows shifted by 16 bytes, so that 8 of them lie in different banks
+  constexpr int TILE = 16 * WARPS, FETCHES = D / 16;
+  const int head = blockIdx.y, q0 = blockIdx.x * TILE;
+  const long first = bounds[blockIdx.z];
+  const int length = (int)(bounds[blockIdx.z + 1] - first);
+  if (q0 >= length) return;
+  const long row = 3L * heads * D;
+  const half* base = qkv + first * row + head * D;
+  __shared__ __align__(16) half keys[TILE * LD];
+  __shared__ __align__(16) half values[TILE * LD];
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  const int query = q0 + warp * 16 + (lane >> 2);  // the lane's first; its second is 8 below
+  const bool live = q0 + warp * 16 < length;       // a warp without a query only helps to fetch
+  uint32_t q[D / 16][4];
+  #pragma unroll
+  for (int k = 0; k < D / 16; k++)
+    #pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int line = query + (i & 1) * 8;
+      q[k][i] = line < length ? *(const uint32_t*)(base + line * row + k * 16 + (i >> 1) * 8 + (lane & 3) * 2) : 0;
+    }
+  float o[D / 8][4] = {};
+  float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0.f, 0.f};
+  for (int k0 = 0; k0 < length; k0 += TILE) {
+    uint4 key[FETCHES], value[FETCHES];
+    #pragma unroll
+    for (int i = 0; i < FETCHES; i++) {
+      const int at = threadIdx.x + i * 32 * WARPS, line = k0 + at / (D / 8), c = at % (D / 8) * 8;
+      key[i] = value[i] = make_uint4(0, 0, 0, 0);
+      if (line < length) {
+        key[i] = *(const uint4*)(base + line * row + heads * D + c);
+        value[i] = *(const uint4*)(base + line * row + 2 * heads * D + c);
+      }
+    }
+    if (k0) __syncthreads();
+    #pragma unroll
+    for (int i = 0; i < FETCHES; i++) {
+      const int at = threadIdx.x + i * 32 * WARPS, to = at / (D / 8) * LD + at % (D / 8) * 8;
+      *(uint4*)(keys + to) = key[i];
+      *(uint4*)(values + to) = value[i];
+    }
     __syncthreads();
     if (!live) continue;
-    const int nk = min(4, (S - k0 + 15) / 16);   // 16-key groups that hold a key
-    for (int n = 0; n < nk; n++) {
-      wmma::fragment<wmma::accumulator, 16, 16, 16, float> acc; wmma::fill_fragment(acc, 0.f);
-      #pragma unroll
-      for (int k = 0; k < D / 16; k++) { wmma::fragment<wmma::matrix_b, 16, 16, 16, half, wmma::col_major> kf;
-        wmma::load_matrix_sync(kf, sK + n * 16 * LD + k * 16, LD); wmma::mma_sync(acc, qf[k], kf, acc); }
-      wmma::store_matrix_sync(sw + n * 16, acc, SP, wmma::mem_row_major);
-    }
-    __syncwarp();
-    float v[32], mx = -INFINITY;
-    #pragma unroll
-    for (int j = 0; j < 32; j++) { int c = hh * 32 + j; v[j] = (k0 + c < S) ? sw[r * SP + c] : -INFINITY; mx = fmaxf(mx, v[j]); }
-    mx = fmaxf(mx, __shfl_xor_sync(0xffffffffu, mx, 1));
-    float mn = fmaxf(m, mx), al = __expf(m - mn), s = 0.f; m = mn;
-    #pragma unroll
-    for (int j = 0; j < 32; j++) { v[j] = __expf(v[j] - mn); s += v[j]; }
-    s += __shfl_xor_sync(0xffffffffu, s, 1);
-    l = l * al + s;
-    __syncwarp();
-    half2* p = (half2*)(sw + r * SP);
-    #pragma unroll
-    for (int j = 0; j < 16; j++) p[hh * 16 + j] = __floats2half2_rn(v[2 * j], v[2 * j + 1]);
-    #pragma unroll
-    for (int j = 0; j < 8; j++) sw[r * SP + 40 + hh * 8 + j] = al;
-    __syncwarp();
-    if (k0) { wmma::fragment<wmma::accumulator, 16, 16, 16, float> sc; wmma::load_matrix_sync(sc, sw + 40, SP, wmma::mem_row_major);
-      #pragma unroll
-      for (int k = 0; k < D / 16; k++)
-        #pragma unroll
-        for (int i = 0; i < sc.num_elements; i++) o[k].x[i] *= sc.x[i]; }
-    for (int kk = 0; kk < nk; kk++) { wmma::fragment<wmma::matrix_a, 16, 16, 16, half, wmma::row_major> pf;
-      wmma::load_matrix_sync(pf, (half*)sw + kk * 16, 2 * SP);
-      #pragma unroll
-      for (int n = 0; n < D / 16; n++) { wmma::fragment<wmma::matrix_b, 16, 16, 16, half, wmma::row_major> vf;
-        wmma::load_matrix_sync(vf, sV + kk * 16 * LD + n * 16, LD); wmma::mma_sync(o[n], pf, vf, o[n]); } }
-    __syncwarp();
+    #pragma unroll 1
+    for (int part = 0; part < TILE && k0 + part < length; part += 64)
+      attend_64_keys<D>(q, keys + part * LD, values + part * LD, length - k0 - part, scale, o, most, sum);
   }
   if (!live) return;
   #pragma unroll
-  for (int n = 0; n < D / 16; n++) wmma::store_matrix_sync(sw + n * 16, o[n], SP, wmma::mem_row_major);
-  __syncwarp();
-  int row = q0 + warp * 16 + r;
-  if (row < S) { float inv = 1.f / l; half2* dst = (half2*)(out + (long)(s0 + row) * H + h * D) + hh * (D / 4);
+  for (int pair = 0; pair < 2; pair++) {
+    const int line = query + pair * 8;
+    if (line >= length) continue;
+    const float share = 1.f / sum[pair];
+    half2* to = (half2*)(out + (first + line) * heads * D + head * D) + (lane & 3);
     #pragma unroll
-    for (int j = 0; j < D / 4; j++) dst[j] = __floats2half2_rn(sw[r * SP + hh * (D / 2) + 2 * j] * inv, sw[r * SP + hh * (D / 2) + 2 * j + 1] * inv); }
+    for (int tile = 0; tile < D / 8; tile++)
+      to[tile * 4] = __floats2half2_rn(o[tile][2 * pair] * share, o[tile][2 * pair + 1] * share);
+  }
 }
-extern "C" __global__ void __launch_bounds__(128) attn64(const half* q, const half* b, const uint32_t* cu, half* o, int nh, float s) { attn<64>(q, b, cu, o, nh, s); }
-extern "C" __global__ void __launch_bounds__(128) attn32(const half* q, const half* b, const uint32_t* cu, half* o, int nh, float s) { attn<32>(q, b, cu, o, nh, s); }
+
+#define ATTEND(NAME, D, WARPS)                                                                   \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS) NAME(                                 \
+      const half* qkv, const uint32_t* bounds, half* out, int heads, float scale) {              \
+    attend<D, WARPS>(qkv, bounds, out, heads, scale);                                            \
+  }
+ATTEND(attend32, 32, 4)
+ATTEND(attend32_long, 32, 8)
+ATTEND(attend64, 64, 4)
+ATTEND(attend64_long, 64, 8)

@@ -102,7 +102,8 @@ impl Worker {
         let cuda = device.as_cuda_device().map_err(opened)?.clone();
         kernels::use_one_stream(&cuda);
         let graphs = Graphs::new(cuda.cuda_stream());
-        let network = Network::load(config, weights, labels, &device, Kernels::new(cuda))?;
+        let kernels = Kernels::new(cuda).map_err(opened)?;
+        let network = Network::load(config, weights, labels, &device, kernels)?;
         Ok(Self { device, network, graphs })
     }
 

@@ -1,23 +1,17 @@
-//! The layers on the GPU: matrix products by cuBLAS in f16, everything between them by our own kernels.
+//! The layers on the GPU: matrix products by cuBLAS and cuBLASLt in f16, everything between them by our own kernels.
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 use half::f16;
 use keevo_core::Result;
 
 use super::failed;
-use super::kernels::{Kernels, Norm, Tables};
+use super::kernels::{Kernels, Linear, Norm, Tables};
 use super::packed::Packed;
 use crate::model::config::Config;
 use crate::model::weights::Weights;
 
-/// Weights of `[out, in]` and biases.
-#[derive(Debug)]
-struct Linear {
-    weights: Tensor,
-    bias: Tensor,
-}
-
 impl Linear {
+    /// The product without its bias, which the kernel that comes next adds.
     fn product(&self, x: &Tensor) -> CandleResult<Tensor> {
         x.matmul(&self.weights.t()?)
     }
@@ -137,15 +131,15 @@ impl Network {
         let kernels = &self.kernels;
         let mut x = kernels.embed(&self.tables, &batch.ids, &batch.types, &batch.positions)?;
         for (number, layer) in self.layers.iter().enumerate() {
-            let qkv = layer.qkv.product(&x)?;
-            let mut attended = kernels.attend(&qkv, &layer.qkv.bias, &batch.bounds, batch.size.longest, self.heads)?;
+            let qkv = kernels.product(&x, &layer.qkv, false)?;
+            let mut attended = kernels.attend(&qkv, &batch.bounds, batch.size.longest, self.heads)?;
             if number + 1 == self.layers.len() {
                 attended = attended.index_select(&batch.firsts, 0)?;
                 x = x.index_select(&batch.firsts, 0)?;
             }
             let output = layer.output.product(&attended)?;
             x = kernels.bias_residual_norm(&output, &layer.output.bias, &x, &layer.output_norm)?;
-            let inner = kernels.bias_gelu(layer.up.product(&x)?, &layer.up.bias)?;
+            let inner = kernels.product(&x, &layer.up, true)?;
             x = kernels.bias_residual_norm(&layer.down.product(&inner)?, &layer.down.bias, &x, &layer.down_norm)?;
         }
         self.classifier.apply(&self.pooler.apply(&x)?.tanh()?)
