@@ -14,7 +14,8 @@ use crate::keys::{self, ChannelKeys, Row};
 use crate::options::ChatOptions;
 use crate::rows;
 
-const KEYSPACE: &str = "chat";
+/// The keyspace that holds the chats of all apps.
+pub const KEYSPACE: &str = "chat";
 /// How often a compare-and-set is tried before the conflict is handed to the caller.
 pub(crate) const ATTEMPTS_MAX: usize = 16;
 const PAGE: usize = 1_000;

@@ -285,6 +285,13 @@ pub(crate) fn trailing_number(sort: &[u8]) -> Result<u64> {
     sort.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)).ok_or_else(broken)
 }
 
+/// The app and channel of a channel's partition; `None` for a partition of another kind.
+pub(crate) fn parse_channel(partition: &[u8]) -> Option<(AppId, ChannelId)> {
+    let (app, rest) = partition.split_first_chunk::<4>()?;
+    let name = std::str::from_utf8(rest.strip_prefix(&[PARTITION_CHANNEL])?).ok()?;
+    Some((AppId(u32::from_be_bytes(*app)), name.parse().ok()?))
+}
+
 fn partition(app: AppId, tag: u8, name: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(5 + name.len());
     out.put_u32(app.0);

@@ -121,11 +121,12 @@ mod stats;
 mod subscribe;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text_change;
 mod token;
 mod verify;
 
 pub use channel::{Channel, ChannelChange, NewChannel};
-pub use chat::Chat;
+pub use chat::{Chat, KEYSPACE};
 pub use event::{ChatEvent, Delivery, Position};
 pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
@@ -136,5 +137,6 @@ pub use outbox::{OutboxRun, OutboxWorker};
 pub use reaction::{NewReaction, Reaction};
 pub use read_state::{ReadState, ReadTo, Unread};
 pub use subscribe::{ResumeFrom, Subscription};
+pub use text_change::MessageChange;
 pub use token::ResumeToken;
 pub use verify::Verification;

@@ -95,6 +95,7 @@ mod rows;
 mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text_change;
 mod time;
 mod turns;
 mod update;
@@ -131,6 +132,7 @@ pub use reactions::{
 };
 pub use read::{FeedPage, OFFSET_MAX, PAGE_LIMIT_MAX, PageRequest};
 pub use targets::{ChangedTargets, Targets};
+pub use text_change::{Said, TextChange};
 pub use time::ActivityTime;
 pub use update::PartialUpdate;
 pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};
