@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("keevo-gateway", &["keevo-core", "keevo-feeds"]),
     ("keevo-moderation", &["keevo-client", "keevo-core", "keevo-proto"]),
+    ("keevo-moderation-policy", &["keevo-core"]),
     ("keevo-proto", &["keevo-core"]),
     ("keevo-raft", &["keevo-core"]),
     (
@@ -59,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-demo",
             "keevo-feeds",
             "keevo-gateway",
+            "keevo-moderation-policy",
             "keevo-proto",
             "keevo-raft",
         ],

@@ -74,14 +74,14 @@ pub struct Found {
 /// A compiled list of terms.
 ///
 /// ```
-/// use keevo_moderation::{Blocklist, Normalizer, Term};
+/// use keevo_moderation_policy::{Blocklist, Normalizer, Term};
 /// let list = Blocklist::compile([Term::word("spam"), Term::part("casino")], Normalizer::default())?;
 /// let text = "Try our online-CÅS1N0s!";
 /// let found = list.find(text);
 /// assert_eq!(found.len(), 1);
 /// assert_eq!(&text[found[0].range.clone()], "CÅS1N0");
 /// assert!(!list.matches("spammers"));
-/// # Ok::<(), keevo_moderation::BlocklistError>(())
+/// # Ok::<(), keevo_moderation_policy::BlocklistError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Blocklist {

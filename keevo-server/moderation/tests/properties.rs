@@ -1,6 +1,6 @@
 //! Whatever the text, positions are valid and terms find themselves.
 
-use keevo_moderation::{Blocklist, Normalizer, Term};
+use keevo_moderation_policy::{Blocklist, Normalizer, Term};
 use proptest::prelude::*;
 
 /// Texts of every script, with more of what the tables know than chance would give.

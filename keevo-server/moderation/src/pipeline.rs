@@ -1,0 +1,186 @@
+//! The pipeline: gives a verdict to every text that waits, and finds those that came in past the callers.
+//!
+//! ```text
+//! change streams ──tail──> rows of texts that wait <──leave── callers whose budget ran out, or who died
+//!                                  │ sweep
+//!                                  v
+//!                     verdict, queue, effects, and the row goes
+//! ```
+//!
+//! Invariants: it may run on any number of nodes at once, since a verdict is written once; the lease only saves double
+//! work. A row goes only after everything that follows from its text is done. Nothing waits for a worker but rows on
+//! disk: the tail goes on while every worker is down.
+
+mod lease;
+mod sweep;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keevo_core::{CommitEvent, Engine, Random, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::moderator::Moderator;
+use crate::text::TextVersion;
+use crate::verdict::Effects;
+use lease::Lease;
+pub use sweep::Sweep;
+
+/// Where texts come from: a keyspace whose changes tell them.
+pub trait Source: Send + Sync + 'static {
+    /// Its name, under which the place in its changes is kept.
+    fn name(&self) -> &'static str;
+
+    /// The keyspace to watch.
+    fn keyspace(&self) -> &'static str;
+
+    /// The text version that a change brings, if it brings one.
+    fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>>;
+}
+
+/// How a pipeline works. The defaults suit production.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// How often it looks for texts that wait, unless it is woken.
+    pub sweep_every: Duration,
+    /// The longest pause while no worker answers; pauses double up to it.
+    pub pause_max: Duration,
+    /// The most texts in one question.
+    pub texts_max: usize,
+    /// The most bytes of texts in one question.
+    pub bytes_max: usize,
+    /// How long a question may take.
+    pub answer_within: Duration,
+    /// How often a text may fail alone, while others are answered, before it is set aside.
+    pub strikes_max: u32,
+    /// How long a node that fell silent keeps others from running.
+    pub lease: Duration,
+    /// How often the place in a stream is saved.
+    pub save_every: Duration,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            sweep_every: Duration::from_millis(500),
+            pause_max: Duration::from_secs(10),
+            texts_max: 64,
+            bytes_max: 512 << 10,
+            answer_within: Duration::from_secs(10),
+            strikes_max: 5,
+            lease: Duration::from_secs(10),
+            save_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The pipeline of one node.
+pub struct Pipeline<E> {
+    moderator: Moderator<E>,
+    effects: Arc<dyn Effects>,
+    sources: Vec<Arc<dyn Source>>,
+    options: PipelineOptions,
+    instance: u64,
+    /// How often texts failed alone; bounded, and forgotten with the process.
+    strikes: Mutex<BTreeMap<[u8; 16], u32>>,
+}
+
+impl<E> fmt::Debug for Pipeline<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipeline")
+    }
+}
+
+impl<E: Engine> Pipeline<E> {
+    /// The pipeline behind `moderator`, over `sources`.
+    pub fn new(
+        moderator: Moderator<E>,
+        effects: Arc<dyn Effects>,
+        sources: Vec<Arc<dyn Source>>,
+        random: &dyn Random,
+        options: PipelineOptions,
+    ) -> Self {
+        let (instance, strikes) = (random.next_u64(), Mutex::default());
+        Self { moderator, effects, sources, options, instance, strikes }
+    }
+
+    /// Runs until `stop`, while this node has the lease.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            loop {
+                if let Err(error) = self.take_and_hold().await {
+                    tracing::debug!(%error, "the moderation's lease cannot be taken yet");
+                }
+                tokio::time::sleep(self.options.lease / 3).await;
+            }
+        };
+        if stop.run_until_cancelled(work).await.is_none()
+            && let Err(error) = self.give_back().await
+        {
+            tracing::debug!(%error, "the moderation's lease runs out by itself");
+        }
+    }
+
+    async fn lease(&self) -> Result<Lease<E>> {
+        Ok(Lease::new(self.moderator.verdicts().await?, self.instance, self.options.lease))
+    }
+
+    async fn take_and_hold(&self) -> Result<()> {
+        let lease = self.lease().await?;
+        if lease.take().await? {
+            self.hold(&lease).await;
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self) -> Result<()> {
+        self.lease().await?.give_back().await
+    }
+
+    /// Works until the lease is lost.
+    async fn hold(&self, lease: &Lease<E>) {
+        let tails = futures::future::join_all(self.sources.iter().map(|source| self.tail(source.as_ref())));
+        let renewals = async {
+            loop {
+                tokio::time::sleep(self.options.lease / 3).await;
+                match lease.take().await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => tracing::debug!(%error, "the moderation's lease could not be renewed"),
+                }
+            }
+        };
+        tokio::select! {
+            _ = tails => {}
+            () = self.sweeps() => {}
+            () = renewals => tracing::info!("another node runs the moderation now"),
+        }
+    }
+
+    /// Sweeps for ever, with pauses that grow while no worker answers.
+    async fn sweeps(&self) {
+        let mut pause = self.options.sweep_every;
+        loop {
+            match self.sweep().await {
+                Ok(sweep) if sweep.stalled => pause = (pause * 2).min(self.options.pause_max),
+                Ok(sweep) if sweep.more => continue,
+                Ok(_) => pause = self.options.sweep_every,
+                Err(error) => {
+                    tracing::warn!(%error, "a sweep of the texts that wait failed");
+                    pause = (pause * 2).min(self.options.pause_max);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Who is woken by every new text gives no worker time to come back.
+                () = self.moderator.inner.wake.notified(), if pause <= self.options.sweep_every => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

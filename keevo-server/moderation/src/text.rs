@@ -1,0 +1,182 @@
+//! A text version: what is judged, exactly once.
+//!
+//! Invariant: a version is named by its text's id and the hash of what it says. The same words under the same id are one
+//! version, however often and by whatever way they come in; an edit is another.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use keevo_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a text that are kept and judged; what lies behind is cut off, which the version says.
+pub const TEXT_BYTES_MAX: usize = 128 << 10;
+/// The longest id of a text, in bytes, so that it fits a partition.
+const ID_BYTES_MAX: usize = 480;
+
+/// What kind of thing says a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextKind {
+    /// A message of chat; its id is `CHANNEL_TYPE:CHANNEL message`, parted by a NUL.
+    Message,
+    /// An activity of feeds.
+    Activity,
+    /// A reaction of feeds.
+    Reaction,
+}
+
+impl TextKind {
+    fn tag(self) -> u8 {
+        match self {
+            Self::Message => 1,
+            Self::Activity => 2,
+            Self::Reaction => 3,
+        }
+    }
+}
+
+/// The hash of what a version says: 16 bytes of SHA-256 over the whole text.
+type ContentHash = [u8; 16];
+
+/// A text as it stood at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextVersion {
+    /// The app.
+    pub app: u32,
+    /// What says it.
+    pub kind: TextKind,
+    /// The id of what says it, unique within app and kind.
+    pub id: String,
+    /// Where it stands: `chat:CHANNEL_TYPE` or `feeds:FEED_GROUP`.
+    pub scope: String,
+    /// Who wrote it.
+    pub author: String,
+    /// What it says; at most [`TEXT_BYTES_MAX`] bytes.
+    pub text: String,
+    /// When it was written, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// The hash of the whole text, in hexadecimal.
+    hash: String,
+    /// How many bytes were cut off its end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut_bytes: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl TextVersion {
+    /// The version of a text that says `text`. `Invalid` for an id that is empty or too long.
+    pub fn new(app: u32, kind: TextKind, id: impl Into<String>, text: impl Into<String>) -> Result<Self> {
+        let (id, mut text) = (id.into(), text.into());
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            return Err(Error::invalid(format!("a text's id has 1 to {ID_BYTES_MAX} bytes, not {}", id.len())));
+        }
+        let hash = hex(&content_hash(&text));
+        let whole = text.len();
+        if whole > TEXT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        }
+        let cut_bytes = whole - text.len();
+        Ok(Self { app, kind, id, scope: String::new(), author: String::new(), text, at_ms: 0, hash, cut_bytes })
+    }
+
+    /// The same, written by `author` at `at_ms`, standing in `scope`.
+    #[must_use]
+    pub fn by(mut self, author: impl Into<String>, scope: impl Into<String>, at_ms: u64) -> Self {
+        (self.author, self.scope, self.at_ms) = (author.into(), scope.into(), at_ms);
+        self
+    }
+
+    /// The same place saying something else.
+    pub fn saying(&self, text: impl Into<String>) -> Result<Self> {
+        let other = Self::new(self.app, self.kind, self.id.clone(), text)?;
+        Ok(other.by(self.author.clone(), self.scope.clone(), self.at_ms))
+    }
+
+    /// The hash of the whole text, in hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Whether the version says exactly `text`.
+    pub fn says(&self, text: &str) -> bool {
+        self.hash == hex(&content_hash(text))
+    }
+
+    /// The partition of all verdicts on the text, whatever its version.
+    pub(crate) fn partition(&self) -> Vec<u8> {
+        partition(self.app, self.kind, &self.id)
+    }
+
+    /// 16 bytes that name the version among those of all texts.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        content_hash_of(&[&self.partition(), self.hash.as_bytes()])
+    }
+}
+
+/// The partition of all verdicts on a text.
+pub(crate) fn partition(app: u32, kind: TextKind, id: &str) -> Vec<u8> {
+    [b"v".as_slice(), &app.to_be_bytes(), &[kind.tag()], id.as_bytes()].concat()
+}
+
+fn content_hash(text: &str) -> ContentHash {
+    content_hash_of(&[text.as_bytes()])
+}
+
+fn content_hash_of(parts: &[&[u8]]) -> ContentHash {
+    let whole = digest(&SHA256, &parts.concat());
+    whole.as_ref().first_chunk::<16>().copied().unwrap_or_default()
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The bytes that a hexadecimal text names; `None` where it is none.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some((nibble(*high)? << 4) | nibble(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_its_id_and_its_words() {
+        let version = |id: &str, text: &str| TextVersion::new(1, TextKind::Message, id, text).expect("valid");
+        let one = version("a", "hello").by("alice", "chat:x", 5);
+        assert_eq!(one.digest(), version("a", "hello").digest());
+        assert_ne!(one.digest(), version("b", "hello").digest());
+        assert_ne!(one.digest(), one.saying("hello!").expect("valid").digest());
+        assert!(one.says("hello") && !one.says("hello "));
+        assert_eq!(one.hash(), "2cf24dba5fb0a30e26e83b2ac5b9e29e", "16 bytes of SHA-256, for ever");
+        assert_eq!(one.saying("x").expect("valid").author, "alice");
+        assert!(TextVersion::new(1, TextKind::Message, "", "x").is_err());
+        assert!(TextVersion::new(1, TextKind::Message, "x".repeat(481), "x").is_err());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_but_named_as_a_whole() {
+        let long = "é".repeat(TEXT_BYTES_MAX);
+        let version = TextVersion::new(1, TextKind::Message, "a", long.clone()).expect("valid");
+        assert_eq!(version.text.len() + version.cut_bytes, long.len());
+        assert!(version.text.len() <= TEXT_BYTES_MAX && version.says(&long));
+    }
+
+    #[test]
+    fn hexadecimal_goes_both_ways() {
+        assert_eq!(unhex(&hex(&[0, 1, 0xab, 0xff])), Some(vec![0, 1, 0xab, 0xff]));
+        for bad in ["0", "zz", "+1", "é"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The keys of verdicts and of what belongs to them.
+
+use keevo_core::{Key, Keyspace};
+
+use crate::text::TextVersion;
+
+/// Start of the verdicts in a text's partition.
+pub(crate) const VERDICT: &[u8] = b"v";
+/// Start of the decisions in a text's partition.
+pub(crate) const DECISION: &[u8] = b"d";
+/// How many partitions hold the texts that wait.
+pub(crate) const BUCKETS: u8 = 16;
+
+/// A row of a version in its text's partition.
+pub(crate) fn of_version(keyspace: Keyspace, start: &[u8], version: &TextVersion) -> Key {
+    keyspace.key(version.partition(), [start, version.hash().as_bytes()].concat())
+}
+
+/// One bucket of the texts that wait.
+pub(crate) fn bucket(bucket: u8) -> Vec<u8> {
+    vec![b'p', bucket % BUCKETS]
+}
+
+/// Where a version waits.
+pub(crate) fn waiting(keyspace: Keyspace, version: &TextVersion) -> Key {
+    let digest = version.digest();
+    let place = digest.first().copied().unwrap_or_default();
+    keyspace.key(bucket(place), timed(version.at_ms, &digest))
+}
+
+/// The review queue of an app.
+pub(crate) fn queue(app: u32) -> Vec<u8> {
+    [b"q".as_slice(), &app.to_be_bytes()].concat()
+}
+
+/// The labelled data of an app.
+pub(crate) fn labels(app: u32) -> Vec<u8> {
+    [b"l".as_slice(), &app.to_be_bytes()].concat()
+}
+
+/// What the pipeline keeps of itself.
+pub(crate) fn pipeline(keyspace: Keyspace, name: &str) -> Key {
+    keyspace.key(b"c".as_slice(), name.as_bytes().to_vec())
+}
+
+/// A time and a digest: rows by time.
+pub(crate) fn timed(at_ms: u64, digest: &[u8; 16]) -> Vec<u8> {
+    [at_ms.to_be_bytes().as_slice(), digest].concat()
+}
