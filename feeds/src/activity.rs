@@ -163,9 +163,14 @@ impl ActivityRow {
         crate::privacy::user_of(&self.actor)
     }
 
-    /// What stays of it for a while when it is removed.
+    /// What stays of it for a while when it is removed: what later steps are judged by, and its caller's name for it.
     pub(crate) fn emptied(&self) -> Self {
-        Self { last_gen: self.last_gen, source_version: self.source_version, ..Self::default() }
+        Self {
+            last_gen: self.last_gen,
+            source_version: self.source_version,
+            foreign_id: self.foreign_id.clone(),
+            ..Self::default()
+        }
     }
 
     /// Whether `feed` holds it directly with that generation: a timeline row that says so is shown.

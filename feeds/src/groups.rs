@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use keevo_core::{Consistency, Engine, Error, Result};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::feed_id::FeedId;
@@ -34,7 +35,8 @@ pub use window::AGGREGATED_ROWS_MAX;
 pub const TIMELINE_MAX: usize = 10_000;
 
 /// How the feeds of a group show their activities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GroupKind {
     /// One by one. Only such feeds can be followed.
     #[default]

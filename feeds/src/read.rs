@@ -164,8 +164,31 @@ impl<E: Engine> Feeds<E> {
         found.map(|(id, row)| Activity::from_row(id, row, None)).collect()
     }
 
+    /// The foreign ids of those activities that have one. A removed one tells its own for a while too, as long as its
+    /// trace stays, so that whoever hears of the removal can name what went.
+    pub async fn foreign_ids(&self, ids: &[ActivityId]) -> Result<BTreeMap<ActivityId, String>> {
+        let rows = self.rows_or_traces(ids.iter().copied(), Consistency::Linearizable).await?;
+        let named = |(id, row): (ActivityId, Option<ActivityRow>)| {
+            Some((id, row?.foreign_id)).filter(|(_, name)| !name.is_empty())
+        };
+        Ok(rows.into_iter().filter_map(named).collect())
+    }
+
     /// The rows of activities; `None` for those that are absent or removed.
     pub(crate) async fn rows(
+        &self,
+        ids: impl IntoIterator<Item = ActivityId>,
+        consistency: Consistency,
+    ) -> Result<Rows> {
+        let mut rows = self.rows_or_traces(ids, consistency).await?;
+        for row in rows.values_mut() {
+            *row = row.take().filter(|row| !row.is_removed());
+        }
+        Ok(rows)
+    }
+
+    /// The rows of activities, and what stayed of removed ones.
+    async fn rows_or_traces(
         &self,
         ids: impl IntoIterator<Item = ActivityId>,
         consistency: Consistency,
@@ -177,7 +200,7 @@ impl<E: Engine> Feeds<E> {
             let records = self.engine().multi_get(keys, consistency).await?;
             for ((id, _), record) in chunk.iter().zip(&records) {
                 let row = record.as_ref().map(decode::<ActivityRow>).transpose()?;
-                rows.insert(*id, row.filter(|row| !row.is_removed()));
+                rows.insert(*id, row);
             }
         }
         Ok(rows)

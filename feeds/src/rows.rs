@@ -29,7 +29,8 @@ pub(crate) struct ActivityRow {
     /// A JSON object; empty = no custom fields.
     #[prost(bytes = "bytes", tag = "7")]
     pub(crate) custom: Bytes,
-    /// Where it is now. Empty, and not `kept` = removed: the row only keeps `last_gen`, for a while.
+    /// Where it is now. Empty, and not `kept` = removed: the row only keeps `last_gen`, `source_version` and
+    /// `foreign_id`, for a while.
     #[prost(message, repeated, tag = "8")]
     pub(crate) entries: Vec<EntryRow>,
     /// The generation given last; it only grows.

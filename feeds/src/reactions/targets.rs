@@ -66,7 +66,8 @@ impl<E: Engine> Feeds<E> {
             missing.map(|feed| EntryRow { feed: feed.clone(), via: String::new(), generation }).collect();
         entries.extend(fresh.iter().cloned());
         let last_gen = if fresh.is_empty() { current.last_gen } else { generation };
-        let kept = ActivityRow { last_gen, source_version: row.version, ..ActivityRow::default() };
+        let foreign_id = new.foreign_id.clone();
+        let kept = ActivityRow { last_gen, source_version: row.version, foreign_id, ..ActivityRow::default() };
         let row = if entries.is_empty() {
             kept
         } else {
@@ -75,7 +76,6 @@ impl<E: Engine> Feeds<E> {
                 actor: new.actor.clone(),
                 verb: new.verb.clone(),
                 object: new.object.clone(),
-                foreign_id: new.foreign_id.clone(),
                 custom: encode_object(&new.custom)?,
                 entries,
                 ..kept

@@ -113,6 +113,8 @@ async fn deleted_everywhere<E: Engine>(engine: &E) {
     }
     assert_eq!(export(&scene, "alice", 10).await.0, []);
     scene.drain().await;
+    let named = feeds.foreign_ids(&[unknown, added.id]).await.expect("names");
+    assert_eq!(named, [(added.id, "p".to_owned())].into(), "a removed one can still be named");
     let report = feeds.verify([user.clone(), other, fan, feed("user:3")]).await.expect("a verification");
     assert!(report.is_clean() && report.shown == 0, "{report:?}");
     let again = feeds.add_activity(&user, by("alice", "p", 1)).await.expect("an add");

@@ -24,8 +24,7 @@ use keevo_core::{Batch, Check, Clock, Error, ErrorKind, Random, Result};
 
 pub(crate) use cache::Cache;
 pub use model::{
-    APPS_MAX, App, AppKey, GROUPS_MAX, GroupKind, GroupSetting, KEYS_MAX, Policies, Secret, WEBHOOKS_MAX, Webhook,
-    default_groups,
+    APPS_MAX, App, AppKey, GROUPS_MAX, GroupSetting, KEYS_MAX, Policies, Secret, WEBHOOKS_MAX, Webhook, default_groups,
 };
 pub use store::EngineMeta;
 use store::{ErasedMeta, Rows};

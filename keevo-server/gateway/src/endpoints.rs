@@ -7,6 +7,7 @@ mod aggregated;
 mod collections;
 pub(crate) mod files;
 mod follows;
+mod moderation;
 mod og;
 mod privacy;
 mod reactions;
@@ -37,9 +38,11 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
         Op::CollectionsGet => collections::get_many(call).await,
         Op::CollectionsUpsert => collections::upsert(call).await,
         Op::ActivityRemove => activities::remove(call).await,
+        Op::ExportIds => privacy::export_ids(call).await,
         Op::FeedGet | Op::EnrichFeed => read::feed(call).await,
         Op::FileDelete | Op::ImageDelete => files::delete(call).await,
         Op::FileGet | Op::ImageGet => files::get(call).await,
+        Op::Flag => moderation::flag(call).await,
         Op::Follow => follows::follow(call).await,
         Op::FollowMany => follows::follow_many(call).await,
         Op::FollowStats => follows::stats(call).await,
@@ -47,6 +50,7 @@ pub(crate) async fn dispatch(call: &Call) -> ApiResult<Reply> {
         Op::Following => follows::following(call).await,
         Op::OpenGraph => og::get(call).await,
         Op::Personalization => tracking::personalization(),
+        Op::DeleteActivities => privacy::delete_activities(call).await,
         Op::DeleteReactions => privacy::delete_reactions(call).await,
         Op::ReactionAdd => reactions::add(call).await,
         Op::ReactionDelete => reactions::delete(call).await,

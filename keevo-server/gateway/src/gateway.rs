@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use keevo_core::{Clock, Random, Result, SystemClock};
+use keevo_core::{AnyEngine, Clock, Error, ErrorKind, Random, Result, SystemClock};
+use keevo_feeds::{AppId, Feeds};
 use tokio_util::sync::CancellationToken;
 
 use crate::apps::{Apps, OsRandom};
@@ -15,6 +16,9 @@ use crate::limits::Limiter;
 use crate::realtime::{Hub, webhook};
 use crate::registry::Registry;
 use crate::serve;
+
+/// The app of calls that name none.
+pub const FIRST_APP: AppId = AppId(1);
 
 /// How the gateway behaves. The defaults suit production.
 #[derive(Debug, Clone)]
@@ -97,6 +101,16 @@ impl Gateway {
     /// The apps.
     pub fn apps(&self) -> &Apps {
         &self.inner.apps
+    }
+
+    /// The feeds of an app, with its groups. `NotFound` for an app that there is not, but the feeds of the first one are
+    /// there before it is made.
+    pub async fn feeds(&self, app: AppId) -> Result<Feeds<AnyEngine>> {
+        match self.inner.apps.by_id(app.0).await? {
+            Some(app) => self.inner.registry.of(&app).await,
+            None if app == FIRST_APP => self.inner.registry.open(app).await,
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no app {}", app.0))),
+        }
     }
 
     /// The feeds of the apps.

@@ -29,5 +29,5 @@ mod reply;
 mod route;
 mod serve;
 
-pub use gateway::{Gateway, GatewayOptions};
+pub use gateway::{FIRST_APP, Gateway, GatewayOptions};
 pub use registry::Registry;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use keevo_core::{Error, Result};
-use keevo_feeds::{GroupConfig, Groups, TIMELINE_MAX, Template};
+use keevo_feeds::{GroupConfig, GroupKind, Groups, TIMELINE_MAX, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -67,19 +67,6 @@ impl AppKey {
         }
         Ok(())
     }
-}
-
-/// How a feed group shows its activities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GroupKind {
-    /// One by one.
-    #[default]
-    Flat,
-    /// In groups, by a template.
-    Aggregated,
-    /// In groups that are seen and read.
-    Notification,
 }
 
 /// A feed group of an app.
@@ -193,13 +180,8 @@ impl App {
     /// Its groups as the feeds take them. They were checked when they were set.
     pub(crate) fn feed_groups(&self) -> Groups {
         Groups::new(self.groups.iter().map(|(slug, group)| {
-            let kind = match group.kind {
-                GroupKind::Flat => keevo_feeds::GroupKind::Flat,
-                GroupKind::Aggregated => keevo_feeds::GroupKind::Aggregated,
-                GroupKind::Notification => keevo_feeds::GroupKind::Notification,
-            };
             let config = GroupConfig {
-                kind,
+                kind: group.kind,
                 aggregation: group.template().unwrap_or_default(),
                 merge_above: group.read_merge_above,
                 timeline_max: group.timeline_max.and_then(|max| usize::try_from(max).ok()),

@@ -1,15 +1,69 @@
 //! Data privacy and the audit log.
 
-use keevo_feeds::{AUDIT_PAGE_MAX, AuditQuery, EntityType};
+use keevo_feeds::{AUDIT_PAGE_MAX, AuditQuery, EXPORT_PAGE_MAX, EntityType};
 use serde_json::{Value, json};
 
+use super::activities::activity_id;
 use crate::auth::rights;
-use crate::call::{Call, texts};
+use crate::call::{Call, bounded, needed, texts};
 use crate::error::{ApiError, ApiResult};
 use crate::reply::Reply;
 
 /// The most ids that are deleted at once.
 const DELETE_MAX: usize = 100;
+
+/// The most ids that one answer exports; its `next` leads to the others.
+const EXPORT_MAX: usize = 100_000;
+
+/// Deletes activities from all feeds. `remove_from_feeds` may name feeds, as other servers need to be told: here every
+/// feed that holds an activity is known, so that it leaves these and all others.
+pub(super) async fn delete_activities(call: &Call) -> ApiResult<Reply> {
+    rights::server_only(&call.principal)?;
+    let body = call.object()?;
+    let asked = match body.get("activities") {
+        Some(Value::Array(asked)) => bounded(asked.clone(), "activities", DELETE_MAX)?,
+        _ => return Err(ApiError::field("activities", "is a list of objects with an id")),
+    };
+    let mut ids = Vec::new();
+    for one in &asked {
+        let map = one.as_object().ok_or_else(|| ApiError::field("activities", "is a list of objects with an id"))?;
+        for feed in texts(map, "remove_from_feeds", DELETE_MAX)?.unwrap_or_default() {
+            call.feed_named(&feed)?;
+        }
+        ids.push(activity_id(needed(map, "id")?)?);
+    }
+    call.feeds.delete_activities(&ids).await?;
+    Ok(Reply::created(json!({})))
+}
+
+/// The ids of a user's activities and reactions, up to 100,000; where there are more, `next` says what to send as
+/// `next` for the others.
+pub(super) async fn export_ids(call: &Call) -> ApiResult<Reply> {
+    rights::server_only(&call.principal)?;
+    let user = call.found.part("user");
+    let mut next = call.query.get("next").map(str::to_owned);
+    let (mut activities, mut reactions): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    loop {
+        let page = call.feeds.export_ids(user, EXPORT_PAGE_MAX, next.as_deref()).await?;
+        activities.extend(page.activities.iter().map(ToString::to_string));
+        reactions.extend(page.reactions);
+        next = page.next;
+        if next.is_none() || activities.len() + reactions.len() + EXPORT_PAGE_MAX > EXPORT_MAX {
+            break;
+        }
+    }
+    let mut answer = json!({ "export": {
+        "user_id": user,
+        "activity_count": activities.len(),
+        "reaction_count": reactions.len(),
+        "activity_ids": activities,
+        "reaction_ids": reactions,
+    } });
+    if let (Value::Object(answer), Some(next)) = (&mut answer, next) {
+        answer.insert("next".to_owned(), json!(next));
+    }
+    Ok(Reply::ok(answer))
+}
 
 /// Deletes reactions, for good.
 pub(super) async fn delete_reactions(call: &Call) -> ApiResult<Reply> {

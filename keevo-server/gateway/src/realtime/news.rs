@@ -43,6 +43,9 @@ impl News {
             let feeds = registry.open(app).await?;
             let added = feeds.activities(&changed.added).await?;
             let new: Vec<Value> = added.iter().rev().map(|one| Value::Object(render::activity(one))).collect();
+            let names = feeds.foreign_ids(&changed.removed).await?;
+            let named = |id: &ActivityId| names.get(id).map(|name| json!([name, id.time().to_string()]));
+            let deleted_foreign_ids: Vec<Value> = changed.removed.iter().filter_map(named).collect();
             let deleted: Vec<String> = changed.removed.iter().map(ToString::to_string).collect();
             if new.is_empty() && deleted.is_empty() {
                 continue;
@@ -52,7 +55,7 @@ impl News {
                 "app_id": app.0,
                 "new": new,
                 "deleted": deleted,
-                "deleted_foreign_ids": [],
+                "deleted_foreign_ids": deleted_foreign_ids,
                 "published_at": render::stamp_ms(now_ms),
             });
             told.push((app, feed, data));

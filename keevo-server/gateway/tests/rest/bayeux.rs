@@ -61,7 +61,10 @@ async fn changes_of_a_feed_reach_who_listens() {
     let post = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         lab.add("user:bob", activity("of another feed")).await;
-        lab.add("user:ann", activity("o")).await
+        let mut named = activity("o");
+        named["foreign_id"] = json!("photo:1");
+        named["time"] = json!("2026-01-31T12:00:00");
+        lab.add("user:ann", named).await
     };
     let (replies, id) = tokio::join!(poll, post);
     assert_eq!(replies[0]["channel"], json!(channel), "{replies:?}");
@@ -73,6 +76,7 @@ async fn changes_of_a_feed_reach_who_listens() {
     lab.delete(&format!("feed/user/ann/{id}/"), &super::support::server()).await.good();
     let gone = send(&lab, json!([connect(&client, 20_000)])).await;
     assert_eq!(gone[0]["data"]["deleted"], json!([id]), "{gone:?}");
+    assert_eq!(gone[0]["data"]["deleted_foreign_ids"], json!([["photo:1", "2026-01-31T12:00:00.000000"]]), "{gone:?}");
     let unsubscribe = json!({ "channel": "/meta/unsubscribe", "clientId": client, "subscription": channel });
     assert_eq!(send(&lab, json!([unsubscribe])).await[0]["successful"], json!(true));
     lab.add("timeline:bob", activity("unheard")).await;

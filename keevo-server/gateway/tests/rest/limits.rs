@@ -1,7 +1,11 @@
 //! Rate limits and CORS.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use keevo_core::ManualClock;
+use keevo_gateway::GatewayOptions;
 
 use super::support::{Lab, activity, server};
 
@@ -26,6 +30,40 @@ async fn limits_are_told_and_kept() {
         assert!((1..=60).contains(&header(&refused, "retry-after")));
     }
     assert_eq!(lab.get("feed/user/1/", &server()).await.status, 200, "reads have a limit of their own");
+}
+
+/// How many of `count` requests a minute, for some minutes, are let in; and how long the last one was told to wait.
+async fn minutes(lab: &Lab, clock: &ManualClock, minutes: u32, count: u32) -> (u32, u64) {
+    let (mut let_in, mut wait_s) = (0, 0);
+    for _ in 0..minutes {
+        for _ in 0..count {
+            let answer = lab.get("feed/user/1/", &server()).await;
+            if answer.status == 200 {
+                let_in += 1;
+                continue;
+            }
+            assert_eq!(answer.refused(), (429, 9));
+            let told = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            wait_s = told.expect("how long to wait");
+        }
+        clock.advance_ms(60_000);
+    }
+    (let_in, wait_s)
+}
+
+#[tokio::test]
+async fn a_minute_a_quarter_of_an_hour_and_an_hour_have_limits_of_their_own() {
+    let clock = Arc::new(ManualClock::new(1_000 * 3_600_000));
+    let lab = Lab::with(GatewayOptions { clock: Arc::<ManualClock>::clone(&clock), ..GatewayOptions::default() }).await;
+    lab.change(|app| app.rates.extend([("read".to_owned(), 2)])).await;
+    // Two a minute; ten times that in a quarter of an hour; thirty times that in an hour.
+    assert_eq!(minutes(&lab, &clock, 1, 3).await, (2, 60), "the third of a minute waits for the next");
+    assert_eq!(minutes(&lab, &clock, 9, 2).await, (18, 0));
+    assert_eq!(minutes(&lab, &clock, 5, 1).await, (0, 60), "twenty in ten minutes are all of a quarter");
+    assert_eq!(minutes(&lab, &clock, 15, 2).await.0, 20);
+    assert_eq!(minutes(&lab, &clock, 15, 2).await.0, 20);
+    assert_eq!(minutes(&lab, &clock, 15, 2).await, (0, 60), "sixty in three quarters are all of an hour");
+    assert_eq!(minutes(&lab, &clock, 1, 3).await, (2, 60), "and the next hour begins anew");
 }
 
 #[tokio::test]

@@ -74,12 +74,16 @@ impl Lab {
     }
 
     pub(crate) async fn with(options: GatewayOptions) -> Self {
-        let engine = MemoryEngine::new();
+        Self::on(MemoryEngine::new(), options).await
+    }
+
+    /// A node more over the same engine.
+    pub(crate) async fn on(engine: MemoryEngine, options: GatewayOptions) -> Self {
         let meta = EngineMeta::open(engine.clone()).await.expect("a meta store");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let apps = Apps::new(meta, clock, random);
-        let app = apps.create("test", Some((KEY.to_owned(), Secret::new(SECRET)))).await.expect("an app").app;
+        let app = apps.ensure("test", KEY.to_owned(), Secret::new(SECRET)).await.expect("an app");
         let stop = CancellationToken::new();
         let registry = Registry::new(engine, FeedsOptions::default());
         let gateway = Gateway::open(apps, registry, options, stop.clone()).expect("a gateway");
