@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod kv;
+pub(crate) mod moderation;
 
 use std::time::Duration;
 
@@ -114,6 +115,9 @@ pub(crate) enum Command {
     /// Write to channels, and read and watch them
     #[command(subcommand, after_help = chat::EXAMPLES)]
     Chat(chat::Chat),
+    /// Manage moderation: policies, blocklists, the review queue, labelled data
+    #[command(subcommand, after_help = moderation::EXAMPLES)]
+    Moderation(moderation::Moderation),
     /// Print a script that completes this command line
     #[command(after_help = "Example:\n  keevo-cli completions zsh > ~/.zfunc/_keevo-cli")]
     Completions {

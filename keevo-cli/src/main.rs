@@ -86,6 +86,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Info => run::nodes::info(&context).await,
             Command::Feed(feed) => run::feed::run(&context, feed).await,
             Command::App(app) => run::app::run(&context, app).await,
+            Command::Moderation(moderation) => run::moderation::run(&context, moderation).await,
             Command::Chat(chat) => run::chat::run(&context, chat).await,
             Command::Completions { shell } => run::completions(shell, &mut command()),
         }

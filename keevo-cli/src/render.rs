@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod kv;
+pub(crate) mod moderation;
 pub(crate) mod storage;
 
 use comfy_table::Table;

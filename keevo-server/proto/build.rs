@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
     "keevo/admin/v1/apps.proto",
+    "keevo/admin/v1/moderation.proto",
     "keevo/raft/v1/raft.proto",
     "keevo/feeds/v1/feeds.proto",
     "keevo/chat/v1/chat.proto",

@@ -8,6 +8,7 @@
 
 mod layers;
 mod machine;
+mod moderation;
 mod settings;
 mod storage;
 
@@ -21,6 +22,7 @@ use keevo_raft::Timing;
 
 pub use layers::{Layers, Origin, Value};
 pub use machine::{Machine, raise_open_files_limit};
+pub use moderation::ModerationConfig;
 pub use settings::{SETTINGS, Setting};
 pub use storage::StorageConfig;
 
@@ -74,6 +76,8 @@ pub struct Config {
     pub files_url: Option<String>,
     /// Whether webhooks and scraped pages may lie at private addresses.
     pub private_fetches: bool,
+    /// Who scores texts, and whose.
+    pub moderation: ModerationConfig,
 }
 
 impl Config {
@@ -128,6 +132,7 @@ impl Config {
             },
             files_url: Some(layers.text("files_url").to_owned()).filter(|url| !url.is_empty()),
             private_fetches: layers.parse("private_fetches", "true or false")?,
+            moderation: ModerationConfig::from_layers(layers)?,
         };
         config.check(layers)?;
         Ok(config)
@@ -247,6 +252,9 @@ mod tests {
             log_segment_mib      = "64"                default
             log_store            = "auto"              default
             memory_percent       = "20"                default
+            moderation_key_file  = ""                  default
+            moderation_sources   = "chat,feeds"        default
+            moderation_workers   = ""                  default
             node_id              = "1"                 flag --node-id
             peers                = ""                  default
             private_fetches      = "false"             default

@@ -28,10 +28,12 @@ use crate::grpc::apps::AppsService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
+use crate::grpc::moderation::ModerationService;
 use crate::grpc::refusals::Refusals;
 use crate::health::Health;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
+use crate::moderation::{self, Moderation};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
 use crate::stores::{Stores, open_log};
 
@@ -54,7 +56,7 @@ pub struct Daemon {
     servers: Vec<JoinHandle<Result<()>>>,
     health: Health,
     gateway: Gateway,
-    /// The feeds' workers and webhooks.
+    /// The feeds' workers, the webhooks, and moderation's pipeline.
     background: JoinHandle<()>,
     /// Keeps the folders locked.
     _folders: Arc<Folders>,
@@ -104,15 +106,20 @@ impl Daemon {
             let shutdown = CancellationToken::new();
             let calls = Arc::new(Calls::default());
             let gateway = gateway(&config, &node, shutdown.clone())?;
-            let parts = GrpcParts { node: &node, stores: &stores, calls: &calls, gateway: &gateway };
+            let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
+            let parts =
+                GrpcParts { node: &node, stores: &stores, calls: &calls, gateway: &gateway, moderation: &moderation };
             let grpc_server = serve_grpc(grpc_listener, parts, local_peer, shutdown.clone()).await?;
             let scrubs = stores.scrubs();
             let registry = gateway.registry().clone();
             let feeds = Arc::new(move || registry.metrics());
-            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds };
+            let counted = moderation.clone();
+            let moderated = Arc::new(move || counted.metrics());
+            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds, moderation: moderated };
             let http_server = serve_http(http_listener, metrics, &gateway, shutdown.clone());
             let servers = vec![grpc_server.task, http_server];
-            let background = tokio::spawn(gateway.clone().run());
+            let pipeline = moderation.run(shutdown.clone());
+            let background = tokio::spawn(futures::future::join(gateway.clone().run(), pipeline).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
             Ok(Self { node, grpc, http, shutdown, servers, health, gateway, background, _folders: folders })
@@ -234,6 +241,7 @@ struct GrpcParts<'a> {
     stores: &'a Stores,
     calls: &'a Arc<Calls>,
     gateway: &'a Gateway,
+    moderation: &'a Moderation<ClusterEngine>,
 }
 
 async fn serve_grpc(
@@ -242,7 +250,7 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts { node, stores, calls, gateway } = parts;
+    let GrpcParts { node, stores, calls, gateway, moderation } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -253,7 +261,8 @@ async fn serve_grpc(
     let (health, health_service) = Health::start(node.clone()).await;
     let feeds_service = FeedsService::server(gateway.registry().clone());
     let apps_service = AppsService::server(gateway.apps().clone());
-    let chat_service = ChatService::server(layers(node), shutdown.clone());
+    let chat_service = ChatService::server(layers(node), moderation.gate(), shutdown.clone());
+    let moderation_service = ModerationService::server(moderation.clone());
     let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)
@@ -262,6 +271,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(kv_service), calls))
         .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
         .add_service(Counted::new(Refusals::of(apps_service), calls))
+        .add_service(Counted::new(Refusals::of(moderation_service), calls))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(feeds_service), calls))
         .add_service(Counted::new(Refusals::of(chat_service), calls))

@@ -5,4 +5,5 @@ pub mod apps;
 pub mod chat;
 pub mod feeds;
 pub mod kv;
+pub mod moderation;
 pub mod refusals;

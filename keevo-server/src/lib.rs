@@ -14,5 +14,6 @@ pub mod host;
 mod http;
 pub mod identity;
 mod metrics;
+pub mod moderation;
 pub mod peer;
 pub mod stores;

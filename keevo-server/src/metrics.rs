@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use keevo_core::RocksStore;
 use keevo_feeds::FeedsMetrics;
+use keevo_moderation_policy::{Action, ModerationMetrics};
 use keevo_raft::Node;
 use keevo_raft::log_store::LogStore;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -18,6 +19,9 @@ use crate::stores::Scrubs;
 /// What a node's feeds have counted; nothing before they are open.
 pub(crate) type FeedsMeter = Arc<dyn Fn() -> Option<FeedsMetrics> + Send + Sync>;
 
+/// What a node's moderation has counted; nothing where no text is judged.
+pub(crate) type ModerationMeter = Arc<dyn Fn() -> Option<ModerationMetrics> + Send + Sync>;
+
 /// Where the gauges and counters of one node come from.
 pub(crate) struct Metrics {
     pub(crate) node: Node,
@@ -26,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) scrubs: Arc<Scrubs>,
     pub(crate) calls: Arc<Calls>,
     pub(crate) feeds: FeedsMeter,
+    pub(crate) moderation: ModerationMeter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -50,6 +55,9 @@ impl Metrics {
             self.storage();
             if let Some(feeds) = (self.feeds)() {
                 gather_feeds(&feeds);
+            }
+            if let Some(moderation) = (self.moderation)() {
+                gather_moderation(&moderation);
             }
         });
         recorder.handle().render() + &self.calls.render()
@@ -183,6 +191,25 @@ fn gather_feeds(feeds: &FeedsMetrics) {
     gauge("keevo_feeds_lag_ms", "Age of the oldest of them, in milliseconds.", feeds.lag_ms);
     gauge("keevo_feeds_bulk_pending", "Large jobs that the last sweep for them found waiting.", feeds.bulk_pending);
     gauge("keevo_feeds_bulk_lag_ms", "Age of the oldest large one, in milliseconds.", feeds.bulk_lag_ms);
+}
+
+fn gather_moderation(moderation: &ModerationMetrics) {
+    let name = "keevo_moderation_verdicts_total";
+    metrics::describe_counter!(name, "Verdicts that this node stored first, by action.");
+    for (action, count) in Action::ALL.iter().zip(moderation.verdicts) {
+        metrics::counter!(name, "action" => action.name()).absolute(count);
+    }
+    for (name, help, value) in [
+        ("keevo_moderation_late_total", "Texts whose callers did not hear in time.", moderation.late),
+        ("keevo_moderation_caught_up_total", "Texts that came in past the callers.", moderation.caught_up),
+        ("keevo_moderation_set_aside_total", "Texts that could not be judged.", moderation.set_aside),
+        ("keevo_moderation_stalled_total", "Sweeps that ended since no worker answered.", moderation.stalled),
+        ("keevo_moderation_gaps_total", "Times that changes were dropped before they were read.", moderation.gaps),
+    ] {
+        counter(name, help, value);
+    }
+    gauge("keevo_moderation_pending", "Texts that the last sweep here found waiting.", moderation.pending);
+    gauge("keevo_moderation_lag_ms", "Age of the oldest of them, in milliseconds.", moderation.lag_ms);
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) {

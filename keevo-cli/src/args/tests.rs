@@ -33,7 +33,16 @@ fn a_put_takes_its_key_apart() {
 
 #[test]
 fn the_examples_of_the_help_parse() {
-    let all = [EXAMPLES, app::EXAMPLES, kv::EXAMPLES, cluster::EXAMPLES, feed::EXAMPLES, chat::EXAMPLES].join("\n");
+    let all = [
+        EXAMPLES,
+        app::EXAMPLES,
+        kv::EXAMPLES,
+        moderation::EXAMPLES,
+        cluster::EXAMPLES,
+        feed::EXAMPLES,
+        chat::EXAMPLES,
+    ]
+    .join("\n");
     let examples: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("  keevo-cli ")).collect();
     assert!(examples.len() > 20, "{} examples", examples.len());
     for example in examples {

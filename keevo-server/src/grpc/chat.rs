@@ -23,6 +23,8 @@ use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::moderation::{Gate, Way};
+
 /// The app that gRPC calls work on.
 pub const APP: AppId = AppId(1);
 /// How often the outbox worker looks for work.
@@ -36,6 +38,8 @@ const USERS_MAX: usize = 100;
 /// The chat service of one node.
 pub struct ChatService<E> {
     chat: Chat<E>,
+    /// Judges what is sent; `None` = nobody does.
+    gate: Option<Gate<E>>,
     shutdown: CancellationToken,
 }
 
@@ -46,9 +50,10 @@ impl<E> fmt::Debug for ChatService<E> {
 }
 
 impl<E: Engine> ChatService<E> {
-    /// The service over an engine. It also finishes what other calls left half done, until `shutdown` is cancelled.
-    pub fn server(engine: E, shutdown: CancellationToken) -> ChatServer<Self> {
-        let service = Self::new(engine, shutdown);
+    /// The service over an engine, with a gate that messages pass before they are sent. It also finishes what other
+    /// calls left half done, until `shutdown` is cancelled.
+    pub fn server(engine: E, gate: Option<Gate<E>>, shutdown: CancellationToken) -> ChatServer<Self> {
+        let service = Self::new(engine, gate, shutdown);
         let worker = service.chat.spawn_worker(WORKER_EVERY);
         let ended = service.shutdown.clone();
         tokio::spawn(async move {
@@ -58,9 +63,9 @@ impl<E: Engine> ChatService<E> {
         ChatServer::new(service).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    fn new(engine: E, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(engine: E, gate: Option<Gate<E>>, shutdown: CancellationToken) -> Self {
         let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
-        Self { chat: Chat::new(engine, APP, options), shutdown }
+        Self { chat: Chat::new(engine, APP, options), gate, shutdown }
     }
 }
 
@@ -108,6 +113,20 @@ fn message(id: &ChannelId, message: Message) -> pb::Message {
         edited_at_ms: message.updated_at_ms,
         deleted_at_ms: message.deleted_at_ms,
         custom: message.custom.unwrap_or_default(),
+    }
+}
+
+/// What the author of a shadowed message is told: it looks sent, with no number yet.
+fn unsent(id: &ChannelId, name: String, new: NewMessage) -> pb::Message {
+    pb::Message {
+        id: name,
+        channel: id.as_str().to_owned(),
+        user: new.user_id,
+        text: new.text,
+        parent: new.parent_id.unwrap_or_default(),
+        created_at_ms: new.created_at_ms.unwrap_or_default(),
+        custom: new.custom.unwrap_or_default(),
+        ..pb::Message::default()
     }
 }
 
@@ -177,7 +196,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
-        let new = NewMessage {
+        let mut new = NewMessage {
             id: some(request.id),
             user_id: request.user,
             text: request.text,
@@ -185,6 +204,20 @@ impl<E: Engine> ChatApi for ChatService<E> {
             custom: some(request.custom),
             ..NewMessage::default()
         };
+        if let Some(gate) = &self.gate
+            && !new.text.is_empty()
+        {
+            let name = new.id.take().unwrap_or_else(|| gate.new_id());
+            match answer(gate.pass(APP.0, &id, &name, &new.user_id, &new.text).await)? {
+                Way::Through => {}
+                Way::Masked(text) => new.text = text,
+                Way::Shadowed => {
+                    let message = Some(unsent(&id, name, new));
+                    return Ok(Response::new(pb::SendMessageResponse { message }));
+                }
+            }
+            new.id = Some(name);
+        }
         let sent = answer(self.chat.send(&id, new).await)?;
         Ok(Response::new(pb::SendMessageResponse { message: Some(message(&id, sent)) }))
     }
@@ -231,7 +264,20 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<pb::EditMessageResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
-        let edit = Edit { user_id: request.user, text: Some(request.text), custom: request.custom };
+        let mut edit = Edit { user_id: request.user, text: Some(request.text), custom: request.custom };
+        if let (Some(gate), Some(text)) = (&self.gate, &edit.text)
+            && !text.is_empty()
+        {
+            match answer(gate.pass(APP.0, &id, &request.id, &edit.user_id, text).await)? {
+                Way::Through => {}
+                Way::Masked(text) => edit.text = Some(text),
+                // Who reads the message still reads what it said before.
+                Way::Shadowed => {
+                    let stands = answer(self.chat.message(&id, &request.id).await)?;
+                    return Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, stands)) }));
+                }
+            }
+        }
         let edited = answer(self.chat.edit(&id, &request.id, edit).await)?;
         Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, edited)) }))
     }

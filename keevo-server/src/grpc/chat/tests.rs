@@ -7,7 +7,7 @@ use super::*;
 
 async fn service() -> (ChatService<MemoryEngine>, CancellationToken) {
     let shutdown = CancellationToken::new();
-    let service = ChatService::new(MemoryEngine::new(), shutdown.clone());
+    let service = ChatService::new(MemoryEngine::new(), None, shutdown.clone());
     let members = vec!["bob".to_owned()];
     let request =
         pb::CreateChannelRequest { id: "lobby".into(), created_by: "alice".into(), members, ..Default::default() };

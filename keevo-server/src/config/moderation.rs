@@ -1,0 +1,68 @@
+//! What keevod is told of moderation.
+
+use std::path::PathBuf;
+
+use keevo_core::Result;
+
+use super::layers::Layers;
+
+/// Who scores texts, and whose.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModerationConfig {
+    /// The addresses of the sidecars; none = no text is judged.
+    pub workers: Vec<String>,
+    /// The file with the API key that they ask for.
+    pub key_file: Option<PathBuf>,
+    /// Whether messages are judged.
+    pub chat: bool,
+    /// Whether activities and reactions are judged.
+    pub feeds: bool,
+}
+
+impl ModerationConfig {
+    pub(super) fn from_layers(layers: &Layers) -> Result<Self> {
+        let parts = |name: &str| {
+            let text = layers.text(name);
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let workers = parts("moderation_workers");
+        if workers.iter().any(|url| !(url.starts_with("http://") || url.starts_with("https://"))) {
+            return Err(layers.refuse("moderation_workers", "a list like http://127.0.0.1:8201,http://127.0.0.1:8202"));
+        }
+        let sources = parts("moderation_sources");
+        let (chat, feeds) = (sources.iter().any(|one| one == "chat"), sources.iter().any(|one| one == "feeds"));
+        if sources.is_empty() || sources.len() != usize::from(chat) + usize::from(feeds) {
+            return Err(layers.refuse("moderation_sources", "chat, feeds, or chat,feeds"));
+        }
+        let key_file = Some(layers.text("moderation_key_file")).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Self { workers, key_file, chat, feeds })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keevo_core::ErrorKind;
+
+    fn config(workers: &str, sources: &str) -> Result<ModerationConfig> {
+        let mut layers = Layers::defaults();
+        let text = format!("moderation_workers = {workers:?}\nmoderation_sources = {sources:?}\n");
+        layers.add_toml(&text, std::path::Path::new("keevod.toml"))?;
+        ModerationConfig::from_layers(&layers)
+    }
+
+    #[test]
+    fn workers_and_sources_are_read_and_checked() {
+        let both = config("http://a:1, https://b", "feeds,chat").expect("valid");
+        assert_eq!(both.workers, ["http://a:1", "https://b"]);
+        assert!(both.chat && both.feeds);
+        let none = ModerationConfig::from_layers(&Layers::defaults()).expect("the defaults are valid");
+        assert!(none.workers.is_empty() && none.chat && none.feeds && none.key_file.is_none());
+        assert!(config("", "chat").is_ok_and(|config| config.chat && !config.feeds));
+        for (workers, sources) in
+            [("localhost:8201", "chat"), ("", "mail"), ("", ""), ("", "chat,chat"), ("", "chat,x")]
+        {
+            assert_eq!(config(workers, sources).expect_err("refused").kind(), ErrorKind::Config, "{workers} {sources}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Moderation in keevod: the pool of sidecars, what chat asks before it sends, the pipeline behind it, and what verdicts
+//! do to texts that stand already.
+//!
+//! Invariant: without workers in the configuration nothing is judged and nothing waits; policies and the queue can be
+//! looked at all the same.
+
+mod effects;
+mod gate;
+mod sources;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use keevo_core::{Clock, Engine, Error, ErrorKind, Result, SeededRandom, SystemClock};
+use keevo_gateway::Registry;
+use keevo_gateway::apps::OsRandom;
+use keevo_moderation_policy::{
+    Asking, Effects, Judge, ModerationMetrics, Moderator, Pipeline, PipelineOptions, Policies, Pool, Scores, Source,
+    WorkerStatus,
+};
+use keevo_raft::Node;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ModerationConfig;
+use effects::LayerEffects;
+pub use gate::{Gate, Way};
+
+/// The moderation of one node. Cheap to clone; clones share everything.
+pub struct Moderation<E> {
+    moderator: Moderator<E>,
+    effects: Arc<dyn Effects>,
+    pool: Option<Arc<Pool>>,
+    sources: Vec<Arc<dyn Source>>,
+}
+
+impl<E> Clone for Moderation<E> {
+    fn clone(&self) -> Self {
+        Self {
+            moderator: self.moderator.clone(),
+            effects: Arc::clone(&self.effects),
+            pool: self.pool.clone(),
+            sources: self.sources.clone(),
+        }
+    }
+}
+
+impl<E> fmt::Debug for Moderation<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Moderation")
+    }
+}
+
+/// Stands in for workers where none are configured.
+struct NoWorkers;
+
+impl Judge for NoWorkers {
+    fn judge(&self, _texts: Vec<String>, _asking: Asking) -> BoxFuture<'_, Result<Vec<Scores>>> {
+        let none = Error::new(ErrorKind::Unavailable, "no moderation workers are configured: set moderation_workers");
+        futures::future::ready(Err(none)).boxed()
+    }
+}
+
+impl<E: Engine> Moderation<E> {
+    /// Moderation over `engine`, as configured; `Config` where the workers cannot be.
+    pub fn new(config: &ModerationConfig, policies: Policies, engine: E, registry: Registry) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let pool = if config.workers.is_empty() {
+            None
+        } else {
+            let key = config.key_file.as_deref().map(read_key).transpose()?;
+            Some(Arc::new(Pool::new(&config.workers, key, Arc::clone(&clock), Arc::new(SeededRandom::from_os()))?))
+        };
+        let judge: Arc<dyn Judge> = match &pool {
+            Some(pool) => Arc::clone(pool) as _,
+            None => Arc::new(NoWorkers),
+        };
+        let effects = Arc::new(LayerEffects::new(engine.clone(), registry));
+        let moderator = Moderator::new(engine, policies, judge, clock);
+        Ok(Self { moderator, effects, pool, sources: sources::of(config) })
+    }
+
+    /// What chat asks before it sends; `None` where nothing is judged.
+    pub fn gate(&self) -> Option<Gate<E>> {
+        self.pool.as_ref().map(|_| Gate::new(self.moderator.clone()))
+    }
+
+    /// The policies and verdicts.
+    pub fn moderator(&self) -> &Moderator<E> {
+        &self.moderator
+    }
+
+    /// What verdicts and decisions do.
+    pub fn effects(&self) -> &dyn Effects {
+        self.effects.as_ref()
+    }
+
+    /// How the workers do; none where nothing is judged.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.pool.as_ref().map(|pool| pool.status()).unwrap_or_default()
+    }
+
+    /// What was counted here; `None` where nothing is judged.
+    pub fn metrics(&self) -> Option<ModerationMetrics> {
+        self.pool.as_ref().map(|_| self.moderator.metrics())
+    }
+
+    /// Runs the pipeline until `stop`; returns at once where nothing is judged.
+    pub async fn run(self, stop: CancellationToken) {
+        if self.pool.is_none() {
+            return;
+        }
+        let options = PipelineOptions::default();
+        Pipeline::new(self.moderator, self.effects, self.sources, &OsRandom, options).run(stop).await;
+    }
+}
+
+/// The moderation of a daemon's node.
+pub(crate) fn of_node<E: Engine>(
+    config: &ModerationConfig,
+    node: &Node,
+    engine: E,
+    registry: &Registry,
+) -> Result<Moderation<E>> {
+    let policies = Policies::new(node.engine().meta(), Arc::new(SystemClock::new()));
+    Moderation::new(config, policies, engine, registry.clone())
+}
+
+/// The API key in a file; line ends behind it do not count.
+fn read_key(path: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("moderation_key_file {} cannot be read", path.display());
+        Error::new(ErrorKind::Config, message).with_source(error)
+    })?;
+    let key = text.trim_end_matches(['\r', '\n']);
+    if key.is_empty() || key.chars().any(|c| !c.is_ascii_graphic()) {
+        let message = format!("moderation_key_file {} does not hold one key on one line", path.display());
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    Ok(key.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! What verdicts and decisions do to messages, activities and reactions that stand already.
+//!
+//! Invariant: a text is touched only where it still says what was judged: an edit since then is another version, with a
+//! verdict of its own.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use keevo_chat::{AppId, ChannelId, Chat, ChatOptions, Edit};
+use keevo_core::{Engine, Error, ErrorKind, Result};
+use keevo_feeds::{ActivityId, PartialUpdate, ReactionChange};
+use keevo_gateway::Registry;
+use keevo_moderation_policy::{Effects, TextKind, TextVersion};
+
+/// Who changes what moderation changes.
+const MODERATION: &str = "moderation";
+
+/// The layers that texts lie in.
+pub(super) struct LayerEffects<E> {
+    engine: E,
+    registry: Registry,
+}
+
+impl<E: Engine> LayerEffects<E> {
+    pub(super) fn new(engine: E, registry: Registry) -> Self {
+        Self { engine, registry }
+    }
+
+    fn chat(&self, version: &TextVersion) -> Chat<E> {
+        Chat::new(self.engine.clone(), AppId(version.app), ChatOptions::default())
+    }
+
+    async fn remove(&self, version: &TextVersion) -> Result<()> {
+        match version.kind {
+            TextKind::Message => {
+                let (channel, id) = message(version)?;
+                let chat = self.chat(version);
+                let Some(found) = there(chat.message(&channel, id).await)? else { return Ok(()) };
+                if version.says(&found.text) {
+                    there(chat.delete(&channel, id, MODERATION).await)?;
+                }
+            }
+            TextKind::Activity => {
+                let id: ActivityId = version.id.parse()?;
+                let feeds = self.registry.open(keevo_feeds::AppId(version.app)).await?;
+                let found = feeds.activities(&[id]).await?;
+                if found.iter().any(|activity| version.says(&activity.text())) {
+                    feeds.delete_activities(&[id]).await?;
+                }
+            }
+            TextKind::Reaction => {
+                let feeds = self.registry.open(keevo_feeds::AppId(version.app)).await?;
+                let Some(found) = there(feeds.reaction(&version.id).await)? else { return Ok(()) };
+                if version.says(&found.text()) {
+                    there(feeds.delete_reaction(&version.id, false).await)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn mask(&self, version: &TextVersion, masked: &str) -> Result<()> {
+        match version.kind {
+            TextKind::Message => {
+                let (channel, id) = message(version)?;
+                let chat = self.chat(version);
+                let Some(found) = there(chat.message(&channel, id).await)? else { return Ok(()) };
+                if version.says(&found.text) {
+                    let edit = Edit { user_id: MODERATION.into(), text: Some(masked.to_owned()), custom: None };
+                    there(chat.edit(&channel, id, edit).await)?;
+                }
+            }
+            TextKind::Activity => {
+                let id: ActivityId = version.id.parse()?;
+                let feeds = self.registry.open(keevo_feeds::AppId(version.app)).await?;
+                let found = feeds.activities(&[id]).await?;
+                let said = found.iter().find(|activity| version.says(&activity.text()));
+                if let Some(set) = said.and_then(|activity| activity.saying(masked)) {
+                    let update = PartialUpdate { id, set, unset: Vec::new() };
+                    there(feeds.update_partially(vec![update]).await)?;
+                }
+            }
+            TextKind::Reaction => {
+                let feeds = self.registry.open(keevo_feeds::AppId(version.app)).await?;
+                let Some(found) = there(feeds.reaction(&version.id).await)? else { return Ok(()) };
+                if version.says(&found.text()) {
+                    let data = found.saying(masked);
+                    let change = ReactionChange { data, target_feeds: None, target_feeds_extra_data: None };
+                    there(feeds.update_reaction(&version.id, change).await)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_out(&self, version: &TextVersion) -> Result<()> {
+        if version.kind != TextKind::Message {
+            return Err(Error::invalid("only authors of messages can be kept out"));
+        }
+        let (channel, _) = message(version)?;
+        there(self.chat(version).remove_member(&channel, &version.author).await).map(drop)
+    }
+}
+
+impl<E: Engine> Effects for LayerEffects<E> {
+    fn take_back<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
+        self.remove(version).boxed()
+    }
+
+    fn replace<'a>(&'a self, version: &'a TextVersion, masked: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.mask(version, masked).boxed()
+    }
+
+    fn ban<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
+        self.keep_out(version).boxed()
+    }
+}
+
+/// The channel and id of a message's version.
+fn message(version: &TextVersion) -> Result<(ChannelId, &str)> {
+    let bad = || Error::corrupt("a verdict's id names no message");
+    let (channel, id) = version.id.split_once('\0').ok_or_else(bad)?;
+    Ok((channel.parse()?, id))
+}
+
+/// What is there; `None` for what is gone, or was deleted in between.
+fn there<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

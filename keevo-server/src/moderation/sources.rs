@@ -1,0 +1,78 @@
+//! The texts of chat and feeds, as their changes tell them.
+
+use std::sync::Arc;
+
+use keevo_chat::MessageChange;
+use keevo_core::{CommitEvent, Result};
+use keevo_feeds::{Said, TextChange};
+use keevo_moderation_policy::{Source, TextKind, TextVersion};
+
+use crate::config::ModerationConfig;
+
+/// The sources that are configured.
+pub(super) fn of(config: &ModerationConfig) -> Vec<Arc<dyn Source>> {
+    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+    if config.chat {
+        sources.push(Arc::new(Messages));
+    }
+    if config.feeds {
+        sources.push(Arc::new(Posts));
+    }
+    sources
+}
+
+/// The id of a message's text.
+pub(super) fn message_id(channel: &keevo_chat::ChannelId, id: &str) -> String {
+    format!("{}\0{id}", channel.as_str())
+}
+
+/// The scope of a channel.
+pub(super) fn chat_scope(channel: &keevo_chat::ChannelId) -> String {
+    format!("chat:{}", channel.kind())
+}
+
+/// Messages of chat.
+struct Messages;
+
+impl Source for Messages {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
+    fn keyspace(&self) -> &'static str {
+        keevo_chat::KEYSPACE
+    }
+
+    fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>> {
+        let Some(MessageChange { app, channel, message }) = MessageChange::of(event)? else { return Ok(None) };
+        if message.text.is_empty() || message.system {
+            return Ok(None);
+        }
+        let at_ms = message.updated_at_ms.unwrap_or(message.created_at_ms);
+        let version = TextVersion::new(app.0, TextKind::Message, message_id(&channel, &message.id), message.text)?;
+        Ok(Some(version.by(message.user_id, chat_scope(&channel), at_ms)))
+    }
+}
+
+/// Activities and reactions of feeds.
+struct Posts;
+
+impl Source for Posts {
+    fn name(&self) -> &'static str {
+        "feeds"
+    }
+
+    fn keyspace(&self) -> &'static str {
+        keevo_feeds::KEYSPACE
+    }
+
+    fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>> {
+        let Some(change) = TextChange::of(event)? else { return Ok(None) };
+        let TextChange { app, said, author, place, at_ms, text } = change;
+        let (kind, id, scope) = match said {
+            Said::Activity(id) => (TextKind::Activity, id.to_string(), format!("feeds:{place}")),
+            Said::Reaction(id) => (TextKind::Reaction, id, format!("feeds:reaction:{place}")),
+        };
+        Ok(Some(TextVersion::new(app.0, kind, id, text)?.by(author, scope, at_ms)))
+    }
+}
