@@ -3,13 +3,15 @@
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
+use crate::custom::Patch;
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys};
 use crate::member::NewMember;
-use crate::membership::{distinct, joined, new_row};
+use crate::membership::{each_once, joined, new_row};
 use crate::message::validate_custom;
 use crate::outbox::{JOB_CHANGES_MAX, fence};
 use crate::rows::{self, ChannelRow, JobRow, MemberRow};
+use crate::users::validate_team;
 
 /// The most members that a channel is created with: they fit one write.
 const FIRST_MEMBERS_MAX: usize = 1_000;
@@ -27,6 +29,18 @@ pub struct Channel {
     pub updated_at_ms: Option<u64>,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
+    /// The team that all of its members are of.
+    pub team: Option<String>,
+    /// The members that it is the one channel of, by user id; empty where it may have any members.
+    pub distinct: Vec<String>,
+    /// Since when it is frozen: then most can only read.
+    pub frozen_at_ms: Option<u64>,
+    /// Since when it is disabled: then nobody can do anything in it.
+    pub disabled_at_ms: Option<u64>,
+    /// How long each must wait between two messages, in milliseconds.
+    pub slow_mode_ms: Option<u64>,
+    /// Messages up to this number are not shown any more.
+    pub truncated: u64,
 }
 
 /// A channel to be created.
@@ -38,6 +52,8 @@ pub struct NewChannel {
     pub custom: Option<String>,
     /// Its first members, at most 1,000.
     pub members: Vec<NewMember>,
+    /// A team: then only users of that team ([`Chat::put_user`]) become members. It can't be changed later.
+    pub team: Option<String>,
 }
 
 /// A change of a channel.
@@ -45,6 +61,10 @@ pub struct NewChannel {
 pub struct ChannelChange {
     /// The new custom data; `None` removes it.
     pub custom: Option<String>,
+    /// Whether the custom data stays instead, but for the patch.
+    pub keep: bool,
+    /// Changes of single fields of the custom data.
+    pub patch: Patch,
 }
 
 impl Channel {
@@ -55,6 +75,12 @@ impl Channel {
             created_at_ms: row.created_at_ms,
             updated_at_ms: row.updated_at_ms,
             custom: row.custom,
+            team: row.team,
+            distinct: row.distinct,
+            frozen_at_ms: row.frozen_at_ms,
+            disabled_at_ms: row.disabled_at_ms,
+            slow_mode_ms: row.slow_mode_ms,
+            truncated: row.truncated,
         }
     }
 }
@@ -64,9 +90,16 @@ impl<E: Engine> Chat<E> {
     /// the same creator and custom data is returned as it is, and its members stay as they are. `Conflict` where it
     /// exists otherwise.
     pub async fn create_channel(&self, id: &ChannelId, new: NewChannel) -> Result<Channel> {
+        self.create(id, new, Vec::new()).await
+    }
+
+    /// As [`Chat::create_channel`]; the channel is the one of the members `only`, unless that is empty.
+    pub(crate) async fn create(&self, id: &ChannelId, new: NewChannel, only: Vec<String>) -> Result<Channel> {
+        self.kind_of(id)?;
         validate_name("a user id", &new.created_by)?;
         validate_custom(new.custom.as_deref(), &self.options)?;
-        let members = distinct(new.members)?;
+        new.team.as_deref().map_or(Ok(()), validate_team)?;
+        let members = each_once(new.members, &self.options)?;
         if members.len() > FIRST_MEMBERS_MAX {
             let message = format!(
                 "a channel is created with at most {FIRST_MEMBERS_MAX} members, not {}: add the others to it",
@@ -74,6 +107,7 @@ impl<E: Engine> Chat<E> {
             );
             return Err(Error::new(ErrorKind::BatchTooLarge, message));
         }
+        self.check_team(new.team.as_deref(), members.iter().map(|one| one.user_id.as_str())).await?;
         let keys = self.keys(id).await?;
         let row = ChannelRow {
             created_by: new.created_by,
@@ -81,6 +115,9 @@ impl<E: Engine> Chat<E> {
             updated_at_ms: None,
             custom: new.custom,
             version: 1,
+            team: new.team,
+            distinct: only,
+            ..ChannelRow::default()
         };
         for _ in 0..ATTEMPTS_MAX {
             let stored = self.multi_get(vec![keys.channel(), keys.epoch()]).await?;
@@ -130,23 +167,43 @@ impl<E: Engine> Chat<E> {
         Ok(Channel::from_row(id.clone(), rows::decode(&record.value, "a channel")?))
     }
 
-    /// Changes a channel. `NotFound` where it does not exist.
+    /// Changes a channel's custom data. `NotFound` where it does not exist.
     pub async fn update_channel(&self, id: &ChannelId, change: ChannelChange) -> Result<Channel> {
         validate_custom(change.custom.as_deref(), &self.options)?;
+        self.change_channel(id, |row, _, _| {
+            let base = if change.keep { row.custom.as_deref() } else { change.custom.as_deref() };
+            row.custom = change.patch.apply(base)?;
+            validate_custom(row.custom.as_deref(), &self.options)?;
+            Ok(Batch::new())
+        })
+        .await
+    }
+
+    /// Changes a channel's row, and in the same batch what `change` returns: it is given the row, the channel's keys
+    /// and the time, and may be called several times. Nothing is written where the row stays as it is.
+    pub(crate) async fn change_channel(
+        &self,
+        id: &ChannelId,
+        change: impl Fn(&mut ChannelRow, &ChannelKeys, u64) -> Result<Batch> + Send + Sync,
+    ) -> Result<Channel> {
         let keys = self.keys(id).await?;
         for _ in 0..ATTEMPTS_MAX {
             let record = self.get(keys.channel()).await?.ok_or_else(|| no_channel(id))?;
-            let mut row: ChannelRow = rows::decode(&record.value, "a channel")?;
-            if row.custom == change.custom {
+            let before: ChannelRow = rows::decode(&record.value, "a channel")?;
+            let mut row = before.clone();
+            let now_ms = self.now_ms();
+            let more = change(&mut row, &keys, now_ms)?;
+            if row == before {
                 return Ok(Channel::from_row(id.clone(), row));
             }
-            row.custom.clone_from(&change.custom);
-            row.updated_at_ms = Some(self.now_ms());
+            row.updated_at_ms = Some(now_ms);
             row.version = row.version.saturating_add(1);
-            let batch = Batch::new()
+            let mut batch = Batch::new()
                 .merge(keys.version(), 1)
                 .put(keys.channel(), rows::encode(&row))
                 .require(keys.channel(), Check::RevisionIs(record.revision));
+            batch.ops.extend(more.ops);
+            batch.preconditions.extend(more.preconditions);
             match self.engine.write(batch).await {
                 Ok(_) => return Ok(Channel::from_row(id.clone(), row)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -159,15 +216,18 @@ impl<E: Engine> Chat<E> {
 
 /// The stored channel, where it is the one that was to be created.
 fn same_channel(id: &ChannelId, wanted: &ChannelRow, stored: ChannelRow) -> Result<Channel> {
-    if stored.created_by == wanted.created_by && stored.custom == wanted.custom {
+    // The one channel of some members is theirs, whoever asked for it first.
+    let theirs = !wanted.distinct.is_empty() && stored.distinct == wanted.distinct;
+    let same = stored.created_by == wanted.created_by && stored.custom == wanted.custom;
+    if stored.team == wanted.team && (theirs || (same && stored.distinct == wanted.distinct)) {
         return Ok(Channel::from_row(id.clone(), stored));
     }
-    let message = format!("channel {id} exists with another creator or other custom data");
+    let message = format!("channel {id} exists with another creator, team or other custom data");
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// The one write that makes a channel and its first members, and the jobs in it, which are its last operations.
-fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[(String, String)]) -> (Batch, Vec<JobRow>) {
+fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMember]) -> (Batch, Vec<JobRow>) {
     let mut batch = Batch::new()
         .merge(keys.version(), 1)
         .put(keys.channel(), rows::encode(row))
@@ -179,10 +239,10 @@ fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[(Stri
     let mut jobs = Vec::new();
     for chunk in members.chunks(JOB_CHANGES_MAX) {
         let mut job = JobRow::default();
-        for (user, role) in chunk {
-            let member = MemberRow { joined_at_ms: row.created_at_ms, ..new_row(role) };
-            batch = batch.put(keys.member(user), rows::encode(&member));
-            job.changes.push(joined(user, &member));
+        for new in chunk {
+            let member = MemberRow { joined_at_ms: row.created_at_ms, ..new_row(new) };
+            batch = batch.put(keys.member(&new.user_id), rows::encode(&member));
+            job.changes.push(joined(&new.user_id, &member));
         }
         jobs.push(job);
     }

@@ -1,7 +1,7 @@
 //! The entry: a [`Chat`] over an engine, and the few reads that everything else is made of.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use keevo_core::{
@@ -9,6 +9,7 @@ use keevo_core::{
 };
 use tokio::sync::OnceCell;
 
+use crate::channel_type::ChannelTypes;
 use crate::ids::{AppId, ChannelId};
 use crate::keys::{self, ChannelKeys, Row};
 use crate::options::ChatOptions;
@@ -26,6 +27,7 @@ pub struct Chat<E> {
     pub(crate) engine: E,
     pub(crate) app: AppId,
     pub(crate) options: Arc<ChatOptions>,
+    pub(crate) types: Arc<RwLock<Arc<ChannelTypes>>>,
     keyspace: Arc<OnceCell<Keyspace>>,
 }
 
@@ -47,7 +49,8 @@ pub(crate) struct Head {
 impl<E: Engine> Chat<E> {
     /// The chat of `app` on `engine`. Does no I/O; the keyspace is found or created at the first call.
     pub fn new(engine: E, app: AppId, options: ChatOptions) -> Self {
-        Self { engine, app, options: Arc::new(options), keyspace: Arc::new(OnceCell::new()) }
+        let types = Arc::new(RwLock::new(Arc::new(ChannelTypes::default())));
+        Self { engine, app, options: Arc::new(options), types, keyspace: Arc::new(OnceCell::new()) }
     }
 
     pub(crate) async fn keyspace(&self) -> Result<Keyspace> {

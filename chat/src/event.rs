@@ -10,12 +10,14 @@ use keevo_core::{Change, Error, Result};
 
 use crate::channel::Channel;
 use crate::ids::{ChannelId, Place};
+use crate::invite::{Invite, InviteState};
 use crate::keys::Row;
 use crate::member::Member;
 use crate::message::Message;
 use crate::reaction::Reaction;
 use crate::read_state::ReadState;
-use crate::rows::{self, ChannelRow, MemberRow, MessageRow, ReadRow};
+use crate::receipt::Receipt;
+use crate::rows::{self, ChannelRow, InviteRow, MemberRow, MessageRow, ReadRow, ReceiptRow};
 use crate::token::ResumeToken;
 
 /// The place of an event in its channel: the channel's version (one more with every write that makes
@@ -66,15 +68,23 @@ pub enum ChatEvent {
     ReactionDeleted(Reaction),
     /// A member has read.
     Read(ReadState),
+    /// A member has got messages.
+    Delivered(Receipt),
     /// A member was added.
     MemberAdded(Member),
-    /// A member's role changed.
+    /// A member's role, grants or custom data changed.
     MemberUpdated(Member),
     /// A member was removed.
     MemberRemoved {
         /// Who.
         user_id: String,
     },
+    /// A user was invited.
+    MemberInvited(Invite),
+    /// An invited user said no.
+    InviteRejected(Invite),
+    /// An invitation was taken back.
+    InviteRevoked(Invite),
     /// Events were missed that cannot be had any more: read the history again and subscribe from its token.
     /// The last event of its subscription.
     ReloadRequired {
@@ -95,9 +105,13 @@ impl ChatEvent {
             Self::ReactionNew(_) => "reaction.new",
             Self::ReactionDeleted(_) => "reaction.deleted",
             Self::Read(_) => "message.read",
+            Self::Delivered(_) => "message.delivered",
             Self::MemberAdded(_) => "member.added",
             Self::MemberUpdated(_) => "member.updated",
             Self::MemberRemoved { .. } => "member.removed",
+            Self::MemberInvited(_) => "invite.new",
+            Self::InviteRejected(_) => "invite.rejected",
+            Self::InviteRevoked(_) => "invite.revoked",
             Self::ReloadRequired { .. } => "reload.required",
         }
     }
@@ -110,7 +124,7 @@ pub(crate) enum Said {
     /// The channel has this version now, and what follows belongs to it.
     Version(u64),
     /// An event.
-    Event(ChatEvent),
+    Event(Box<ChatEvent>),
     /// A reaction was taken back; the row is gone, so the message's id has to be looked up.
     Unreacted { place: Place, kind: String, user: String },
     /// Rows went that no event names.
@@ -122,12 +136,16 @@ pub(crate) fn read_change(channel: &ChannelId, sort: &[u8], change: Change) -> R
     let row = Row::parse(sort)?;
     Ok(match (row, change) {
         (_, Change::DeleteRange { .. }) | (Row::Version | Row::Channel | Row::Message(_), Change::Delete) => Said::Cut,
-        (Row::Member(user), Change::Delete) => Said::Event(ChatEvent::MemberRemoved { user_id: user.to_owned() }),
+        (Row::Member(user), Change::Delete) => {
+            Said::Event(Box::new(ChatEvent::MemberRemoved { user_id: user.to_owned() }))
+        }
         (Row::Reaction { place, kind, user }, Change::Delete) => {
             Said::Unreacted { place, kind: kind.to_owned(), user: user.to_owned() }
         }
         (Row::Version, Change::Put { value, .. }) => Said::Version(rows::decode_count(&value)?),
-        (row, Change::Put { value, .. }) => read_put(channel, row, &value)?.map_or(Said::Nothing, Said::Event),
+        (row, Change::Put { value, .. }) => {
+            read_put(channel, row, &value)?.map_or(Said::Nothing, |event| Said::Event(Box::new(event)))
+        }
         (_, Change::Delete) => Said::Nothing,
     })
 }
@@ -164,6 +182,19 @@ fn read_put(channel: &ChannelId, row: Row<'_>, value: &Bytes) -> Result<Option<C
         Row::Read(user) => {
             let row: ReadRow = rows::decode(value, "a read state")?;
             ChatEvent::Read(ReadState::from_row(user, &row))
+        }
+        Row::Receipt(user) => {
+            let row: ReceiptRow = rows::decode(value, "a receipt")?;
+            ChatEvent::Delivered(Receipt::from_row(user, &row))
+        }
+        Row::Invite(user) => {
+            let row: InviteRow = rows::decode(value, "an invitation")?;
+            let invite = Invite::from_row(user, row)?;
+            match invite.state {
+                InviteState::Pending => ChatEvent::MemberInvited(invite),
+                InviteState::Rejected => ChatEvent::InviteRejected(invite),
+                InviteState::Revoked => ChatEvent::InviteRevoked(invite),
+            }
         }
         _ => return Ok(None),
     }))

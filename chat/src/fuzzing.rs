@@ -49,7 +49,7 @@ fn put(sort: &[u8], row: &impl Message) -> Vec<u8> {
 fn change_samples() -> Vec<Vec<u8>> {
     let place = [&[1][..], &7_u64.to_be_bytes()].concat();
     let message = MessageRow { id: "m".to_owned(), text: "hello".to_owned(), version: 1, ..MessageRow::default() };
-    let reaction = ReactionRow { message_id: "m".to_owned(), created_at_ms: 9, custom: None };
+    let reaction = ReactionRow { message_id: "m".to_owned(), created_at_ms: 9, ..ReactionRow::default() };
     let named = |tag: u8, rest: &[u8]| [&[tag][..], rest].concat();
     vec![
         put(&named(0x12, b""), &ChannelRow { version: 1, ..ChannelRow::default() }),
@@ -83,7 +83,13 @@ fn survives<M: Message + Default + PartialEq>(value: &Bytes) -> bool {
 }
 
 fn row_samples() -> Vec<Vec<u8>> {
-    let change = JobChange { user_id: "ada".to_owned(), role: "owner".to_owned(), joined_at_ms: 9, removed: true };
+    let change = JobChange {
+        user_id: "ada".to_owned(),
+        role: "owner".to_owned(),
+        joined_at_ms: 9,
+        removed: true,
+        invited: false,
+    };
     let bodies = [
         rows::encode(&EditRow { text: "before".to_owned(), replaced_at_ms: 9, ..EditRow::default() }),
         rows::encode(&AdjustmentRow { user_id: "ada".to_owned() }),

@@ -3,11 +3,11 @@
 //! Invariant: pages are cut by number, so messages that arrive meanwhile shift nothing.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use keevo_core::{Engine, Error, Record, Result, Scan, prefix_end};
+use keevo_core::{Engine, Error, ErrorKind, Record, Result, Scan, prefix_end};
 
 use crate::chat::{Chat, no_channel, range};
 use crate::ids::{ChannelId, Place};
-use crate::keys::{self, ChannelKeys, Row};
+use crate::keys::{self, ChannelKeys, Row, Setting};
 use crate::message::Message;
 use crate::rows;
 use crate::token::ResumeToken;
@@ -87,32 +87,43 @@ pub struct HistoryPage {
     pub resume: ResumeToken,
 }
 
+impl HistoryPage {
+    /// The page as this user sees it.
+    #[must_use]
+    pub fn visible_to(mut self, user: &str) -> Self {
+        self.messages.retain(|message| message.is_visible_to(user));
+        self
+    }
+}
+
 impl<E: Engine> Chat<E> {
     /// A page of the channel's own sequence, replies not among it. `NotFound` without the channel.
     pub async fn history(&self, channel: &ChannelId, request: HistoryRequest) -> Result<HistoryPage> {
         let keys = self.keys(channel).await?;
-        self.page(channel, &keys, None, request).await
+        self.page(channel, &keys, None, request, false).await
     }
 
     /// A page of the replies to a message of the channel.
     pub async fn thread(&self, channel: &ChannelId, parent_id: &str, request: HistoryRequest) -> Result<HistoryPage> {
         let keys = self.keys(channel).await?;
         match self.place_of(&keys, parent_id).await? {
-            Place::Channel(parent) => self.page(channel, &keys, Some(parent), request).await,
+            Place::Channel(parent) => self.page(channel, &keys, Some(parent), request, false).await,
             Place::Thread { .. } => {
                 Err(Error::invalid(format!("message '{parent_id}' is a reply, and has no thread of its own")))
             }
         }
     }
 
-    async fn page(
+    /// A page of a sequence; `all` = with what is truncated.
+    pub(crate) async fn page(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
         parent: Option<u64>,
         request: HistoryRequest,
+        all: bool,
     ) -> Result<HistoryPage> {
-        let HistoryRequest { before, after, limit, order } = request;
+        let HistoryRequest { before, mut after, limit, order } = request;
         if limit == 0 || limit > HISTORY_LIMIT_MAX {
             return Err(Error::invalid(format!("a page has 1 to {HISTORY_LIMIT_MAX} messages, not {limit}")));
         }
@@ -120,6 +131,17 @@ impl<E: Engine> Chat<E> {
         let head = self.head(keys).await?;
         if head.version == 0 && self.get(keys.channel()).await?.is_none() {
             return Err(no_channel(channel));
+        }
+        if !all {
+            let truncated = self.count(keys.setting(Setting::Truncated)).await?;
+            if let Some(parent) = parent.filter(|parent| *parent <= truncated) {
+                let message =
+                    format!("what was said up to {truncated} is not shown any more, nor is the thread of {parent}");
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            if parent.is_none() && truncated > 0 {
+                after = Some(after.unwrap_or(0).max(truncated));
+            }
         }
         let mut scan = messages_between(keys, parent, after, before, limit + 1);
         if order == Order::NewestFirst {

@@ -3,37 +3,66 @@
 //! Invariant: the version's key sorts before every row that makes an event, and every batch writes it
 //! first; so in the order of changes it always opens its batch.
 
+mod apart;
+pub(crate) mod prefix;
+#[cfg(test)]
+mod tests;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use keevo_core::{Error, Key, Keyspace, Result};
 
 use crate::ids::{AppId, ChannelId, Place};
 
+pub(crate) use apart::{
+    app_ban, block, directory_bucket, directory_partition, listing, mute, outbox_partition, parse_listing,
+    parse_queued, preference, queue_partition, queued, trailing_name, user, user_partition,
+};
+
 const PARTITION_CHANNEL: u8 = 0x01;
-const PARTITION_USER: u8 = 0x02;
-const PARTITION_OUTBOX: u8 = 0x03;
 
 const COUNTERS: u8 = 0x10;
 const OWN: u8 = 0x11;
 const CHANNEL: u8 = 0x12;
+const SETTING: u8 = 0x13;
 const MEMBER: u8 = 0x20;
 const READ: u8 = 0x21;
+const INVITE: u8 = 0x22;
+const BAN: u8 = 0x23;
+const COOLDOWN: u8 = 0x24;
+const RECEIPT: u8 = 0x25;
 const INDEX: u8 = 0x30;
 const PARENT: u8 = 0x31;
 const MESSAGE: u8 = 0x40;
 const EDIT: u8 = 0x42;
 const STATS: u8 = 0x50;
 const REACTION: u8 = 0x51;
+const THREAD_READ: u8 = 0x52;
+const PARTICIPANT: u8 = 0x53;
+const FOLLOWED: u8 = 0x54;
+const ONLY_REACTION: u8 = 0x58;
+const FLAG: u8 = 0x59;
+const REVIEW: u8 = 0x5a;
 const ADJUSTMENT: u8 = 0x60;
+const THREAD_ADJUSTMENT: u8 = 0x61;
+const MENTION: u8 = 0x62;
+const MENTION_COUNTER: u8 = 0x63;
+const PIN: u8 = 0x65;
 const JOB_COUNTER: u8 = 0x70;
 const JOB: u8 = 0x71;
 const EPOCH: u8 = 0x72;
 const LISTING: u8 = 0x10;
+const MUTE: u8 = 0x13;
+const BLOCK: u8 = 0x14;
 
 const PLACE_CHANNEL: u8 = 0x01;
 const PLACE_THREAD: u8 = 0x02;
 
 /// How many partitions the outbox has.
 pub(crate) const OUTBOX_BUCKETS: u16 = 16;
+/// How many partitions the queue of what is to be reviewed has.
+pub(crate) const QUEUE_BUCKETS: u16 = 16;
+/// How many partitions the directory of users has.
+pub(crate) const USER_BUCKETS: u16 = 16;
 
 /// The keys of one channel.
 #[derive(Debug, Clone)]
@@ -71,12 +100,43 @@ impl ChannelKeys {
         self.key(Bytes::from_static(&[CHANNEL]))
     }
 
+    /// A restriction of the channel; absent where there is none, so that writes can demand just that.
+    pub(crate) fn setting(&self, setting: Setting) -> Key {
+        self.key(Bytes::copy_from_slice(&[SETTING, setting.number()]))
+    }
+
+    pub(crate) fn ban(&self, user: &str) -> Key {
+        self.key(tagged(BAN, user))
+    }
+
+    pub(crate) fn receipt(&self, user: &str) -> Key {
+        self.key(tagged(RECEIPT, user))
+    }
+
+    pub(crate) fn cooldown(&self, user: &str) -> Key {
+        self.key(tagged(COOLDOWN, user))
+    }
+
+    pub(crate) fn flag(&self, place: Place, user: &str) -> Key {
+        let mut sort = BytesMut::from(prefix::flags(place).as_ref());
+        sort.put_slice(user.as_bytes());
+        self.key(sort.freeze())
+    }
+
+    pub(crate) fn review(&self, place: Place) -> Key {
+        self.key(placed(REVIEW, place).freeze())
+    }
+
     pub(crate) fn member(&self, user: &str) -> Key {
         self.key(tagged(MEMBER, user))
     }
 
     pub(crate) fn read(&self, user: &str) -> Key {
         self.key(tagged(READ, user))
+    }
+
+    pub(crate) fn invite(&self, user: &str) -> Key {
+        self.key(tagged(INVITE, user))
     }
 
     pub(crate) fn index(&self, id: &str) -> Key {
@@ -100,10 +160,15 @@ impl ChannelKeys {
     pub(crate) fn stat(&self, place: Place, stat: Stat<'_>) -> Key {
         let mut sort = placed(STATS, place);
         match stat {
+            Stat::CountableReplies => sort.put_u8(0),
             Stat::Replies => sort.put_u8(1),
             Stat::DeletedReplies => sort.put_u8(2),
             Stat::Reactions(kind) => {
                 sort.put_u8(3);
+                sort.put_slice(kind.as_bytes());
+            }
+            Stat::Scores(kind) => {
+                sort.put_u8(4);
                 sort.put_slice(kind.as_bytes());
             }
         }
@@ -115,6 +180,42 @@ impl ChannelKeys {
         sort.put_slice(kind.as_bytes());
         sort.put_u8(0);
         sort.put_slice(user.as_bytes());
+        self.key(sort.freeze())
+    }
+
+    /// Names the one reaction of a user who may have only one on the message.
+    pub(crate) fn only_reaction(&self, place: Place, user: &str) -> Key {
+        let mut sort = placed(ONLY_REACTION, place);
+        sort.put_slice(user.as_bytes());
+        self.key(sort.freeze())
+    }
+
+    pub(crate) fn thread_read(&self, parent: u64, user: &str) -> Key {
+        self.key(numbered_name(THREAD_READ, parent, user))
+    }
+
+    pub(crate) fn participant(&self, parent: u64, user: &str) -> Key {
+        self.key(numbered_name(PARTICIPANT, parent, user))
+    }
+
+    pub(crate) fn followed(&self, user: &str, parent: u64) -> Key {
+        let mut sort = BytesMut::from(prefix::followed(user).as_ref());
+        sort.put_u64(parent);
+        self.key(sort.freeze())
+    }
+
+    /// Counts the mentions of somebody in the channel's own sequence, or in a thread.
+    pub(crate) fn mention_counter(&self, whom: Mentioned<'_>, parent: Option<u64>) -> Key {
+        self.key(mentions(MENTION_COUNTER, whom, parent))
+    }
+
+    pub(crate) fn pin(&self, place: Place) -> Key {
+        self.key(placed(PIN, place).freeze())
+    }
+
+    pub(crate) fn thread_adjustment(&self, parent: u64, reply: u64) -> Key {
+        let mut sort = BytesMut::from(prefix::thread_adjustments(parent).as_ref());
+        sort.put_u64(reply);
         self.key(sort.freeze())
     }
 
@@ -135,12 +236,42 @@ impl ChannelKeys {
     }
 }
 
+/// What restricts a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Frozen,
+    Disabled,
+    SlowMode,
+    Truncated,
+}
+
+impl Setting {
+    fn number(self) -> u8 {
+        match self {
+            Self::Frozen => 1,
+            Self::Disabled => 2,
+            Self::SlowMode => 3,
+            Self::Truncated => 4,
+        }
+    }
+}
+
 /// A count that is kept for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stat<'a> {
+    CountableReplies,
     Replies,
     DeletedReplies,
     Reactions(&'a str),
+    Scores(&'a str),
+}
+
+/// Who is mentioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mentioned<'a> {
+    Everybody,
+    User(&'a str),
+    Group(&'a str),
 }
 
 /// What a sort key of a channel names, as far as events, counts and checks need to know.
@@ -153,6 +284,10 @@ pub(crate) enum Row<'a> {
     Channel,
     Member(&'a str),
     Read(&'a str),
+    Invite(&'a str),
+    Ban(&'a str),
+    Receipt(&'a str),
+    Flag(Place, &'a str),
     Index(&'a str),
     Parent(&'a str),
     Message(Place),
@@ -162,7 +297,12 @@ pub(crate) enum Row<'a> {
         kind: &'a str,
         user: &'a str,
     },
+    ThreadRead(u64, &'a str),
+    Participant(u64, &'a str),
+    Followed(&'a str, u64),
     Adjustment(u64),
+    ThreadAdjustment(u64, u64),
+    Pin(Place),
     /// A row that needs no name here, or one of a later version.
     Other,
 }
@@ -181,6 +321,13 @@ impl<'a> Row<'a> {
             (CHANNEL, []) => Self::Channel,
             (MEMBER, user) => Self::Member(text(user)?),
             (READ, user) => Self::Read(text(user)?),
+            (INVITE, user) => Self::Invite(text(user)?),
+            (BAN, user) => Self::Ban(text(user)?),
+            (RECEIPT, user) => Self::Receipt(text(user)?),
+            (FLAG, rest) => {
+                let (place, user) = parse_place(rest)?;
+                Self::Flag(place, text(user)?)
+            }
             (INDEX, id) => Self::Index(text(id)?),
             (PARENT, id) => Self::Parent(text(id)?),
             (MESSAGE, place) => match parse_place(place)? {
@@ -188,10 +335,25 @@ impl<'a> Row<'a> {
                 _ => return Err(broken()),
             },
             (STATS, rest) => match parse_place(rest)? {
+                (place, [0]) => Self::Stat(place, Stat::CountableReplies),
                 (place, [1]) => Self::Stat(place, Stat::Replies),
                 (place, [2]) => Self::Stat(place, Stat::DeletedReplies),
                 (place, [3, kind @ ..]) => Self::Stat(place, Stat::Reactions(text(kind)?)),
+                (place, [4, kind @ ..]) => Self::Stat(place, Stat::Scores(text(kind)?)),
                 _ => Self::Other,
+            },
+            (THREAD_READ, rest) => named_number(rest).map(|(parent, user)| Self::ThreadRead(parent, user))?,
+            (PARTICIPANT, rest) => named_number(rest).map(|(parent, user)| Self::Participant(parent, user))?,
+            (FOLLOWED, rest) => {
+                let (user, number) = rest.split_last_chunk::<8>().ok_or_else(broken)?;
+                Self::Followed(text(user)?.strip_suffix('\0').ok_or_else(broken)?, u64::from_be_bytes(*number))
+            }
+            (THREAD_ADJUSTMENT, mut numbers) if numbers.len() == 16 => {
+                Self::ThreadAdjustment(numbers.get_u64(), numbers.get_u64())
+            }
+            (PIN, place) => match parse_place(place)? {
+                (place, []) => Self::Pin(place),
+                _ => return Err(broken()),
             },
             (REACTION, rest) => {
                 let (place, rest) = parse_place(rest)?;
@@ -202,82 +364,6 @@ impl<'a> Row<'a> {
             _ => Self::Other,
         })
     }
-}
-
-/// Prefixes of sort keys, for scans.
-pub(crate) mod prefix {
-    use super::{
-        ADJUSTMENT, Bytes, COUNTERS, EDIT, JOB, LISTING, MEMBER, MESSAGE, PLACE_CHANNEL, Place, REACTION, STATS,
-        numbered, placed,
-    };
-
-    pub(crate) fn counters() -> Bytes {
-        Bytes::from_static(&[COUNTERS])
-    }
-
-    pub(crate) fn members() -> Bytes {
-        Bytes::from_static(&[MEMBER])
-    }
-
-    pub(crate) fn messages() -> Bytes {
-        Bytes::from_static(&[MESSAGE, PLACE_CHANNEL])
-    }
-
-    pub(crate) fn replies(parent: u64) -> Bytes {
-        let start = placed(MESSAGE, Place::Thread { parent, reply: 0 }).freeze();
-        start.slice(..start.len() - 8)
-    }
-
-    pub(crate) fn edits(place: Place) -> Bytes {
-        placed(EDIT, place).freeze()
-    }
-
-    pub(crate) fn stats(place: Place) -> Bytes {
-        placed(STATS, place).freeze()
-    }
-
-    pub(crate) fn reactions(place: Place) -> Bytes {
-        placed(REACTION, place).freeze()
-    }
-
-    pub(crate) fn adjustments_from(sequence: u64) -> Bytes {
-        numbered(ADJUSTMENT, sequence)
-    }
-
-    pub(crate) fn adjustments() -> Bytes {
-        Bytes::from_static(&[ADJUSTMENT])
-    }
-
-    pub(crate) fn jobs() -> Bytes {
-        Bytes::from_static(&[JOB])
-    }
-
-    pub(crate) fn listings() -> Bytes {
-        Bytes::from_static(&[LISTING])
-    }
-}
-
-/// The partition of a user's own rows.
-pub(crate) fn user_partition(app: AppId, user: &str) -> Bytes {
-    partition(app, PARTITION_USER, user.as_bytes())
-}
-
-/// The sort key of a channel in a user's list.
-pub(crate) fn listing(channel: &str) -> Bytes {
-    tagged(LISTING, channel)
-}
-
-/// The channel that the sort key of a listing names.
-pub(crate) fn parse_listing(sort: &[u8]) -> Result<ChannelId> {
-    match sort.split_first() {
-        Some((&LISTING, channel)) => text(channel)?.parse().map_err(|error: Error| broken().with_source(error)),
-        _ => Err(broken()),
-    }
-}
-
-/// The partition of one bucket of the outbox.
-pub(crate) fn outbox_partition(app: AppId, bucket: u16) -> Bytes {
-    partition(app, PARTITION_OUTBOX, &bucket.to_be_bytes())
 }
 
 /// The number at the end of a numbered row's sort key.
@@ -314,6 +400,39 @@ fn numbered(tag: u8, number: u64) -> Bytes {
     out.freeze()
 }
 
+fn numbered_name(tag: u8, number: u64, name: &str) -> Bytes {
+    let mut out = BytesMut::from(numbered(tag, number).as_ref());
+    out.put_slice(name.as_bytes());
+    out.freeze()
+}
+
+fn named_number(bytes: &[u8]) -> Result<(u64, &str)> {
+    let (number, name) = bytes.split_first_chunk::<8>().ok_or_else(broken)?;
+    Ok((u64::from_be_bytes(*number), text(name)?))
+}
+
+/// `whom`, 00, and which sequence: names hold no 00, so none is the start of another.
+fn mentions(tag: u8, whom: Mentioned<'_>, parent: Option<u64>) -> Bytes {
+    let (kind, name) = match whom {
+        Mentioned::Everybody => (1, ""),
+        Mentioned::User(user) => (2, user),
+        Mentioned::Group(group) => (3, group),
+    };
+    let mut out = BytesMut::with_capacity(20 + name.len());
+    out.put_u8(tag);
+    out.put_u8(kind);
+    out.put_slice(name.as_bytes());
+    out.put_u8(0);
+    match parent {
+        None => out.put_u8(PLACE_CHANNEL),
+        Some(parent) => {
+            out.put_u8(PLACE_THREAD);
+            out.put_u64(parent);
+        }
+    }
+    out.freeze()
+}
+
 fn placed(tag: u8, place: Place) -> BytesMut {
     let mut out = BytesMut::with_capacity(32);
     out.put_u8(tag);
@@ -347,55 +466,4 @@ fn text(bytes: &[u8]) -> Result<&str> {
 
 fn broken() -> Error {
     Error::corrupt("a key of a chat row does not decode")
-}
-
-#[cfg(test)]
-mod tests {
-    use keevo_core::{KeyspaceId, KeyspaceKind};
-
-    use super::*;
-
-    fn keys() -> ChannelKeys {
-        let keyspace = Keyspace { id: KeyspaceId(3), kind: KeyspaceKind::Hashed };
-        ChannelKeys::new(keyspace, AppId(7), &ChannelId::new("messaging", "a").expect("a name"))
-    }
-
-    #[test]
-    fn rows_parse_back() {
-        let keys = keys();
-        let place = Place::Thread { parent: 4, reply: 2 };
-        for (key, row) in [
-            (keys.version(), Row::Version),
-            (keys.own("u"), Row::Own("u")),
-            (keys.member("u"), Row::Member("u")),
-            (keys.message(place), Row::Message(place)),
-            (keys.stat(place, Stat::Reactions("like")), Row::Stat(place, Stat::Reactions("like"))),
-            (keys.reaction(place, "like", "u"), Row::Reaction { place, kind: "like", user: "u" }),
-            (keys.adjustment(9), Row::Adjustment(9)),
-            (keys.epoch(), Row::Other),
-        ] {
-            assert_eq!(Row::parse(&key.sort).expect("parses"), row);
-        }
-        assert!(Row::parse(&[MESSAGE, 1, 0]).is_err());
-        assert!(Row::parse(&[MEMBER, 0xff]).is_err());
-    }
-
-    #[test]
-    fn the_version_sorts_before_every_row_that_makes_an_event() {
-        let keys = keys();
-        let place = Place::Channel(0);
-        for later in [keys.channel(), keys.member(""), keys.read(""), keys.message(place), keys.reaction(place, "", "")]
-        {
-            assert!(keys.version().sort < later.sort);
-        }
-    }
-
-    #[test]
-    fn the_prefix_of_a_thread_covers_its_replies_only() {
-        let keys = keys();
-        let prefix = prefix::replies(4);
-        assert!(keys.message(Place::Thread { parent: 4, reply: u64::MAX }).sort.starts_with(&prefix));
-        assert!(!keys.message(Place::Thread { parent: 5, reply: 1 }).sort.starts_with(&prefix));
-        assert!(!keys.message(Place::Channel(4)).sort.starts_with(&prefix));
-    }
 }

@@ -10,7 +10,7 @@
 //! let chat = Chat::new(keevo_core::MemoryEngine::new(), AppId(1), ChatOptions::default());
 //! let general = "team:general".parse()?;
 //! let members = vec![NewMember::new("alice"), NewMember::new("bob")];
-//! chat.create_channel(&general, NewChannel { created_by: "alice".into(), custom: None, members }).await?;
+//! chat.create_channel(&general, NewChannel { created_by: "alice".into(), members, ..Default::default() }).await?;
 //!
 //! let mut live = chat.subscribe(&general, ResumeFrom::Now).await?;
 //! chat.send(&general, NewMessage::new("alice", "hello").with_id("1")).await?;
@@ -32,8 +32,10 @@
 //! | partition | holds |
 //! | --- | --- |
 //! | `app 01 type:id` | a channel: all of its rows |
-//! | `app 02 user` | a member: the channels it is in |
+//! | `app 02 user` | a user: what is known of it, the channels that it is in or invited to |
 //! | `app 03 bucket` | the outbox: pointers to channels that may hold jobs |
+//! | `app 04 bucket` | the directory: the ids of users |
+//! | `app 05 bucket` | the review queue: messages that were flagged |
 //!
 //! | sort key in a channel | value | written by |
 //! | --- | --- | --- |
@@ -42,17 +44,29 @@
 //! | `10 03` | countable messages ever sent | send (merge) |
 //! | `11 user` | countable messages this user ever sent | send (merge) |
 //! | `12` | the channel | create, update |
+//! | `13 01` to `13 04` | frozen, disabled, slow mode, truncated: absent where it is not | freeze, disable, … |
 //! | `20 user` | a member: role, when it joined, where its unread count starts | create, members |
+//! | `22 user` | an invitation, until the user joins | invite, accept, reject |
 //! | `21 user` | read state, once the member has marked anything read | mark read |
+//! | `23 user` | a ban, which may expire | ban |
+//! | `25 user` | up to where a member has got the messages | mark delivered |
+//! | `24 user` | slow mode: expires when the user may send again | send |
 //! | `30 id` | a message's number: in the channel, or in its thread | send (append's index) |
 //! | `31 id` | the number of the message replied to; absent for a message of the channel's own sequence | send |
 //! | `40 place` | a message | send (append), edit, delete |
 //! | `42 place n` | what edit `n` replaced | edit |
+//! | `50 place 00` | countable replies ever sent in this thread | send (merge) |
 //! | `50 place 01` | replies ever sent in this thread: the thread's sequence | send (append) |
 //! | `50 place 02` | replies deleted | delete |
-//! | `50 place 03 type` | reactions of a type | react |
+//! | `50 place 03 type`, `04 type` | reactions of a type, the sum of their scores | react |
 //! | `51 place type 00 user` | a reaction | react |
-//! | `60 n` | a countable message of the channel that no longer counts | delete |
+//! | `52 parent user` | how far a user has read a thread | mark a thread |
+//! | `53 parent user`, `54 user 00 parent` | who takes part in a thread, with its countable replies | send (merge) |
+//! | `58 place user` | the type of the one reaction of a user who may have only one | react |
+//! | `59 place user`, `5a place` | a flag; the last review | flag, review |
+//! | `60 n`, `61 parent n` | a countable message of the channel, or of a thread, that no longer counts | delete |
+//! | `62 whom 00 sequence n` | the n-th message that mentions somebody | send (append, counted by `63 …`) |
+//! | `65 place` | a pinned message | pin |
 //! | `70`, `71 n` | the outbox: its sequence, its jobs | create, members |
 //! | `72` | the outbox's epoch, which fences the removal of pointers | the worker |
 //!
@@ -83,11 +97,17 @@
 //! | the member's own | no |
 //! | silent | no |
 //! | system | no |
-//! | reply in a thread | no (threads get a read state of their own) |
+//! | reply in a thread | no: in its thread, by the same rules and the same formula |
 //! | deleted | no longer, from the moment of the deletion |
-//! | edited | as before |
+//! | brought back | again, for those who have not read so far |
+//! | truncated | no longer |
+//! | edited, pinned, flagged | as before |
 //! | sent before the member joined, or before it came back | no, but see below |
-//! | held or shadowed by moderation | no, by the same row `60` (not written yet) |
+//! | of a sender who is banned in the shadow | no, not even later |
+//! | from somebody who is muted or blocked | yes: front ends leave those out |
+//!
+//! A mention counts where its message counts, still names the member, and is behind the read position. A message that names
+//! the member in several ways counts once.
 //!
 //! A join is refused, and tried again, when a message was sent since it read where its count starts. In a channel
 //! so busy that this happens eight times in a row, it is written all the same: then the few messages that were sent
@@ -99,44 +119,75 @@
 //! sent later. A [`ResumeToken`] is bound to app, channel and user, and one from before the user (last) joined is
 //! refused with `CursorCompacted`: read the history again. [`Chat::subscribe`] checks nothing, for trusted callers.
 
+mod ban;
 mod channel;
+mod channel_type;
 mod chat;
+mod custom;
+mod delete;
+mod distinct;
 mod event;
+mod filter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod history;
 mod ids;
+mod invite;
 mod keys;
 mod member;
 mod membership;
+mod mention;
 mod message;
 mod modify;
 mod options;
 mod outbox;
+mod preference;
+mod query;
 mod reaction;
 mod read_state;
+mod receipt;
+mod restrict;
+mod review;
+mod rights;
 mod rows;
 mod send;
+mod settings;
 mod stats;
 mod subscribe;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod text_change;
+mod thread;
 mod token;
+mod users;
 mod verify;
 
+pub use ban::{Ban, NewBan};
 pub use channel::{Channel, ChannelChange, NewChannel};
+pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature};
 pub use chat::{Chat, KEYSPACE};
+pub use custom::Patch;
 pub use event::{ChatEvent, Delivery, Position};
+pub use filter::{FILTER_BYTES_MAX, Filter};
 pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
+pub use invite::{Invite, InviteState};
 pub use member::{Listing, Member, NewMember};
-pub use message::{Edit, Message, MessageStats, NewMessage, PreviousText};
+pub use message::{
+    ATTACHMENTS_MAX, Audience, Edit, MENTIONS_MAX, Mentions, Message, MessageStats, NewMessage, Pin, PreviousText,
+};
 pub use options::{ChatOptions, Rights};
 pub use outbox::{OutboxRun, OutboxWorker};
+pub use preference::{Against, InboxEntry, Preference};
+pub use query::{ChannelFound, EXAMINED_MAX, MessagesQuery, Page, Query};
 pub use reaction::{NewReaction, Reaction};
 pub use read_state::{ReadState, ReadTo, Unread};
+pub use receipt::Receipt;
+pub use review::{Flag, Flagged, Verdict};
+pub use rights::{APP_ADMIN, Actor, Denied, DeniedCode, decide};
 pub use subscribe::{ResumeFrom, Subscription};
 pub use text_change::MessageChange;
+pub use thread::{Participant, Thread, ThreadUnread};
 pub use token::ResumeToken;
+pub use users::{NewUser, User};
 pub use verify::Verification;

@@ -1,12 +1,16 @@
 //! Members of a channel, and the channels of a user: reading them. Joining and leaving is [`crate::membership`].
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use keevo_core::{Engine, Error, ErrorKind, Result, Scan, ScanRange, prefix_end};
 
+use crate::channel_type::Capability;
 use crate::chat::{Chat, no_channel, no_member};
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys, Row};
 use crate::options::Rights;
+use crate::rights::{granted, not_a_member};
 use crate::rows::{self, ListingRow, MemberRow};
 
 const PAGE_MAX: usize = 1_000;
@@ -20,15 +24,23 @@ pub struct Member {
     pub role: String,
     /// When it joined, in milliseconds since the epoch.
     pub joined_at_ms: u64,
+    /// What it may do beyond its role.
+    pub grants: BTreeSet<Capability>,
+    /// Custom data, a JSON object.
+    pub custom: Option<String>,
 }
 
 /// A member to be added.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewMember {
     /// The user.
     pub user_id: String,
     /// Its role.
     pub role: String,
+    /// What it may do beyond its role.
+    pub grants: BTreeSet<Capability>,
+    /// Custom data, a JSON object.
+    pub custom: Option<String>,
 }
 
 /// A channel in a user's list.
@@ -45,7 +57,7 @@ pub struct Listing {
 impl NewMember {
     /// A member with the role `member`.
     pub fn new(user_id: impl Into<String>) -> Self {
-        Self { user_id: user_id.into(), role: "member".to_owned() }
+        Self { user_id: user_id.into(), role: "member".to_owned(), ..Self::default() }
     }
 
     /// The same member with a role.
@@ -54,11 +66,19 @@ impl NewMember {
         self.role = role.into();
         self
     }
+
+    /// The same member with a capability beyond its role.
+    #[must_use]
+    pub fn with_grant(mut self, capability: Capability) -> Self {
+        self.grants.insert(capability);
+        self
+    }
 }
 
 impl Member {
     pub(crate) fn from_row(user: &str, row: MemberRow) -> Self {
-        Self { user_id: user.to_owned(), role: row.role, joined_at_ms: row.joined_at_ms }
+        let grants = granted(&row);
+        Self { user_id: user.to_owned(), role: row.role, joined_at_ms: row.joined_at_ms, grants, custom: row.custom }
     }
 }
 
@@ -83,6 +103,7 @@ impl<E: Engine> Chat<E> {
         kind: ErrorKind,
     ) -> Error {
         match self.get(keys.channel()).await {
+            Ok(Some(_)) if kind == ErrorKind::PermissionDenied => not_a_member(channel, user),
             Ok(Some(_)) => Error::new(kind, no_member(channel, user).message()),
             Ok(None) => no_channel(channel),
             Err(error) => error,
@@ -115,6 +136,17 @@ impl<E: Engine> Chat<E> {
     /// Up to `limit` channels of a user by name, those after `after`. Follows memberships through the
     /// outbox: at once when nothing fails, else when the worker has run.
     pub async fn channels_of(&self, user: &str, after: Option<&ChannelId>, limit: usize) -> Result<Vec<Listing>> {
+        self.listings(user, after, limit, false).await
+    }
+
+    /// Up to `limit` listings of a user: of channels that it is in, or that it is `invited` to.
+    pub(crate) async fn listings(
+        &self,
+        user: &str,
+        after: Option<&ChannelId>,
+        limit: usize,
+        invited: bool,
+    ) -> Result<Vec<Listing>> {
         validate_name("a user id", user)?;
         validate_limit(limit)?;
         let prefix = keys::prefix::listings();
@@ -127,7 +159,7 @@ impl<E: Engine> Chat<E> {
         self.walk(scan, |page| {
             for (key, record) in page {
                 let row: ListingRow = rows::decode(&record.value, "a listing")?;
-                if !row.removed && listings.len() < limit {
+                if !row.removed && row.invited == invited && listings.len() < limit {
                     let channel = keys::parse_listing(&key.sort)?;
                     listings.push(Listing { channel, role: row.role, joined_at_ms: row.joined_at_ms });
                 }
@@ -140,13 +172,13 @@ impl<E: Engine> Chat<E> {
 }
 
 /// The first key after `sort`.
-fn behind(sort: &Bytes) -> Bytes {
+pub(crate) fn behind(sort: &Bytes) -> Bytes {
     let mut start = BytesMut::from(sort.as_ref());
     start.put_u8(0);
     start.freeze()
 }
 
-fn validate_limit(limit: usize) -> Result<()> {
+pub(crate) fn validate_limit(limit: usize) -> Result<()> {
     if limit == 0 || limit > PAGE_MAX {
         return Err(Error::invalid(format!("a page has 1 to {PAGE_MAX} entries, not {limit}")));
     }

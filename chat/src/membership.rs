@@ -11,8 +11,10 @@ use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys};
 use crate::member::NewMember;
+use crate::message::validate_custom;
+use crate::options::{ChatOptions, Rights};
 use crate::outbox::{JOB_CHANGES_MAX, fence};
-use crate::rows::{self, JobChange, JobRow, MemberRow};
+use crate::rows::{self, ChannelRow, JobChange, JobRow, MemberRow};
 
 /// How often a join insists that no message was sent since it read where its unread count starts.
 const FENCED_ATTEMPTS: usize = ATTEMPTS_MAX / 2;
@@ -22,15 +24,15 @@ const FENCED_ATTEMPTS: usize = ATTEMPTS_MAX / 2;
 enum Present {
     /// They stay as they are.
     Keep,
-    /// They get the role given.
+    /// They get the role, grants and custom data given.
     Change,
 }
 
 /// A member's row as it is to be, and what must hold for it.
-struct Changed<'a> {
-    user: &'a str,
-    row: MemberRow,
-    check: Check,
+pub(crate) struct Changed<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) row: MemberRow,
+    pub(crate) check: Check,
 }
 
 impl Changed<'_> {
@@ -41,65 +43,106 @@ impl Changed<'_> {
 
 impl<E: Engine> Chat<E> {
     /// Adds members; those who are members already stay as they are. Repeatable. What was said before a member
-    /// joined is not unread. `NotFound` without the channel.
+    /// joined is not unread. `NotFound` without the channel, `PermissionDenied` for users who are not of its team,
+    /// `Conflict` for others than those whose one channel it is.
     pub async fn add_members(&self, channel: &ChannelId, members: Vec<NewMember>) -> Result<()> {
         self.change_members(channel, members, Present::Keep).await
     }
 
-    /// Adds members, or changes the roles of those who are members already. Repeatable. `NotFound` without the
-    /// channel.
+    /// Adds members, or changes roles, grants and custom data of those who are members already. Repeatable. Errors as
+    /// those of [`Chat::add_members`].
     pub async fn put_members(&self, channel: &ChannelId, members: Vec<NewMember>) -> Result<()> {
         self.change_members(channel, members, Present::Change).await
     }
 
     async fn change_members(&self, channel: &ChannelId, members: Vec<NewMember>, present: Present) -> Result<()> {
-        let roles = distinct(members)?;
+        let members = each_once(members, &self.options)?;
         let keys = self.keys(channel).await?;
-        for chunk in roles.chunks(JOB_CHANGES_MAX) {
+        self.check_admission(channel, &keys, &members).await?;
+        for chunk in members.chunks(JOB_CHANGES_MAX) {
             self.change_chunk(channel, &keys, chunk, present).await?;
         }
         Ok(())
+    }
+
+    /// Whether these users may become members: as the channel's team and its set of members say, which never change.
+    pub(crate) async fn check_admission(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        members: &[NewMember],
+    ) -> Result<()> {
+        let record = self.get(keys.channel()).await?.ok_or_else(|| no_channel(channel))?;
+        let row: ChannelRow = rows::decode(&record.value, "a channel")?;
+        if !row.distinct.is_empty()
+            && let Some(other) = members.iter().find(|one| row.distinct.binary_search(&one.user_id).is_err())
+        {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("channel {channel} is the one of its members: user '{}' needs another one", other.user_id),
+            ));
+        }
+        if self.options.rights == Rights::Members {
+            for member in members {
+                self.check_app(&member.user_id).await?;
+            }
+        }
+        self.check_team(row.team.as_deref(), members.iter().map(|one| one.user_id.as_str())).await
     }
 
     async fn change_chunk(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
-        chunk: &[(String, String)],
+        chunk: &[NewMember],
         present: Present,
     ) -> Result<()> {
         let mut announced = None;
         for attempt in 0..ATTEMPTS_MAX {
-            let mut wanted: Vec<Key> = chunk.iter().map(|(user, _)| keys.member(user)).collect();
+            let mut wanted: Vec<Key> = chunk.iter().map(|one| keys.member(&one.user_id)).collect();
             wanted.push(keys.epoch());
             let mut stored = self.multi_get(wanted).await?;
             let epoch = fence(stored.pop().flatten());
             let mut changed = Vec::new();
-            for ((user, role), record) in chunk.iter().zip(stored) {
-                changed.extend(changed_member(user, role, record, present)?);
+            for (new, record) in chunk.iter().zip(stored) {
+                changed.extend(changed_member(new, record, present)?);
             }
             if changed.is_empty() {
                 return self.get(keys.channel()).await?.map(|_| ()).ok_or_else(|| no_channel(channel));
             }
             self.announce_once(channel, keys, &epoch, &mut announced).await?;
-            let unmoved = self.set_baselines(keys, &mut changed, attempt < FENCED_ATTEMPTS).await?;
-            let mut batch = Batch::new()
-                .merge(keys.version(), 1)
-                .require(keys.channel(), Check::Exists)
-                .require(keys.epoch(), epoch);
-            if let Some(unmoved) = unmoved {
-                batch = batch.require(keys.sequence(), unmoved);
-            }
-            let mut job = JobRow::default();
-            for Changed { user, row, check } in changed {
-                batch = batch.require(keys.member(user), check).put(keys.member(user), rows::encode(&row));
-                job.changes.push(joined(user, &row));
-            }
-            if self.write_with_job(channel, keys, batch, job).await? {
+            let guard = Batch::new().require(keys.epoch(), epoch);
+            if self.write_changed(channel, keys, changed, guard, attempt).await? {
                 return Ok(());
             }
         }
         Err(contended("the channel's membership"))
+    }
+
+    /// Writes members as they are to be, with the job that tells their lists, where `guard` holds, which demands the
+    /// epoch under which the pointer was put; `false` = a precondition failed. Whoever joins is invited no longer.
+    pub(crate) async fn write_changed(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        mut changed: Vec<Changed<'_>>,
+        guard: Batch,
+        attempt: usize,
+    ) -> Result<bool> {
+        let unmoved = self.set_baselines(keys, &mut changed, attempt < FENCED_ATTEMPTS).await?;
+        let mut batch = guard.merge(keys.version(), 1).require(keys.channel(), Check::Exists);
+        if let Some(unmoved) = unmoved {
+            batch = batch.require(keys.sequence(), unmoved);
+        }
+        let mut job = JobRow::default();
+        for Changed { user, row, check } in changed {
+            if row.version == 1 {
+                batch = batch.delete(keys.invite(user));
+            }
+            batch = batch.require(keys.member(user), check).put(keys.member(user), rows::encode(&row));
+            job.changes.push(joined(user, &row));
+        }
+        self.write_with_job(channel, keys, batch, job).await
     }
 
     /// Gives members who join now the place where their unread count starts, and the time. Returns what must hold of
@@ -136,19 +179,28 @@ impl<E: Engine> Chat<E> {
         Ok(fenced.then_some(unmoved))
     }
 
-    /// Removes a member; `false` where it was none. Its read state goes too. `NotFound` without the channel.
+    /// Removes a member; `false` where it was none. Its read state goes too. `NotFound` without the channel, `Conflict`
+    /// where the channel is the one of its members: those it keeps.
     pub async fn remove_member(&self, channel: &ChannelId, user: &str) -> Result<bool> {
         validate_name("a user id", user)?;
         let keys = self.keys(channel).await?;
         let mut announced = None;
         for _ in 0..ATTEMPTS_MAX {
-            let stored = self.multi_get(vec![keys.member(user), keys.epoch()]).await?;
-            let Ok([member, epoch]) = <[Option<Record>; 2]>::try_from(stored) else {
+            let stored = self.multi_get(vec![keys.member(user), keys.epoch(), keys.channel()]).await?;
+            let Ok([member, epoch, row]) = <[Option<Record>; 3]>::try_from(stored) else {
                 return Err(Error::corrupt("the engine returned another number of records"));
             };
-            let Some(record) = member else {
-                return self.get(keys.channel()).await?.map(|_| false).ok_or_else(|| no_channel(channel));
+            let row: ChannelRow = match row {
+                Some(record) => rows::decode(&record.value, "a channel")?,
+                None => return Err(no_channel(channel)),
             };
+            let Some(record) = member else {
+                return Ok(false);
+            };
+            if !row.distinct.is_empty() {
+                let message = format!("channel {channel} is the one of its members, and keeps them: hide it instead");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
             let epoch = fence(epoch);
             self.announce_once(channel, &keys, &epoch, &mut announced).await?;
             let batch = Batch::new()
@@ -156,7 +208,8 @@ impl<E: Engine> Chat<E> {
                 .require(keys.member(user), Check::RevisionIs(record.revision))
                 .require(keys.epoch(), epoch)
                 .delete(keys.member(user))
-                .delete(keys.read(user));
+                .delete(keys.read(user))
+                .delete(keys.receipt(user));
             let change = JobChange { user_id: user.to_owned(), removed: true, ..JobChange::default() };
             if self.write_with_job(channel, &keys, batch, JobRow { changes: vec![change] }).await? {
                 return Ok(true);
@@ -166,7 +219,7 @@ impl<E: Engine> Chat<E> {
     }
 
     /// Puts the pointer, unless it was put under the same epoch before.
-    async fn announce_once(
+    pub(crate) async fn announce_once(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
@@ -181,7 +234,13 @@ impl<E: Engine> Chat<E> {
     }
 
     /// Writes a change of membership together with its job, then does the job. `false` = a precondition failed.
-    async fn write_with_job(&self, channel: &ChannelId, keys: &ChannelKeys, batch: Batch, job: JobRow) -> Result<bool> {
+    pub(crate) async fn write_with_job(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        batch: Batch,
+        job: JobRow,
+    ) -> Result<bool> {
         let batch = batch.append(keys.job_counter(), keys::prefix::jobs(), rows::encode(&job), None);
         match self.engine.write(batch).await {
             Ok(written) => {
@@ -220,25 +279,42 @@ impl<E: Engine> Chat<E> {
     }
 }
 
-/// Users and their roles by user, each once; the last role given counts.
-pub(crate) fn distinct(members: Vec<NewMember>) -> Result<Vec<(String, String)>> {
-    let mut roles: BTreeMap<String, String> = BTreeMap::new();
+/// Members by user, each once; the last one given counts.
+pub(crate) fn each_once(members: Vec<NewMember>, options: &ChatOptions) -> Result<Vec<NewMember>> {
+    let mut found: BTreeMap<String, NewMember> = BTreeMap::new();
     for member in members {
         validate_name("a user id", &member.user_id)?;
         validate_name("a role", &member.role)?;
-        roles.insert(member.user_id, member.role);
+        validate_custom(member.custom.as_deref(), options)?;
+        found.insert(member.user_id.clone(), member);
     }
-    Ok(roles.into_iter().collect())
+    Ok(found.into_values().collect())
 }
 
 /// The row of a member who joins.
-pub(crate) fn new_row(role: &str) -> MemberRow {
-    MemberRow { role: role.to_owned(), version: 1, ..MemberRow::default() }
+pub(crate) fn new_row(new: &NewMember) -> MemberRow {
+    MemberRow {
+        role: new.role.clone(),
+        version: 1,
+        grants: grant_names(new),
+        custom: new.custom.clone(),
+        ..MemberRow::default()
+    }
+}
+
+/// The names of what a member may do beyond its role, as they are stored.
+pub(crate) fn grant_names(new: &NewMember) -> Vec<String> {
+    new.grants.iter().map(|grant| grant.name().to_owned()).collect()
 }
 
 /// What a member's list of channels is to say.
 pub(crate) fn joined(user: &str, row: &MemberRow) -> JobChange {
-    JobChange { user_id: user.to_owned(), role: row.role.clone(), joined_at_ms: row.joined_at_ms, removed: false }
+    JobChange {
+        user_id: user.to_owned(),
+        role: row.role.clone(),
+        joined_at_ms: row.joined_at_ms,
+        ..JobChange::default()
+    }
 }
 
 /// The revision at which the member joined: a change of its role rewrites the row, but keeps this.
@@ -247,21 +323,19 @@ pub(crate) fn joined_revision(row: &MemberRow, record: &Record) -> Revision {
 }
 
 /// The row of a member that is to have this role, and what must hold for it; `None` where nothing is to change.
-fn changed_member<'a>(
-    user: &'a str,
-    role: &str,
-    stored: Option<Record>,
-    present: Present,
-) -> Result<Option<Changed<'a>>> {
+fn changed_member(new: &NewMember, stored: Option<Record>, present: Present) -> Result<Option<Changed<'_>>> {
+    let user = new.user_id.as_str();
     let Some(record) = stored else {
-        return Ok(Some(Changed { user, row: new_row(role), check: Check::Absent }));
+        return Ok(Some(Changed { user, row: new_row(new), check: Check::Absent }));
     };
     let mut row: MemberRow = rows::decode(&record.value, "a member")?;
-    if present == Present::Keep || row.role == role {
+    let grants = grant_names(new);
+    if present == Present::Keep || (row.role == new.role && row.grants == grants && row.custom == new.custom) {
         return Ok(None);
     }
     row.joined_revision = joined_revision(&row, &record).0;
-    role.clone_into(&mut row.role);
+    row.role.clone_from(&new.role);
+    (row.grants, row.custom) = (grants, new.custom.clone());
     row.version = row.version.saturating_add(1);
     Ok(Some(Changed { user, row, check: Check::RevisionIs(record.revision) }))
 }

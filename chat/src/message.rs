@@ -1,12 +1,50 @@
 //! Messages as callers see them, and the checks on what they bring.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keevo_core::{Error, ErrorKind, Result};
 
+use crate::custom::Patch;
 use crate::ids::{Place, validate_name};
 use crate::options::ChatOptions;
-use crate::rows::MessageRow;
+use crate::rows::{MessageRow, PinRow};
+
+/// The most attachments of a message.
+pub const ATTACHMENTS_MAX: usize = 30;
+/// The most users, and the most groups, that a message mentions.
+pub const MENTIONS_MAX: usize = 100;
+
+/// Whom a message mentions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Users, by id; at most 100.
+    pub users: BTreeSet<String>,
+    /// Groups of users, by id; at most 100.
+    pub groups: BTreeSet<String>,
+    /// Everybody in the channel.
+    pub channel: bool,
+}
+
+/// Who sees a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// Everybody who reads the channel.
+    #[default]
+    Everybody,
+    /// Only who sent it, who is banned in the shadow.
+    Sender,
+}
+
+/// How a message is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// When it was pinned, in milliseconds since the epoch.
+    pub pinned_at_ms: u64,
+    /// By whom.
+    pub pinned_by: String,
+    /// When that ends; `None` = it stays.
+    pub expires_at_ms: Option<u64>,
+}
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +61,14 @@ pub struct Message {
     pub parent_id: Option<String>,
     /// Custom data, a JSON object; `None` once deleted.
     pub custom: Option<String>,
+    /// Attachments, each a JSON object; none once deleted.
+    pub attachments: Vec<String>,
+    /// Whom it mentions; nobody once deleted.
+    pub mentions: Mentions,
+    /// The message that it quotes.
+    pub quoted_id: Option<String>,
+    /// How it is pinned, if it is.
+    pub pinned: Option<Pin>,
     /// Whether the system wrote it, not a person. Never unread.
     pub system: bool,
     /// Whether it was sent without making anything unread.
@@ -33,7 +79,11 @@ pub struct Message {
     pub updated_at_ms: Option<u64>,
     /// When it was deleted.
     pub deleted_at_ms: Option<u64>,
-    /// 1 when sent, one more with each edit and with the deletion.
+    /// Whether nothing of it is kept, so that it can't be brought back.
+    pub erased: bool,
+    /// Who sees it. Histories and subscriptions that name no user hold all messages: whoever passes them on looks.
+    pub audience: Audience,
+    /// 1 when sent, one more with each edit, pin, deletion and so on.
     pub version: u32,
     /// Counts of replies and reactions, where they were read: in history, not in events or answers to writes.
     pub stats: Option<MessageStats>,
@@ -46,6 +96,8 @@ pub struct MessageStats {
     pub reply_count: u64,
     /// Reactions by type.
     pub reactions: BTreeMap<String, u64>,
+    /// The sums of their scores by type.
+    pub scores: BTreeMap<String, i64>,
 }
 
 /// A message to be sent.
@@ -56,12 +108,18 @@ pub struct NewMessage {
     pub id: Option<String>,
     /// Who sends it.
     pub user_id: String,
-    /// What it says. May be empty where there is custom data.
+    /// What it says. May be empty where there is custom data or an attachment.
     pub text: String,
     /// The message of the channel that it replies to. Threads have one level.
     pub parent_id: Option<String>,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
+    /// Attachments, each a JSON object; at most 30.
+    pub attachments: Vec<String>,
+    /// Whom it mentions. Nobody is told that is not in the text: front ends find the names in it.
+    pub mentions: Mentions,
+    /// The message of the channel, or of a thread in it, that it quotes.
+    pub quoted_id: Option<String>,
     /// Whether the system wrote it.
     pub system: bool,
     /// Whether it leaves unread counts alone.
@@ -90,6 +148,13 @@ impl NewMessage {
         self
     }
 
+    /// The same message with a user mentioned.
+    #[must_use]
+    pub fn mentioning(mut self, user_id: impl Into<String>) -> Self {
+        self.mentions.users.insert(user_id.into());
+        self
+    }
+
     pub(crate) fn prepare(self, options: &ChatOptions) -> Result<MessageRow> {
         let now_ms = options.clock.now_ms();
         let id = self.id.unwrap_or_else(|| new_id(options, now_ms));
@@ -100,8 +165,13 @@ impl NewMessage {
         }
         validate_text(&self.text, options)?;
         validate_custom(self.custom.as_deref(), options)?;
-        if self.text.is_empty() && self.custom.is_none() {
-            return Err(Error::invalid("a message has a text or custom data"));
+        validate_attachments(&self.attachments, options)?;
+        validate_mentions(&self.mentions)?;
+        if let Some(quoted_id) = &self.quoted_id {
+            validate_name("the id of the message quoted", quoted_id)?;
+        }
+        if self.text.is_empty() && self.custom.is_none() && self.attachments.is_empty() {
+            return Err(says_nothing());
         }
         let mut row = MessageRow {
             id,
@@ -116,13 +186,21 @@ impl NewMessage {
             deleted_at_ms: None,
             version: 1,
             fingerprint: 0,
+            attachments: self.attachments,
+            mentions: self.mentions.users.into_iter().collect(),
+            mentions_channel: self.mentions.channel,
+            mentioned_groups: self.mentions.groups.into_iter().collect(),
+            quoted_id: self.quoted_id,
+            pinned: None,
+            erased: 0,
+            audience: 0,
         };
         row.fingerprint = fingerprint(&row);
         Ok(row)
     }
 }
 
-/// A change of a message.
+/// A change of a message, in whole or in part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
     /// Who changes it.
@@ -131,6 +209,12 @@ pub struct Edit {
     pub text: Option<String>,
     /// The new custom data; `None` = as it was.
     pub custom: Option<String>,
+    /// The new attachments; `None` = as they were.
+    pub attachments: Option<Vec<String>>,
+    /// Whom it mentions now; `None` = as it was. Who was not mentioned when it was sent is shown, but not counted.
+    pub mentions: Option<Mentions>,
+    /// Changes of single fields of the custom data, after `custom`.
+    pub patch: Patch,
 }
 
 /// What a message said before an edit.
@@ -142,6 +226,8 @@ pub struct PreviousText {
     pub text: String,
     /// Its custom data.
     pub custom: Option<String>,
+    /// Its attachments.
+    pub attachments: Vec<String>,
     /// When it was replaced.
     pub replaced_at_ms: u64,
     /// Who replaced it.
@@ -149,6 +235,11 @@ pub struct PreviousText {
 }
 
 impl Message {
+    /// Whether this user sees the message.
+    pub fn is_visible_to(&self, user: &str) -> bool {
+        self.audience == Audience::Everybody || self.user_id == user
+    }
+
     pub(crate) fn from_row(row: MessageRow, place: Place) -> Self {
         let deleted = row.deleted_at_ms.is_some();
         Self {
@@ -158,15 +249,63 @@ impl Message {
             text: if deleted { String::new() } else { row.text },
             parent_id: row.parent_id,
             custom: if deleted { None } else { row.custom },
+            attachments: if deleted { Vec::new() } else { row.attachments },
+            mentions: if deleted {
+                Mentions::default()
+            } else {
+                Mentions {
+                    users: row.mentions.into_iter().collect(),
+                    groups: row.mentioned_groups.into_iter().collect(),
+                    channel: row.mentions_channel,
+                }
+            },
+            quoted_id: row.quoted_id,
+            pinned: row.pinned.map(Pin::from_row),
             system: row.system,
             silent: row.silent,
             created_at_ms: row.created_at_ms,
             updated_at_ms: row.updated_at_ms,
             deleted_at_ms: row.deleted_at_ms,
+            erased: row.erased != 0,
+            audience: if row.audience == 0 { Audience::Everybody } else { Audience::Sender },
             version: row.version,
             stats: None,
         }
     }
+}
+
+impl Pin {
+    fn from_row(row: PinRow) -> Self {
+        Self { pinned_at_ms: row.pinned_at_ms, pinned_by: row.pinned_by, expires_at_ms: row.expires_at_ms }
+    }
+}
+
+pub(crate) fn says_nothing() -> Error {
+    Error::invalid("a message has a text, custom data or an attachment")
+}
+
+pub(crate) fn validate_attachments(attachments: &[String], options: &ChatOptions) -> Result<()> {
+    if attachments.len() > ATTACHMENTS_MAX {
+        let message = format!("a message has at most {ATTACHMENTS_MAX} attachments, not {}", attachments.len());
+        return Err(Error::invalid(message));
+    }
+    let (bytes, limit) = (attachments.iter().map(String::len).sum::<usize>(), options.custom_limit());
+    if bytes > limit {
+        let message = format!("the attachments have {bytes} bytes, more than {limit}: send links to what is large");
+        return Err(Error::new(ErrorKind::BatchTooLarge, message));
+    }
+    attachments.iter().try_for_each(|one| validate_object("an attachment", one))
+}
+
+pub(crate) fn validate_mentions(mentions: &Mentions) -> Result<()> {
+    for (what, names) in [("a mentioned user", &mentions.users), ("a mentioned group", &mentions.groups)] {
+        if names.len() > MENTIONS_MAX {
+            let message = format!("a message mentions at most {MENTIONS_MAX} users and groups, not {}", names.len());
+            return Err(Error::invalid(message));
+        }
+        names.iter().try_for_each(|name| validate_name(what, name))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn validate_text(text: &str, options: &ChatOptions) -> Result<()> {
@@ -192,10 +331,14 @@ pub(crate) fn validate_custom(custom: Option<&str>, options: &ChatOptions) -> Re
             format!("the custom data has {} bytes, more than {limit}", custom.len()),
         ));
     }
-    match serde_json::from_str::<serde_json::Value>(custom) {
+    validate_object("custom data", custom)
+}
+
+fn validate_object(what: &str, text: &str) -> Result<()> {
+    match serde_json::from_str::<serde_json::Value>(text) {
         Ok(serde_json::Value::Object(_)) => Ok(()),
-        Ok(_) => Err(Error::invalid("custom data is a JSON object, and this is another kind of value")),
-        Err(error) => Err(Error::invalid(format!("custom data is not JSON: {error}"))),
+        Ok(_) => Err(Error::invalid(format!("{what} is a JSON object, and this is another kind of value"))),
+        Err(error) => Err(Error::invalid(format!("{what} is not JSON: {error}"))),
     }
 }
 
@@ -228,6 +371,22 @@ fn fingerprint(row: &MessageRow) -> u64 {
         add(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         add(part);
     }
+    // What came later changes the hash only where it is used, so that older messages keep theirs.
+    let lists = [&row.attachments, &row.mentions, &row.mentioned_groups];
+    for (tag, list) in (2_u8..).zip(lists) {
+        for item in list {
+            add(&[tag]);
+            add(&u64::try_from(item.len()).unwrap_or(u64::MAX).to_be_bytes());
+            add(item.as_bytes());
+        }
+    }
+    if row.mentions_channel {
+        add(&[5]);
+    }
+    if let Some(quoted_id) = &row.quoted_id {
+        add(&[6]);
+        add(quoted_id.as_bytes());
+    }
     hash
 }
 
@@ -256,6 +415,12 @@ mod tests {
         assert_eq!(of(NewMessage::new("u", "x")), of(NewMessage::new("u", "x")));
         assert_ne!(of(NewMessage::new("u", "x")), of(NewMessage::new("ux", "").reply_to("p").with_custom_for_test()));
         assert_ne!(of(NewMessage::new("ab", "c")), of(NewMessage::new("a", "bc")));
+        assert_ne!(of(NewMessage::new("u", "x")), of(NewMessage::new("u", "x").mentioning("ada")));
+        assert_eq!(
+            of(NewMessage::new("u", "x")),
+            0x60cc_a24a_d330_2c07,
+            "what was stored by earlier versions is still right"
+        );
     }
 
     impl NewMessage {

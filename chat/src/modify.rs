@@ -1,16 +1,22 @@
-//! Editing and deleting messages.
+//! Editing and pinning messages; [`crate::delete`] takes them back.
 //!
-//! Invariant: a change is a compare-and-set on the one message row, and what it replaced stays readable: an
-//! edit keeps the text before it, a deletion keeps the row and hides its text.
+//! Invariant: a change is a compare-and-set on the one message row, and what an edit replaced stays readable.
 
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
+use bytes::Bytes;
+use keevo_core::limits::TTL_MS_MAX;
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result, Scan};
 
-use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_member};
+use crate::channel_type::Capability;
+use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::{ChannelId, Place, validate_name};
-use crate::keys::{self, ChannelKeys, Stat};
-use crate::message::{Edit, Message, PreviousText, validate_custom, validate_text};
-use crate::options::Rights;
-use crate::rows::{self, AdjustmentRow, EditRow, MemberRow, MessageRow};
+use crate::keys::{self, ChannelKeys, Row};
+use crate::member::validate_limit;
+use crate::message::{
+    Edit, Message, PreviousText, says_nothing, validate_attachments, validate_custom, validate_mentions, validate_text,
+};
+use crate::restrict::Permit;
+use crate::rights::{Denied, DeniedCode};
+use crate::rows::{self, EditRow, MessageRow, PinRow};
 use crate::send::no_message;
 
 impl<E: Engine> Chat<E> {
@@ -23,41 +29,100 @@ impl<E: Engine> Chat<E> {
         Ok(message)
     }
 
-    /// Changes a message's text or custom data. An edit that changes nothing writes nothing, so it may be
-    /// repeated. `NotFound` without the message, `Conflict` once it is deleted, `PermissionDenied` as
-    /// [`Rights`](crate::Rights) say.
+    /// Changes a message's text, custom data, attachments or mentions, in whole or in part. An edit that changes nothing
+    /// writes nothing, so it may be repeated. `NotFound` without the message, `Conflict` once it is deleted,
+    /// `PermissionDenied` as [`Rights`](crate::Rights) say.
     pub async fn edit(&self, channel: &ChannelId, id: &str, edit: Edit) -> Result<Message> {
         validate_name("a user id", &edit.user_id)?;
         edit.text.as_deref().map_or(Ok(()), |text| validate_text(text, &self.options))?;
         validate_custom(edit.custom.as_deref(), &self.options)?;
+        edit.attachments.as_deref().map_or(Ok(()), |all| validate_attachments(all, &self.options))?;
+        edit.mentions.as_ref().map_or(Ok(()), validate_mentions)?;
         let keys = self.keys(channel).await?;
-        for _ in 0..ATTEMPTS_MAX {
-            let (place, record, mut row) = self.load(&keys, id).await?;
-            self.check_author(channel, &keys, &row, &edit.user_id, false).await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let (place, record, row) = self.load(&keys, id).await?;
+            let permit = self
+                .permit_author(
+                    channel,
+                    &keys,
+                    &row,
+                    &edit.user_id,
+                    [Capability::EditOwn, Capability::EditAny],
+                    attempt > 0,
+                )
+                .await?;
             if row.deleted_at_ms.is_some() {
-                return Err(Error::new(ErrorKind::Conflict, format!("message '{id}' is deleted")));
+                return Err(deleted(id));
             }
-            let text = edit.text.clone().unwrap_or_else(|| row.text.clone());
-            let custom = edit.custom.clone().or_else(|| row.custom.clone());
-            if text.is_empty() && custom.is_none() {
-                return Err(Error::invalid("a message has a text or custom data"));
-            }
-            if text == row.text && custom == row.custom {
+            let mut after = edited(&row, &edit)?;
+            validate_custom(after.custom.as_deref(), &self.options)?;
+            if after == row {
                 return Ok(Message::from_row(row, place));
             }
             let now_ms = self.now_ms();
+            after.version = row.version.saturating_add(1);
+            after.updated_at_ms = Some(now_ms);
             let before = EditRow {
-                text: std::mem::replace(&mut row.text, text),
-                custom: std::mem::replace(&mut row.custom, custom),
+                text: row.text,
+                custom: row.custom,
                 replaced_at_ms: now_ms,
                 replaced_by: edit.user_id.clone(),
+                attachments: row.attachments,
             };
-            let before_version = row.version;
-            row.version = row.version.saturating_add(1);
-            row.updated_at_ms = Some(now_ms);
             let batch =
-                replace(&keys, place, &record, &row).put(keys.edit(place, before_version), rows::encode(&before));
-            match self.engine.write(self.by_member(batch, &keys, &edit.user_id)).await {
+                replace(&keys, place, &record, &after).put(keys.edit(place, row.version), rows::encode(&before));
+            match self.engine.write(permit.guard(batch)).await {
+                Ok(_) => return Ok(Message::from_row(after, place)),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended("the message"))
+    }
+
+    /// Pins a message, until a time or for good, or unpins it. Repeatable. `NotFound` without the message, `Conflict`
+    /// once it is deleted, `PermissionDenied` as [`Rights`](crate::Rights) say.
+    pub async fn pin(
+        &self,
+        channel: &ChannelId,
+        id: &str,
+        user_id: &str,
+        pinned: bool,
+        until_ms: Option<u64>,
+    ) -> Result<Message> {
+        validate_name("a user id", user_id)?;
+        let keys = self.keys(channel).await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let permit = self.permit(channel, &keys, user_id, &[Capability::PinMessage], attempt > 0).await?;
+            let (place, record, mut row) = self.load(&keys, id).await?;
+            if row.deleted_at_ms.is_some() {
+                return Err(deleted(id));
+            }
+            let now_ms = self.now_ms();
+            let ttl_ms = match until_ms.filter(|_| pinned) {
+                None => None,
+                Some(until) if until > now_ms && until - now_ms <= TTL_MS_MAX => Some(until - now_ms),
+                Some(until) => {
+                    return Err(Error::invalid(format!("a pin ends after now and within ten years, not at {until}")));
+                }
+            };
+            let wanted =
+                pinned.then(|| PinRow { pinned_at_ms: now_ms, pinned_by: user_id.to_owned(), expires_at_ms: until_ms });
+            let same = |one: &PinRow, other: &PinRow| one.expires_at_ms == other.expires_at_ms;
+            match (&row.pinned, &wanted) {
+                (None, None) => return Ok(Message::from_row(row, place)),
+                (Some(one), Some(other)) if same(one, other) => return Ok(Message::from_row(row, place)),
+                _ => {}
+            }
+            row.pinned = wanted;
+            row.version = row.version.saturating_add(1);
+            let batch = replace(&keys, place, &record, &row);
+            let batch = match (pinned, ttl_ms) {
+                (false, _) => batch.delete(keys.pin(place)),
+                (true, None) => batch.put(keys.pin(place), Bytes::new()),
+                (true, Some(ttl_ms)) => batch.put_ttl(keys.pin(place), Bytes::new(), ttl_ms),
+            };
+            match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
@@ -66,38 +131,25 @@ impl<E: Engine> Chat<E> {
         Err(contended("the message"))
     }
 
-    /// Deletes a message: it stays in its place without its text, counts no longer as unread, and its thread
-    /// and reactions stay. Repeatable. `NotFound` without the message, `PermissionDenied` as
-    /// [`Rights`](crate::Rights) say.
-    pub async fn delete(&self, channel: &ChannelId, id: &str, user_id: &str) -> Result<Message> {
-        validate_name("a user id", user_id)?;
+    /// Up to `limit` pinned messages, 1 to 1,000: the channel's own in their order, then the replies.
+    pub async fn pinned(&self, channel: &ChannelId, limit: usize) -> Result<Vec<Message>> {
+        validate_limit(limit)?;
         let keys = self.keys(channel).await?;
-        for _ in 0..ATTEMPTS_MAX {
-            let (place, record, mut row) = self.load(&keys, id).await?;
-            self.check_author(channel, &keys, &row, user_id, true).await?;
-            if row.deleted_at_ms.is_some() {
-                return Ok(Message::from_row(row, place));
-            }
-            row.deleted_at_ms = Some(self.now_ms());
-            row.version = row.version.saturating_add(1);
-            let mut batch = replace(&keys, place, &record, &row);
-            match place {
-                Place::Channel(sequence) if row.countable() => {
-                    let adjustment = AdjustmentRow { user_id: row.user_id.clone() };
-                    batch = batch.put(keys.adjustment(sequence), rows::encode(&adjustment));
-                }
-                Place::Channel(_) => {}
-                Place::Thread { parent, .. } => {
-                    batch = batch.merge(keys.stat(Place::Channel(parent), Stat::DeletedReplies), 1);
-                }
-            }
-            match self.engine.write(self.by_member(batch, &keys, user_id)).await {
-                Ok(_) => return Ok(Message::from_row(row, place)),
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
+        let scan = Scan::prefix(keys.keyspace, keys.partition.clone(), keys::prefix::pins(), limit);
+        let mut places = Vec::new();
+        for (key, _) in self.first(scan, limit).await? {
+            if let Row::Pin(place) = Row::parse(&key.sort)? {
+                places.push(place);
             }
         }
-        Err(contended("the message"))
+        let records = self.multi_get(places.iter().map(|place| keys.message(*place)).collect()).await?;
+        let mut messages = Vec::with_capacity(places.len());
+        for (place, record) in places.into_iter().zip(records) {
+            if let Some(record) = record {
+                messages.push(Message::from_row(rows::decode(&record.value, "a message")?, place));
+            }
+        }
+        Ok(messages)
     }
 
     /// What a message said before its edits, oldest first.
@@ -112,6 +164,7 @@ impl<E: Engine> Chat<E> {
                 version: version.ok_or_else(|| Error::corrupt("an edit's key is cut short"))?,
                 text: row.text,
                 custom: row.custom,
+                attachments: row.attachments,
                 replaced_at_ms: row.replaced_at_ms,
                 replaced_by: row.replaced_by,
             });
@@ -133,49 +186,61 @@ impl<E: Engine> Chat<E> {
         Ok((place, record, row))
     }
 
-    /// `PermissionDenied` unless the user is a member, where members are required.
-    pub(crate) async fn require_member(&self, channel: &ChannelId, keys: &ChannelKeys, user: &str) -> Result<()> {
-        if self.options.rights == Rights::Trusted || self.get(keys.member(user)).await?.is_some() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()))
-    }
-
-    /// `PermissionDenied` unless the user may change the message: a member who wrote it or, where `moderates`, who
-    /// has a role that moderates.
-    async fn check_author(
+    /// The right to change the message: the first for its author, the second for others.
+    pub(crate) async fn permit_author(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
         row: &MessageRow,
         user: &str,
-        moderates: bool,
-    ) -> Result<()> {
-        if self.options.rights == Rights::Trusted {
-            return Ok(());
+        [own, any]: [Capability; 2],
+        look: bool,
+    ) -> Result<Permit> {
+        if row.user_id == user {
+            return self.permit(channel, keys, user, &[own], look).await;
         }
-        let Some(record) = self.get(keys.member(user)).await? else {
-            return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
+        let others = |error: Error| match Denied::of(&error) {
+            Some(denied) if denied.code == DeniedCode::NotGranted => {
+                let message = format!(
+                    "user '{user}' did not write message '{}', and lacks the capability {} in channel {channel}",
+                    row.id,
+                    any.name()
+                );
+                Denied::new(DeniedCode::NotTheAuthor, message).into_error()
+            }
+            _ => error,
         };
-        let role = rows::decode::<MemberRow>(&record.value, "a member")?.role;
-        if row.user_id == user || (moderates && matches!(role.as_str(), "owner" | "admin" | "moderator")) {
-            return Ok(());
-        }
-        let lacks = if moderates { format!(" nor does it moderate channel {channel}") } else { String::new() };
-        let message = format!("user '{user}' did not write message '{}'{lacks}", row.id);
-        Err(Error::new(ErrorKind::PermissionDenied, message))
-    }
-
-    /// The batch, if the user is still a member where members are required.
-    fn by_member(&self, batch: Batch, keys: &ChannelKeys, user: &str) -> Batch {
-        match self.options.rights {
-            Rights::Trusted => batch,
-            Rights::Members => batch.require(keys.member(user), Check::Exists),
-        }
+        self.permit(channel, keys, user, &[any], look).await.map_err(others)
     }
 }
 
-fn replace(keys: &ChannelKeys, place: Place, before: &Record, row: &MessageRow) -> Batch {
+/// The message as the edit makes it.
+fn edited(row: &MessageRow, edit: &Edit) -> Result<MessageRow> {
+    let mut after = row.clone();
+    if let Some(text) = &edit.text {
+        after.text.clone_from(text);
+    }
+    let custom = edit.custom.as_deref().or(row.custom.as_deref());
+    after.custom = edit.patch.apply(custom)?;
+    if let Some(attachments) = &edit.attachments {
+        after.attachments.clone_from(attachments);
+    }
+    if let Some(mentions) = &edit.mentions {
+        after.mentions = mentions.users.iter().cloned().collect();
+        after.mentioned_groups = mentions.groups.iter().cloned().collect();
+        after.mentions_channel = mentions.channel;
+    }
+    if after.text.is_empty() && after.custom.is_none() && after.attachments.is_empty() {
+        return Err(says_nothing());
+    }
+    Ok(after)
+}
+
+pub(crate) fn deleted(id: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("message '{id}' is deleted"))
+}
+
+pub(crate) fn replace(keys: &ChannelKeys, place: Place, before: &Record, row: &MessageRow) -> Batch {
     Batch::new()
         .merge(keys.version(), 1)
         .put(keys.message(place), rows::encode(row))

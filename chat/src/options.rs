@@ -10,10 +10,11 @@ pub enum Rights {
     /// The caller has checked. The default: a server checks before it calls.
     #[default]
     Trusted,
-    /// Whoever sends, reacts, edits, deletes, or asks for its unread count or moves it, must be a member. Only its
-    /// author may edit a message; its author or a member with the role `owner`, `admin` or `moderator` may
-    /// delete it. Else `PermissionDenied`. The membership is a precondition of the write itself, so a removal
-    /// that comes first always wins.
+    /// Whoever sends, reacts, edits or deletes needs the [`Capability`](crate::Capability), as the channel's type, the
+    /// member's role and its grants say ([`decide`](crate::decide)); whoever asks for its unread count or moves it must
+    /// be a member. Else `PermissionDenied`. What was checked is a precondition of the write itself, so a removal or
+    /// a change of a role that comes first always wins. Calls that name no user are the caller's to check, with
+    /// [`Chat::authorize`](crate::Chat::authorize).
     Members,
 }
 

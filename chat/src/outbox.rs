@@ -240,7 +240,8 @@ impl<E: Engine> Chat<E> {
 
     async fn update_listing(&self, channel: &ChannelId, job: u64, change: JobChange) -> Result<()> {
         let key = self.user_key(&change.user_id, keys::listing(channel.as_str())).await?;
-        let row = ListingRow { role: change.role, joined_at_ms: change.joined_at_ms, job, removed: change.removed };
+        let JobChange { role, joined_at_ms, removed, invited, .. } = change;
+        let row = ListingRow { role, joined_at_ms, job, removed, invited };
         // Who joins is mostly not in the list yet, so the first try of a join needs no look.
         let mut look = row.removed;
         for _ in 0..ATTEMPTS_MAX {

@@ -1,13 +1,23 @@
-//! Reactions: a user may put each type on a message once.
+//! Reactions: a user may put each type on a message once, with a score.
+//!
+//! Invariant: the counts and the sums of scores change with the reaction, in the same batch.
 
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result};
+use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result, Revision};
+
+use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
-use crate::ids::{ChannelId, validate_name};
+use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Row, Stat};
 use crate::message::validate_custom;
-use crate::options::Rights;
 use crate::rows::{self, ReactionRow};
+
+/// The largest score, either way: a million, so that sums of them can't overflow.
+const SCORE_MAX: u64 = 1_000_000;
+/// The most types of reactions among which a unique one finds those that it replaces.
+const KINDS_MAX: usize = 500;
 
 /// A reaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +32,8 @@ pub struct Reaction {
     pub created_at_ms: u64,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
+    /// How much it counts, such as the number of claps.
+    pub score: i64,
 }
 
 /// A reaction to be put on a message.
@@ -33,56 +45,103 @@ pub struct NewReaction {
     pub kind: String,
     /// Custom data, a JSON object.
     pub custom: Option<String>,
+    /// How much it counts, up to 1,000,000 either way; `None` = 1.
+    pub score: Option<i64>,
+    /// Whether it takes the place of the user's other reactions on the message.
+    pub unique: bool,
+}
+
+/// What a user has on a message already.
+#[derive(Default)]
+struct Found {
+    /// Of the type that is to be put.
+    same: Option<(Revision, ReactionRow)>,
+    /// Of other types, where the new one is to be the only one.
+    others: Vec<(String, Revision, ReactionRow)>,
+    /// The row that makes such changes of one user follow one another.
+    only: Option<Revision>,
 }
 
 impl NewReaction {
     /// A plain reaction.
     pub fn new(user_id: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { user_id: user_id.into(), kind: kind.into(), custom: None }
+        Self { user_id: user_id.into(), kind: kind.into(), ..Self::default() }
     }
 }
 
 impl<E: Engine> Chat<E> {
-    /// Puts a reaction on a message; `false` where the user's reaction of this type was there already.
+    /// Puts a reaction on a message, or gives the user's reaction of this type another score or custom data; `false`
+    /// where nothing changes. A `unique` one takes the place of the user's other reactions on the message.
     /// `NotFound` without the message, `Conflict` once it is deleted.
     pub async fn react(&self, channel: &ChannelId, message_id: &str, reaction: NewReaction) -> Result<bool> {
         validate_name("a user id", &reaction.user_id)?;
         validate_name("a reaction type", &reaction.kind)?;
         validate_custom(reaction.custom.as_deref(), &self.options)?;
+        if reaction.score.is_some_and(|score| score.unsigned_abs() > SCORE_MAX) {
+            return Err(Error::invalid(format!("a score is at most {SCORE_MAX}, either way")));
+        }
         let keys = self.keys(channel).await?;
-        let (user, kind) = (reaction.user_id.as_str(), reaction.kind.as_str());
-        for _ in 0..ATTEMPTS_MAX {
+        let user = reaction.user_id.as_str();
+        // Most reactions are new ones: the first try of one that stands alone needs no look.
+        let mut look = reaction.unique;
+        for attempt in 0..ATTEMPTS_MAX {
             let (place, record, message) = self.load(&keys, message_id).await?;
             if message.deleted_at_ms.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("message '{message_id}' is deleted")));
             }
+            let found = if look { self.reactions_of(&keys, place, user, &reaction).await? } else { Found::default() };
             let row = ReactionRow {
                 message_id: message_id.to_owned(),
                 created_at_ms: self.now_ms(),
                 custom: reaction.custom.clone(),
+                score: reaction.score,
             };
-            let key = keys.reaction(place, kind, user);
-            let mut batch = Batch::new()
-                .merge(keys.version(), 1)
-                .put(key.clone(), rows::encode(&row))
-                .merge(keys.stat(place, Stat::Reactions(kind)), 1)
-                .require(key.clone(), Check::Absent)
-                .require(keys.message(place), Check::RevisionIs(record.revision));
-            if self.options.rights == Rights::Members {
-                batch = batch.require(keys.member(user), Check::Exists);
+            if found.others.is_empty() && found.same.as_ref().is_some_and(|(_, same)| says_the_same(same, &row)) {
+                return Ok(false);
             }
-            match self.engine.write(batch).await {
+            let permit = self.permit(channel, &keys, user, &[Capability::React], attempt > 0).await?;
+            let batch = reacting(&keys, place, &reaction, &row, &found)
+                .require(keys.message(place), Check::RevisionIs(record.revision));
+            match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::Conflict => {
-                    self.require_member(channel, &keys, user).await?;
-                    if self.get(key).await?.is_some() {
-                        return Ok(false);
-                    }
-                }
+                Err(error) if error.kind() == ErrorKind::Conflict => look = true,
                 Err(error) => return Err(error),
             }
         }
         Err(contended("the message"))
+    }
+
+    /// The user's reaction of the type and, where it is to be the only one, the others.
+    async fn reactions_of(
+        &self,
+        keys: &ChannelKeys,
+        place: Place,
+        user: &str,
+        reaction: &NewReaction,
+    ) -> Result<Found> {
+        let mut kinds = BTreeSet::from([reaction.kind.clone()]);
+        let mut found = Found::default();
+        if reaction.unique {
+            found.only = self.get(keys.only_reaction(place, user)).await?.map(|record| record.revision);
+            kinds.extend(self.stats_of(keys, place).await?.reactions.into_keys());
+            if kinds.len() > KINDS_MAX {
+                let message = format!("the message has reactions of more than {KINDS_MAX} types");
+                return Err(Error::new(ErrorKind::ResourceExhausted, message));
+            }
+        }
+        let wanted = kinds.iter().map(|kind| keys.reaction(place, kind, user)).collect();
+        for (kind, record) in kinds.into_iter().zip(self.multi_get(wanted).await?) {
+            let Some(record) = record else {
+                continue;
+            };
+            let row: ReactionRow = rows::decode(&record.value, "a reaction")?;
+            if kind == reaction.kind {
+                found.same = Some((record.revision, row));
+            } else {
+                found.others.push((kind, record.revision, row));
+            }
+        }
+        Ok(found)
     }
 
     /// Takes a reaction back; `false` where there was none. `NotFound` without the message.
@@ -92,16 +151,24 @@ impl<E: Engine> Chat<E> {
         let keys = self.keys(channel).await?;
         let place = self.place_of(&keys, message_id).await?;
         let key = keys.reaction(place, kind, user);
-        let batch = Batch::new()
-            .merge(keys.version(), 1)
-            .delete(key.clone())
-            .merge(keys.stat(place, Stat::Reactions(kind)), -1)
-            .require(key, Check::Exists);
-        match self.engine.write(batch).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
-            Err(error) => Err(error),
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(record) = self.get(key.clone()).await? else {
+                return Ok(false);
+            };
+            let row: ReactionRow = rows::decode(&record.value, "a reaction")?;
+            let batch = Batch::new()
+                .merge(keys.version(), 1)
+                .delete(key.clone())
+                .merge(keys.stat(place, Stat::Reactions(kind)), -1)
+                .merge(keys.stat(place, Stat::Scores(kind)), -row.points())
+                .require(key.clone(), Check::RevisionIs(record.revision));
+            match self.engine.write(batch).await {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
         }
+        Err(contended("the reaction"))
     }
 
     /// The reactions on a message, by type and user, at most `limit`.
@@ -123,13 +190,50 @@ impl<E: Engine> Chat<E> {
     }
 }
 
+fn says_the_same(one: &ReactionRow, other: &ReactionRow) -> bool {
+    one.points() == other.points() && one.custom == other.custom
+}
+
+/// The write of a reaction in place of those that were found.
+fn reacting(keys: &ChannelKeys, place: Place, new: &NewReaction, row: &ReactionRow, found: &Found) -> Batch {
+    let (user, kind) = (new.user_id.as_str(), new.kind.as_str());
+    let key = keys.reaction(place, kind, user);
+    let mut batch = Batch::new().merge(keys.version(), 1).put(key.clone(), rows::encode(row));
+    let (counted, points) = match &found.same {
+        None => (1, row.points()),
+        Some((_, same)) => (0, row.points() - same.points()),
+    };
+    let check = found.same.as_ref().map_or(Check::Absent, |(revision, _)| Check::RevisionIs(*revision));
+    batch = batch
+        .merge(keys.stat(place, Stat::Reactions(kind)), counted)
+        .merge(keys.stat(place, Stat::Scores(kind)), points)
+        .require(key, check);
+    for (kind, revision, row) in &found.others {
+        let key = keys.reaction(place, kind, user);
+        batch = batch
+            .delete(key.clone())
+            .merge(keys.stat(place, Stat::Reactions(kind)), -1)
+            .merge(keys.stat(place, Stat::Scores(kind)), -row.points())
+            .require(key, Check::RevisionIs(*revision));
+    }
+    if new.unique {
+        // Two of one user at once both write this row, so one of them looks again.
+        let only = keys.only_reaction(place, user);
+        let check = found.only.map_or(Check::Absent, Check::RevisionIs);
+        batch = batch.put(only.clone(), Bytes::copy_from_slice(kind.as_bytes())).require(only, check);
+    }
+    batch
+}
+
 impl Reaction {
     pub(crate) fn from_row(row: ReactionRow, kind: &str, user: &str) -> Self {
+        let score = row.points();
         Self {
             message_id: row.message_id,
             user_id: user.to_owned(),
             kind: kind.to_owned(),
             created_at_ms: row.created_at_ms,
+            score,
             custom: row.custom,
         }
     }

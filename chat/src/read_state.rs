@@ -9,7 +9,7 @@ use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result, Revisio
 use crate::chat::{ATTEMPTS_MAX, Chat, Head, contended, range};
 use crate::history::messages_between;
 use crate::ids::{ChannelId, Place, validate_name};
-use crate::keys::{self, ChannelKeys, Row};
+use crate::keys::{self, ChannelKeys, Row, Setting};
 use crate::rows::{self, AdjustmentRow, MemberRow, MessageRow, ReadRow};
 
 /// How often the counters are read for a consistent cut before the messages are counted one by one.
@@ -201,8 +201,9 @@ impl<E: Engine> Chat<E> {
         validate_name("a user id", user)?;
         let mut cuts = 0;
         loop {
-            let wanted = vec![keys.member(user), keys.read(user), keys.own(user)];
-            let Ok([member, read, own]) = <[Option<Record>; 3]>::try_from(self.multi_get(wanted).await?) else {
+            let wanted = vec![keys.member(user), keys.read(user), keys.own(user), keys.setting(Setting::Truncated)];
+            let Ok([member, read, own, truncated]) = <[Option<Record>; 4]>::try_from(self.multi_get(wanted).await?)
+            else {
                 return Err(Error::corrupt("the engine returned another number of records"));
             };
             let Some(member) = member else {
@@ -220,7 +221,14 @@ impl<E: Engine> Chat<E> {
                 None => (baseline(&rows::decode(&member.value, "a member")?), None),
             };
             let others_at_head = if own == own_after { head.countable.checked_sub(own) } else { None };
-            return Ok(Reading { head, state, revision, others_at_head });
+            let mut reading = Reading { head, state, revision, others_at_head };
+            let truncated = truncated.map_or(Ok(0), |record| rows::decode_count(&record.value))?;
+            if truncated > reading.state.position {
+                // What is not shown any more is not unread, as if it had been read.
+                reading.state.others = self.others_up_to(keys, user, truncated, &reading).await?;
+                reading.state.position = truncated;
+            }
+            return Ok(reading);
         }
     }
 }

@@ -20,6 +20,128 @@ pub(crate) struct ChannelRow {
     /// 1 when created, one more with each update.
     #[prost(uint32, tag = "5")]
     pub(crate) version: u32,
+    #[prost(string, optional, tag = "6")]
+    pub(crate) team: Option<String>,
+    /// The members that it is the one channel of, sorted; empty = it is none of that kind.
+    #[prost(string, repeated, tag = "7")]
+    pub(crate) distinct: Vec<String>,
+    #[prost(uint64, optional, tag = "8")]
+    pub(crate) frozen_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub(crate) disabled_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    pub(crate) slow_mode_ms: Option<u64>,
+    /// What was said up to this number is not shown any more.
+    #[prost(uint64, tag = "11")]
+    pub(crate) truncated: u64,
+}
+
+/// A ban of a user, from a channel or from the app.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BanRow {
+    #[prost(string, tag = "1")]
+    pub(crate) banned_by: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) banned_at_ms: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) expires_at_ms: Option<u64>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) reason: Option<String>,
+    #[prost(bool, tag = "5")]
+    pub(crate) shadow: bool,
+}
+
+/// What a user wants of a channel; its id is in the key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PreferenceRow {
+    /// Hidden as long as the channel's newest message has this number.
+    #[prost(uint64, optional, tag = "1")]
+    pub(crate) hidden_at: Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) archived_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) pinned_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) muted_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) muted_until_ms: Option<u64>,
+}
+
+/// A user that is muted or blocked; its id is in the key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AgainstRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) since_ms: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) until_ms: Option<u64>,
+}
+
+/// Up to where a member has got the messages.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReceiptRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) position: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) delivered_at_ms: u64,
+}
+
+/// A flag on a message; its place and who flagged it are in its key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FlagRow {
+    #[prost(string, tag = "1")]
+    pub(crate) reason: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) flagged_at_ms: u64,
+}
+
+/// The last review of a message.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReviewRow {
+    #[prost(string, tag = "1")]
+    pub(crate) reviewed_by: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) reviewed_at_ms: u64,
+    /// See [`crate::review`].
+    #[prost(uint32, tag = "3")]
+    pub(crate) verdict: u32,
+}
+
+/// A user of the app.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UserRow {
+    #[prost(string, tag = "1")]
+    pub(crate) role: String,
+    /// Sorted.
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) teams: Vec<String>,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) custom: Option<String>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) created_at_ms: u64,
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) updated_at_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) deactivated_at_ms: Option<u64>,
+}
+
+/// An invitation.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct InviteRow {
+    /// See [`crate::invite`].
+    #[prost(uint32, tag = "1")]
+    pub(crate) state: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) role: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) grants: Vec<String>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) custom: Option<String>,
+    #[prost(string, tag = "5")]
+    pub(crate) invited_by: String,
+    #[prost(uint64, tag = "6")]
+    pub(crate) invited_at_ms: u64,
+    #[prost(uint64, optional, tag = "7")]
+    pub(crate) answered_at_ms: Option<u64>,
 }
 
 /// A member of a channel. Its unread count starts behind `baseline_position`.
@@ -39,6 +161,11 @@ pub(crate) struct MemberRow {
     /// The revision of the write by which it joined; 0 = that of this row, which nothing has changed since.
     #[prost(uint64, tag = "6")]
     pub(crate) joined_revision: u64,
+    /// Names of capabilities, sorted.
+    #[prost(string, repeated, tag = "7")]
+    pub(crate) grants: Vec<String>,
+    #[prost(string, optional, tag = "8")]
+    pub(crate) custom: Option<String>,
 }
 
 /// How far a member has read.
@@ -82,12 +209,47 @@ pub(crate) struct MessageRow {
     /// Hash of what was first sent: a repeated send with the same id must match it.
     #[prost(fixed64, tag = "12")]
     pub(crate) fingerprint: u64,
+    /// JSON objects.
+    #[prost(string, repeated, tag = "13")]
+    pub(crate) attachments: Vec<String>,
+    #[prost(string, repeated, tag = "14")]
+    pub(crate) mentions: Vec<String>,
+    #[prost(bool, tag = "15")]
+    pub(crate) mentions_channel: bool,
+    #[prost(string, repeated, tag = "16")]
+    pub(crate) mentioned_groups: Vec<String>,
+    #[prost(string, optional, tag = "17")]
+    pub(crate) quoted_id: Option<String>,
+    #[prost(message, optional, tag = "18")]
+    pub(crate) pinned: Option<PinRow>,
+    /// 0 = not deleted or only hidden, 1 = nothing of it is kept.
+    #[prost(uint32, tag = "19")]
+    pub(crate) erased: u32,
+    /// 0 = everybody sees it, 1 = only who sent it. Never changes.
+    #[prost(uint32, tag = "20")]
+    pub(crate) audience: u32,
+}
+
+/// How a message is pinned.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PinRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) pinned_at_ms: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) pinned_by: String,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) expires_at_ms: Option<u64>,
 }
 
 impl MessageRow {
     /// Whether it counted as unread for others when it was sent, in the channel's own sequence.
     pub(crate) fn countable(&self) -> bool {
-        !self.system && !self.silent && self.parent_id.is_none()
+        self.counts() && self.parent_id.is_none()
+    }
+
+    /// Whether it counted as unread for others when it was sent, in the sequence that it is of.
+    pub(crate) fn counts(&self) -> bool {
+        !self.system && !self.silent && self.audience == 0
     }
 }
 
@@ -102,6 +264,8 @@ pub(crate) struct EditRow {
     pub(crate) replaced_at_ms: u64,
     #[prost(string, tag = "4")]
     pub(crate) replaced_by: String,
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) attachments: Vec<String>,
 }
 
 /// A reaction; its type and user are in its key.
@@ -113,6 +277,37 @@ pub(crate) struct ReactionRow {
     pub(crate) created_at_ms: u64,
     #[prost(string, optional, tag = "3")]
     pub(crate) custom: Option<String>,
+    /// `None` = 1.
+    #[prost(sint64, optional, tag = "4")]
+    pub(crate) score: Option<i64>,
+}
+
+impl ReactionRow {
+    /// What it adds to the scores of its type.
+    pub(crate) fn points(&self) -> i64 {
+        self.score.unwrap_or(1)
+    }
+}
+
+/// A mention; its number is in its key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MentionRow {
+    #[prost(string, tag = "1")]
+    pub(crate) message_id: String,
+}
+
+/// How far a user has read a thread, and whether it has left it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ThreadReadRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) position: u64,
+    /// Countable replies of others up to the position.
+    #[prost(uint64, tag = "2")]
+    pub(crate) others: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) read_at_ms: u64,
+    #[prost(bool, tag = "4")]
+    pub(crate) unfollowed: bool,
 }
 
 /// A countable message that no longer counts; its number is in its key.
@@ -141,6 +336,9 @@ pub(crate) struct JobChange {
     pub(crate) joined_at_ms: u64,
     #[prost(bool, tag = "4")]
     pub(crate) removed: bool,
+    /// Not a member yet: invited.
+    #[prost(bool, tag = "5")]
+    pub(crate) invited: bool,
 }
 
 /// A channel in a user's list, as of the job with this number. A removal stays as a row for a while, so
@@ -155,6 +353,9 @@ pub(crate) struct ListingRow {
     pub(crate) job: u64,
     #[prost(bool, tag = "4")]
     pub(crate) removed: bool,
+    /// Not a member yet: invited.
+    #[prost(bool, tag = "5")]
+    pub(crate) invited: bool,
 }
 
 /// What a resume token carries.
@@ -204,6 +405,12 @@ pub(crate) fn encode(row: &impl Message) -> Bytes {
 /// Decodes a row; `what` names it in the error.
 pub(crate) fn decode<T: Message + Default>(value: &Bytes, what: &str) -> Result<T> {
     T::decode(value.clone()).map_err(|error| Error::corrupt(format!("{what} does not decode")).with_source(error))
+}
+
+/// Decodes a sum as merges store it.
+pub(crate) fn decode_sum(value: &[u8]) -> Result<i64> {
+    let bytes = value.try_into().map_err(|error| Error::corrupt("a sum has not 8 bytes").with_source(error))?;
+    Ok(i64::from_be_bytes(bytes))
 }
 
 /// Decodes an integer as merges and appends store it; counts are never negative.

@@ -3,38 +3,69 @@
 //! Invariant: a batch stores a message only where its id is absent, so whatever is repeated (a client's
 //! retry, an import that was cut off) is stored once and keeps its number.
 
+mod batch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result, Written};
+use keevo_core::{Engine, Error, ErrorKind, Result, Written};
 
-use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel, no_member};
+use crate::channel_type::Capability;
+use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::ids::{ChannelId, Place};
-use crate::keys::{self, ChannelKeys, Stat};
+use crate::keys::ChannelKeys;
 use crate::message::{Message, NewMessage};
 use crate::options::Rights;
+use crate::restrict::Permit;
 use crate::rows::{self, MessageRow};
 
 /// The most messages in one batch.
 const CHUNK_MESSAGES_MAX: usize = 256;
+/// The most mentions in one batch, beside those of its first message.
+const CHUNK_MENTIONS_MAX: usize = 500;
 /// The most bytes of messages in one batch: a quarter of what a batch may hold, so that entries stay small.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// A message that passed its checks. `parent` is the number of the message that it replies to.
+/// A message that passed its checks.
 struct Outgoing {
     row: MessageRow,
-    parent: Option<u64>,
+    parent: Option<Parent>,
+}
+
+/// The message that another replies to.
+struct Parent {
+    number: u64,
+    author: String,
 }
 
 impl Outgoing {
     fn place(&self, number: u64) -> Place {
-        self.parent.map_or(Place::Channel(number), |parent| Place::Thread { parent, reply: number })
+        match &self.parent {
+            None => Place::Channel(number),
+            Some(parent) => Place::Thread { parent: parent.number, reply: number },
+        }
+    }
+
+    /// What its sender must have the right to.
+    fn capabilities(&self) -> Vec<Capability> {
+        let row = &self.row;
+        let mentions = !row.mentions.is_empty() || !row.mentioned_groups.is_empty();
+        let wanted = [
+            (Capability::SendMessage, self.parent.is_none()),
+            (Capability::SendReply, self.parent.is_some()),
+            (Capability::Attach, !row.attachments.is_empty()),
+            (Capability::Quote, row.quoted_id.is_some()),
+            (Capability::Mention, mentions),
+            (Capability::MentionChannel, row.mentions_channel),
+        ];
+        wanted.into_iter().filter(|(_, used)| *used).map(|(capability, _)| capability).collect()
     }
 }
 
 impl<E: Engine> Chat<E> {
     /// Sends a message. Sending the same id again returns the stored message; the same id with another text,
-    /// sender, parent or custom data is a `Conflict`. `NotFound` without the channel or the message replied
-    /// to, `Invalid` for a reply to a reply. After `OutcomeUnknown`, send it again with the same id.
+    /// sender, parent, quote, attachments, mentions or custom data is a `Conflict`. `NotFound` without the channel or
+    /// the message replied to or quoted, `Invalid` for a reply to a reply. After `OutcomeUnknown`, send it again with
+    /// the same id.
     pub async fn send(&self, channel: &ChannelId, message: NewMessage) -> Result<Message> {
         let mut sent = self.send_many(channel, vec![message]).await?;
         sent.pop().ok_or_else(|| Error::corrupt("a send answered nothing"))
@@ -45,11 +76,15 @@ impl<E: Engine> Chat<E> {
     /// stand anywhere in the list. On an error some may have been stored: repeat the call.
     pub async fn send_many(&self, channel: &ChannelId, messages: Vec<NewMessage>) -> Result<Vec<Message>> {
         let keys = self.keys(channel).await?;
+        let text_bytes_max = self.kind_of(channel)?.text_bytes_max;
         let mut distinct: BTreeMap<String, usize> = BTreeMap::new();
         let (mut own, mut replies, mut order) = (Vec::new(), Vec::new(), Vec::with_capacity(messages.len()));
         let mut fingerprints = Vec::new();
         for message in messages {
             let row = message.prepare(&self.options)?;
+            if self.options.rights == Rights::Members && row.text.len() > text_bytes_max {
+                return Err(too_long(row.text.len(), text_bytes_max));
+            }
             if let Some(&slot) = distinct.get(&row.id) {
                 if fingerprints.get(slot) != Some(&row.fingerprint) {
                     return Err(another_text(&row.id));
@@ -64,6 +99,11 @@ impl<E: Engine> Chat<E> {
             if row.parent_id.is_some() { replies.push((slot, row)) } else { own.push((slot, row)) }
         }
         let mut sent: BTreeMap<usize, Message> = BTreeMap::new();
+        // What is quoted may come along; else it has to be there.
+        let quoted: BTreeSet<String> =
+            own.iter().chain(&replies).filter_map(|(_, row)| row.quoted_id.clone()).collect();
+        let quoted: Vec<&str> = quoted.iter().map(String::as_str).filter(|id| !distinct.contains_key(*id)).collect();
+        self.check_quoted(&keys, &quoted).await?;
         let own = own.into_iter().map(|(slot, row)| (slot, Outgoing { row, parent: None })).collect();
         self.send_chunks(channel, &keys, own, &mut sent).await?;
         let replies = self.resolve_parents(&keys, replies).await?;
@@ -81,27 +121,41 @@ impl<E: Engine> Chat<E> {
     ) -> Result<Vec<(usize, Outgoing)>> {
         let wanted: BTreeSet<&str> = replies.iter().filter_map(|(_, row)| row.parent_id.as_deref()).collect();
         let wanted: Vec<&str> = wanted.into_iter().collect();
-        let mut places: BTreeMap<String, Place> = BTreeMap::new();
+        let mut parents: BTreeMap<String, (Place, String)> = BTreeMap::new();
         for ids in wanted.chunks(CHUNK_MESSAGES_MAX) {
-            for (id, place) in ids.iter().zip(self.locate(keys, ids).await?) {
-                if let Some(place) = place {
-                    places.insert((*id).to_owned(), place);
-                }
+            let found = ids.iter().zip(self.locate(keys, ids).await?);
+            let found: Vec<(&str, Place)> = found.filter_map(|(id, place)| place.map(|place| (*id, place))).collect();
+            let places: Vec<Place> = found.iter().map(|(_, place)| *place).collect();
+            for ((id, place), row) in found.into_iter().zip(self.rows_at(keys, &places).await?) {
+                parents.insert(id.to_owned(), (place, row.user_id));
             }
         }
         replies
             .into_iter()
             .map(|(slot, row)| {
                 let parent_id = row.parent_id.as_deref().unwrap_or_default();
-                match places.get(parent_id) {
-                    Some(Place::Channel(parent)) => Ok((slot, Outgoing { parent: Some(*parent), row })),
-                    Some(Place::Thread { .. }) => Err(Error::invalid(format!(
+                match parents.get(parent_id) {
+                    Some((Place::Channel(number), author)) => {
+                        let parent = Parent { number: *number, author: author.clone() };
+                        Ok((slot, Outgoing { parent: Some(parent), row }))
+                    }
+                    Some((Place::Thread { .. }, _)) => Err(Error::invalid(format!(
                         "message '{parent_id}' is itself a reply, and threads have one level: reply to its parent"
                     ))),
                     None => Err(no_message(parent_id)),
                 }
             })
             .collect()
+    }
+
+    /// `NotFound` where one of the messages with these ids does not exist.
+    async fn check_quoted(&self, keys: &ChannelKeys, ids: &[&str]) -> Result<()> {
+        for ids in ids.chunks(CHUNK_MESSAGES_MAX) {
+            for (id, place) in ids.iter().zip(self.locate(keys, ids).await?) {
+                place.ok_or_else(|| no_message(id))?;
+            }
+        }
+        Ok(())
     }
 
     async fn send_chunks(
@@ -112,14 +166,18 @@ impl<E: Engine> Chat<E> {
         sent: &mut BTreeMap<usize, Message>,
     ) -> Result<()> {
         let mut chunk = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut mentions) = (0, 0);
         for (slot, message) in outgoing {
-            let size = prost::Message::encoded_len(&message.row) + 2 * message.row.id.len() + keys.partition.len() * 8;
-            if !chunk.is_empty() && (chunk.len() >= CHUNK_MESSAGES_MAX || bytes + size > CHUNK_BYTES_MAX) {
+            let row = &message.row;
+            let size = prost::Message::encoded_len(row) + 2 * row.id.len() + keys.partition.len() * 8;
+            let mentioned = row.mentions.len() + row.mentioned_groups.len() + 1;
+            let full = chunk.len() >= CHUNK_MESSAGES_MAX || mentions + mentioned > CHUNK_MENTIONS_MAX;
+            if !chunk.is_empty() && (full || bytes + size > CHUNK_BYTES_MAX) {
                 self.send_chunk(channel, keys, std::mem::take(&mut chunk), sent).await?;
-                bytes = 0;
+                (bytes, mentions) = (0, 0);
             }
             bytes += size;
+            mentions += mentioned;
             chunk.push((slot, message));
         }
         self.send_chunk(channel, keys, chunk, sent).await
@@ -132,11 +190,15 @@ impl<E: Engine> Chat<E> {
         mut pending: Vec<(usize, Outgoing)>,
         sent: &mut BTreeMap<usize, Message>,
     ) -> Result<()> {
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
             if pending.is_empty() {
                 return Ok(());
             }
-            match self.engine.write(self.batch(keys, &pending)).await {
+            let permit = self.permit_senders(channel, keys, &pending, attempt > 0).await?;
+            for (_, message) in &mut pending {
+                message.row.audience = u32::from(permit.shadows(&message.row.user_id));
+            }
+            match self.engine.write(permit.guard(batch::of(keys, &pending))).await {
                 Ok(written) => return collect(pending, &written, sent),
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     pending = self.drop_stored(channel, keys, pending, sent).await?;
@@ -147,44 +209,27 @@ impl<E: Engine> Chat<E> {
         Err(contended("the channel's membership"))
     }
 
-    fn batch(&self, keys: &ChannelKeys, pending: &[(usize, Outgoing)]) -> Batch {
-        let mut batch = Batch::new().merge(keys.version(), 1).require(keys.channel(), Check::Exists);
-        let mut counted: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut senders: BTreeSet<&str> = BTreeSet::new();
-        for (_, message) in pending {
-            let row = &message.row;
-            let index = keys.index(&row.id);
-            batch = batch.require(index.clone(), Check::Absent);
-            let value = rows::encode(row);
-            batch = match message.parent {
-                None => batch.append(keys.sequence(), keys::prefix::messages(), value, Some(index.sort)),
-                Some(parent) => batch
-                    .append(
-                        keys.stat(Place::Channel(parent), Stat::Replies),
-                        keys::prefix::replies(parent),
-                        value,
-                        Some(index.sort),
-                    )
-                    .put(keys.parent_of(&row.id), parent.to_be_bytes().to_vec()),
-            };
-            if row.countable() {
-                *counted.entry(&row.user_id).or_default() += 1;
-            }
-            if self.options.rights == Rights::Members && !row.system {
-                senders.insert(&row.user_id);
-            }
+    /// The right of all senders. What the system writes is nobody's.
+    async fn permit_senders(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        pending: &[(usize, Outgoing)],
+        look: bool,
+    ) -> Result<Permit> {
+        let mut permit = Permit::default();
+        if self.options.rights == Rights::Trusted {
+            return Ok(permit);
         }
-        for user in senders {
-            batch = batch.require(keys.member(user), Check::Exists);
+        let mut senders: BTreeMap<&str, BTreeSet<Capability>> = BTreeMap::new();
+        for (_, message) in pending.iter().filter(|(_, message)| !message.row.system) {
+            senders.entry(&message.row.user_id).or_default().extend(message.capabilities());
         }
-        let all: i64 = counted.values().sum();
-        if all > 0 {
-            batch = batch.merge(keys.countable(), all);
+        for (user, capabilities) in senders {
+            let wanted: Vec<Capability> = capabilities.into_iter().collect();
+            permit = permit.and(self.permit(channel, keys, user, &wanted, look).await?);
         }
-        for (user, count) in counted {
-            batch = batch.merge(keys.own(user), count);
-        }
-        batch
+        Ok(permit)
     }
 
     /// Finds out why a batch was refused: answers for messages that are already stored, and returns the others.
@@ -213,14 +258,6 @@ impl<E: Engine> Chat<E> {
                 return Err(another_text(&message.row.id));
             }
             sent.insert(slot, Message::from_row(row, place));
-        }
-        if self.options.rights == Rights::Members {
-            let senders = rest.iter().map(|(_, message)| &message.row).filter(|row| !row.system);
-            let senders: BTreeSet<&str> = senders.map(|row| row.user_id.as_str()).collect();
-            let members = self.multi_get(senders.iter().map(|user| keys.member(user)).collect()).await?;
-            if let Some((user, _)) = senders.into_iter().zip(members).find(|(_, member)| member.is_none()) {
-                return Err(Error::new(ErrorKind::PermissionDenied, no_member(channel, user).message()));
-            }
         }
         Ok(rest)
     }
@@ -261,6 +298,11 @@ fn collect(pending: Vec<(usize, Outgoing)>, written: &Written, sent: &mut BTreeM
         sent.insert(slot, Message::from_row(message.row, place));
     }
     Ok(())
+}
+
+fn too_long(bytes: usize, limit: usize) -> Error {
+    let message = format!("the text has {bytes} bytes, more than the {limit} of the channel's type");
+    Error::new(ErrorKind::BatchTooLarge, message)
 }
 
 fn another_text(id: &str) -> Error {

@@ -51,6 +51,7 @@ struct Counts {
     replies: u64,
     deleted_replies: u64,
     reactions: BTreeMap<String, u64>,
+    scores: BTreeMap<String, i64>,
 }
 
 impl Stats {
@@ -59,15 +60,19 @@ impl Stats {
             let Row::Stat(place, stat) = Row::parse(&key.sort)? else {
                 continue;
             };
-            let count = rows::decode_count(&record.value)?;
             let counts = self.found.entry(place).or_default();
+            if let Stat::Scores(kind) = stat {
+                counts.scores.insert(kind.to_owned(), rows::decode_sum(&record.value)?);
+                continue;
+            }
+            let count = rows::decode_count(&record.value)?;
             match stat {
                 Stat::Replies => counts.replies = count,
                 Stat::DeletedReplies => counts.deleted_replies = count,
                 Stat::Reactions(kind) if count > 0 => {
                     counts.reactions.insert(kind.to_owned(), count);
                 }
-                Stat::Reactions(_) => {}
+                Stat::CountableReplies | Stat::Scores(_) | Stat::Reactions(_) => {}
             }
         }
         Ok(())
@@ -77,6 +82,13 @@ impl Stats {
         self.found.get(&place).map_or_else(MessageStats::default, |counts| MessageStats {
             reply_count: counts.replies.saturating_sub(counts.deleted_replies),
             reactions: counts.reactions.clone(),
+            // Of a type that nobody uses any more the sum is 0.
+            scores: counts
+                .scores
+                .iter()
+                .filter(|(kind, _)| counts.reactions.contains_key(*kind))
+                .map(|(kind, sum)| (kind.clone(), *sum))
+                .collect(),
         })
     }
 }

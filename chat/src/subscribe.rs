@@ -12,14 +12,16 @@ use std::fmt;
 use futures::stream::{self, BoxStream, StreamExt};
 use keevo_core::{CommitEvent, Engine, Error, ErrorKind, Result, Revision, Watch, WatchFrom, WatchRange};
 
+use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::event::{ChatEvent, Delivery, Position, Said, read_change};
 use crate::history::{decode, messages_between};
 use crate::ids::{ChannelId, Place, validate_name};
-use crate::keys::ChannelKeys;
+use crate::keys::{ChannelKeys, Setting};
 use crate::membership::joined_revision;
 use crate::message::Message;
 use crate::reaction::Reaction;
+use crate::rights::{Actor, Denied, DeniedCode, decide, granted};
 use crate::rows::{self, MemberRow, MessageRow};
 use crate::token::ResumeToken;
 
@@ -75,7 +77,8 @@ impl<E: Engine> Chat<E> {
         self.open(channel, None, from).await
     }
 
-    /// Subscribes a member to a channel. The subscription ends with `PermissionDenied` where the user is removed.
+    /// Subscribes a member to a channel, or a stranger where the channel's type lets strangers read. A member's
+    /// subscription ends with `PermissionDenied` where it is removed.
     /// [`ResumeFrom::Beginning`] means the first message after the user joined.
     ///
     /// `NotFound` without the channel, `PermissionDenied` for a user who is no member, `Invalid` for a token of
@@ -83,6 +86,11 @@ impl<E: Engine> Chat<E> {
     /// again and subscribe from its token.
     pub async fn subscribe_as(&self, channel: &ChannelId, user: &str, from: ResumeFrom) -> Result<Subscription<E>> {
         validate_name("a user id", user)?;
+        self.check_app(user).await?;
+        let disabled = self.keys(channel).await?.setting(Setting::Disabled);
+        if self.get(disabled).await?.is_some() && !self.is_app_admin(user).await? {
+            return Err(Denied::new(DeniedCode::Disabled, format!("channel {channel} is disabled")).into_error());
+        }
         self.open(channel, Some(user), from).await
     }
 
@@ -152,7 +160,8 @@ impl<E: Engine> Chat<E> {
             let mut token = ResumeToken::at_head(self.app, channel, &head, 0);
             token.user = user.map(str::to_owned);
             if replaying {
-                token.seen_sequence = listener.as_ref().map_or(0, |listener| listener.baseline);
+                let truncated = self.count(keys.setting(Setting::Truncated)).await?;
+                token.seen_sequence = listener.as_ref().map_or(0, |listener| listener.baseline).max(truncated);
                 token.replaying = true;
             }
             return Ok((token, listener));
@@ -166,9 +175,15 @@ impl<E: Engine> Chat<E> {
             return self.get(keys.channel()).await?.map(|_| None).ok_or_else(|| no_channel(channel));
         };
         let Some(record) = self.get(keys.member(user)).await? else {
+            if self.kind_of(channel)?.strangers.contains(&Capability::ReadChannel) {
+                return self.get(keys.channel()).await?.map(|_| None).ok_or_else(|| no_channel(channel));
+            }
             return Err(self.not_a_member(channel, keys, user, ErrorKind::PermissionDenied).await);
         };
         let row: MemberRow = rows::decode(&record.value, "a member")?;
+        let grants = granted(&row);
+        let actor = Actor { user_id: user, role: Some(&row.role), grants: &grants };
+        decide(channel, &self.kind_of(channel)?, actor, Capability::ReadChannel).map_err(Denied::into_error)?;
         let joined = joined_revision(&row, &record);
         Ok(Some(Listener { user: user.to_owned(), joined, baseline: row.baseline_position }))
     }
@@ -233,11 +248,14 @@ impl<E: Engine> Subscription<E> {
         let scan = messages_between(&self.keys, None, Some(self.token.seen_sequence), None, REPLAY_PAGE);
         let page = self.chat.first(scan, REPLAY_PAGE).await?;
         self.check_listener().await?;
+        self.token.replaying = !page.is_empty();
         for (key, record) in page {
-            self.replayed.push_back(decode(&key.sort, &record)?);
-        }
-        if self.replayed.is_empty() {
-            self.token.replaying = false;
+            let message = decode(&key.sort, &record)?;
+            if self.is_for_listener(&message) {
+                self.replayed.push_back(message);
+            } else if self.replayed.is_empty() {
+                self.token.seen_sequence = message.place.number();
+            }
         }
         Ok(())
     }
@@ -277,9 +295,8 @@ impl<E: Engine> Subscription<E> {
             return Ok(None);
         }
         let said = read_change(&self.token.channel, &key.sort, change)?;
-        if let (Said::Event(ChatEvent::MemberRemoved { user_id }), Some(Listener { user, .. })) =
-            (&said, &self.listener)
-            && user_id == user
+        if let (Said::Event(event), Some(Listener { user, .. })) = (&said, &self.listener)
+            && matches!(event.as_ref(), ChatEvent::MemberRemoved { user_id } if user_id == user)
         {
             return Err(removed(&self.token.channel, user));
         }
@@ -293,10 +310,11 @@ impl<E: Engine> Subscription<E> {
                 return Ok(Some(self.reload("rows of the channel were removed")));
             }
             Said::Version(version) => return Ok(self.enter(version, cursor)),
-            Said::Event(event) => event,
+            Said::Event(event) => *event,
             Said::Unreacted { place, kind, user } => {
                 let message_id = message_id(&self.chat, &self.keys, place).await?;
-                ChatEvent::ReactionDeleted(Reaction { message_id, user_id: user, kind, created_at_ms: 0, custom: None })
+                let (created_at_ms, custom, score) = (0, None, 0);
+                ChatEvent::ReactionDeleted(Reaction { message_id, user_id: user, kind, created_at_ms, custom, score })
             }
         };
         // From here on nothing waits, so the state moves as a whole.
@@ -313,7 +331,16 @@ impl<E: Engine> Subscription<E> {
             }
             self.token.seen_sequence = number;
         }
-        Ok(Some(self.deliver(event)))
+        let (ChatEvent::MessageNew(message) | ChatEvent::MessageUpdated(message) | ChatEvent::MessageDeleted(message)) =
+            &event
+        else {
+            return Ok(Some(self.deliver(event)));
+        };
+        Ok(if self.is_for_listener(message) { Some(self.deliver(event)) } else { None })
+    }
+
+    fn is_for_listener(&self, message: &Message) -> bool {
+        self.token.user.as_deref().is_none_or(|user| message.is_visible_to(user))
     }
 
     /// A write with this version begins.

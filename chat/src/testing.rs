@@ -10,13 +10,19 @@
 
 mod faulty;
 mod interrupted;
+mod invites;
 mod listeners;
 mod live;
 mod members;
 mod messages;
+mod more_messages;
+mod order;
+mod queries;
 mod races;
+mod roles;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod unread;
 
 use std::collections::BTreeMap;
@@ -61,6 +67,28 @@ pub const CASES: &[&str] = &[
     "creation",
     "removed_listener",
     "resumed_listener",
+    "invites",
+    "invite_races",
+    "distinct",
+    "roles",
+    "teams",
+    "thread_unread",
+    "thread_races",
+    "mentions",
+    "counted_crashes",
+    "carried",
+    "taken_back",
+    "pins",
+    "scores",
+    "bans",
+    "settings",
+    "restriction_races",
+    "preferences",
+    "reviews",
+    "receipts",
+    "channel_queries",
+    "people_queries",
+    "message_queries",
 ];
 
 /// Runs all cases, one after the other.
@@ -104,6 +132,28 @@ fn run_on(engine: AnyEngine, case: &str) -> impl Future<Output = ()> + Send {
                 "creation" => races::creation(bench).await,
                 "removed_listener" => listeners::removed(bench).await,
                 "resumed_listener" => listeners::resumed(bench).await,
+                "invites" => invites::invites(bench).await,
+                "invite_races" => invites::races(bench).await,
+                "distinct" => invites::distinct(bench).await,
+                "roles" => roles::roles(bench).await,
+                "teams" => roles::teams(bench).await,
+                "thread_unread" => threads::unread_threads(bench).await,
+                "thread_races" => threads::thread_races(bench).await,
+                "mentions" => threads::mentions(bench).await,
+                "counted_crashes" => threads::crashes(bench).await,
+                "carried" => more_messages::carried(bench).await,
+                "taken_back" => more_messages::taken_back(bench).await,
+                "pins" => more_messages::pins(bench).await,
+                "scores" => more_messages::scores(bench).await,
+                "bans" => order::bans(bench).await,
+                "settings" => order::settings(bench).await,
+                "restriction_races" => order::races(bench).await,
+                "preferences" => order::preferences(bench).await,
+                "reviews" => order::reviews(bench).await,
+                "receipts" => order::receipts(bench).await,
+                "channel_queries" => queries::channels(bench).await,
+                "people_queries" => queries::people(bench).await,
+                "message_queries" => queries::messages(bench).await,
                 _ => panic!("there is no case '{case}'"),
             }
         };
@@ -131,7 +181,7 @@ impl<E: Engine> Bench<E> {
     async fn channel(&self, id: &str, members: &[&str]) -> ChannelId {
         let channel = ChannelId::new("messaging", id).expect("a name");
         let members = members.iter().map(|user| NewMember::new(*user)).collect();
-        let new = NewChannel { created_by: "creator".into(), custom: None, members };
+        let new = NewChannel { created_by: "creator".into(), members, ..NewChannel::default() };
         self.chat.create_channel(&channel, new).await.expect("the channel is created");
         channel
     }

@@ -55,7 +55,7 @@ mod tests {
         chat.create_channel(&channel, new).await.expect("made");
         let sent = chat.send(&channel, NewMessage::new("alice", "hello")).await.expect("sent");
         chat.send(&channel, NewMessage::new("alice", "reply").reply_to(sent.id.clone())).await.expect("sent");
-        let edit = Edit { user_id: "alice".into(), text: Some("hullo".into()), custom: None };
+        let edit = Edit { user_id: "alice".into(), text: Some("hullo".into()), ..Edit::default() };
         chat.edit(&channel, &sent.id, edit).await.expect("edited");
         chat.delete(&channel, &sent.id, "alice").await.expect("deleted");
         let changes = watch.filter_map(async |event| MessageChange::of(&event.expect("an event")).expect("it decodes"));

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use keevo_core::{Engine, Error, ErrorKind, Key, Record, Result};
 use crate::chat::{Chat, no_channel};
 use crate::ids::{ChannelId, Place};
 use crate::keys::{Row, Stat};
-use crate::rows::{self, MemberRow, MessageRow, ReadRow};
+use crate::rows::{self, MemberRow, MessageRow, ReactionRow, ReadRow};
+use threads::Threads;
 
 const ATTEMPTS: usize = 5;
 
@@ -59,8 +61,10 @@ impl<E: Engine> Chat<E> {
 struct Line {
     id: String,
     user: String,
-    countable: bool,
+    /// Whether it counts in the sequence that it is of, a thread's too.
+    counts: bool,
     deleted: bool,
+    system: bool,
 }
 
 /// Everything that the rows say, by kind.
@@ -79,6 +83,9 @@ struct Audit {
     deleted_replies: BTreeMap<Place, u64>,
     reaction_counts: BTreeMap<(Place, String), u64>,
     reactions: BTreeMap<(Place, String), u64>,
+    score_sums: BTreeMap<(Place, String), i64>,
+    scores: BTreeMap<(Place, String), i64>,
+    threads: Threads,
     adjustments: BTreeSet<u64>,
     problems: Vec<String>,
 }
@@ -109,8 +116,14 @@ impl Audit {
             }
             Row::Message(place) => {
                 let row: MessageRow = rows::decode(value, "a message")?;
-                let (countable, deleted) = (row.countable(), row.deleted_at_ms.is_some());
-                self.messages.insert(place, Line { id: row.id, user: row.user_id, countable, deleted });
+                let line = Line {
+                    counts: row.counts(),
+                    deleted: row.deleted_at_ms.is_some(),
+                    system: row.system || row.audience != 0,
+                    id: row.id,
+                    user: row.user_id,
+                };
+                self.messages.insert(place, line);
             }
             Row::Stat(place, Stat::Replies) => {
                 self.replies.insert(place, rows::decode_count(value)?);
@@ -121,13 +134,30 @@ impl Audit {
             Row::Stat(place, Stat::Reactions(kind)) => {
                 self.reaction_counts.insert((place, kind.to_owned()), rows::decode_count(value)?);
             }
+            Row::Stat(place, Stat::Scores(kind)) => {
+                self.score_sums.insert((place, kind.to_owned()), rows::decode_sum(value)?);
+            }
             Row::Reaction { place, kind, .. } => {
+                let row: ReactionRow = rows::decode(value, "a reaction")?;
+                *self.scores.entry((place, kind.to_owned())).or_default() += row.points();
                 *self.reactions.entry((place, kind.to_owned())).or_default() += 1;
             }
             Row::Adjustment(number) => {
                 self.adjustments.insert(number);
             }
-            Row::Version | Row::Channel | Row::Other => {}
+            row @ (Row::Stat(_, Stat::CountableReplies)
+            | Row::ThreadRead(..)
+            | Row::Participant(..)
+            | Row::Followed(..)
+            | Row::ThreadAdjustment(..)) => self.threads.add(row, value)?,
+            Row::Version
+            | Row::Channel
+            | Row::Invite(_)
+            | Row::Ban(_)
+            | Row::Receipt(_)
+            | Row::Flag(..)
+            | Row::Pin(_)
+            | Row::Other => {}
         }
         Ok(())
     }
@@ -145,6 +175,7 @@ impl Audit {
         self.check_countable(&messages);
         self.check_marks(&messages);
         self.check_reactions(&messages);
+        self.problems.extend(std::mem::take(&mut self.threads).problems(&messages));
         let replies = messages.keys().filter(|place| matches!(place, Place::Thread { .. })).count();
         let reactions = self.reactions.values().sum();
         Verification {
@@ -184,6 +215,7 @@ impl Audit {
         if self.replies != counted {
             self.problems.push(format!("the reply counts are {:?} and should be {counted:?}", self.replies));
         }
+        self.deleted_replies.retain(|_, count| *count > 0);
         if self.deleted_replies != deleted {
             let stored = &self.deleted_replies;
             self.problems.push(format!("the counts of deleted replies are {stored:?} and should be {deleted:?}"));
@@ -208,7 +240,7 @@ impl Audit {
         let mut own: BTreeMap<String, u64> = BTreeMap::new();
         let mut gone = BTreeSet::new();
         for (place, line) in messages {
-            if !line.countable {
+            if !line.counts || matches!(place, Place::Thread { .. }) {
                 continue;
             }
             all += 1;
@@ -234,8 +266,8 @@ impl Audit {
         let (mut all, mut own): (u64, BTreeMap<&str, u64>) = (0, BTreeMap::new());
         for (user, position, others) in marks {
             while let Some((_, line)) = sequence.next_if(|(place, _)| place.number() <= position) {
-                all += u64::from(line.countable);
-                *own.entry(&line.user).or_default() += u64::from(line.countable);
+                all += u64::from(line.counts);
+                *own.entry(&line.user).or_default() += u64::from(line.counts);
             }
             let counted = all - own.get(user.as_str()).copied().unwrap_or(0);
             self.expect(&format!("what '{user}' has read up to {position}"), others, counted);
@@ -250,6 +282,12 @@ impl Audit {
         if self.reaction_counts != self.reactions {
             let (stored, counted) = (&self.reaction_counts, &self.reactions);
             self.problems.push(format!("the reaction counts are {stored:?} and should be {counted:?}"));
+        }
+        self.score_sums.retain(|_, sum| *sum != 0);
+        self.scores.retain(|_, sum| *sum != 0);
+        if self.score_sums != self.scores {
+            let (stored, counted) = (&self.score_sums, &self.scores);
+            self.problems.push(format!("the sums of scores are {stored:?} and should be {counted:?}"));
         }
         for (place, kind) in self.reactions.keys() {
             if !messages.contains_key(place) {

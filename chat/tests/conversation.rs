@@ -83,7 +83,7 @@ async fn converse(out: &mut Transcript, chat: &Chat<MemoryEngine>, room: &Channe
     out.call("grace sends without an id", chat.send(room, named).await, text);
     out.call("unread of ada", chat.unread(room, "ada").await, show);
     out.call("unread of grace", chat.unread(room, "grace").await, show);
-    let edit = Edit { user_id: "ada".into(), text: Some("Shall we meet at one?".into()), custom: None };
+    let edit = Edit { user_id: "ada".into(), text: Some("Shall we meet at one?".into()), ..Edit::default() };
     out.call("ada edits a1", chat.edit(room, "a1", edit).await, text);
     out.call("grace reads a1", chat.mark_read(room, "grace", ReadTo::Message("a1".into())).await, show);
     out.call("unread of grace", chat.unread(room, "grace").await, show);
@@ -127,7 +127,8 @@ async fn a_small_conversation() {
     let chat = Chat::new(engine, AppId(1), options);
     let room: ChannelId = "team:lunch".parse().expect("a name");
     let mut out = Transcript { text: String::new(), clock };
-    let new = NewChannel { created_by: "ada".into(), custom: Some(r#"{"name":"Lunch"}"#.into()), members: vec![] };
+    let new =
+        NewChannel { created_by: "ada".into(), custom: Some(r#"{"name":"Lunch"}"#.into()), ..NewChannel::default() };
     out.call("ada creates the channel", chat.create_channel(&room, new).await, show);
     let mut live = chat.subscribe(&room, ResumeFrom::Now).await.expect("subscribed");
     let members = vec![NewMember::new("ada").with_role("owner"), NewMember::new("grace")];

@@ -20,7 +20,7 @@ async fn a_subscriber_resumes_after_the_engine_was_reopened() {
         let engine = LocalEngine::open(folder.path(), LocalOptions::default()).expect("opened");
         let chat = Chat::new(engine.clone(), AppId(1), ChatOptions::default());
         let members = vec![NewMember::new("alice"), NewMember::new("bob")];
-        let new = NewChannel { created_by: "alice".into(), custom: None, members };
+        let new = NewChannel { created_by: "alice".into(), members, ..NewChannel::default() };
         chat.create_channel(&room, new).await.expect("created");
         let token = chat.subscribe(&room, ResumeFrom::Now).await.expect("subscribed").resume().encode();
         chat.send(&room, NewMessage::new("alice", "before").with_id("m1")).await.expect("sent");

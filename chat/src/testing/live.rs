@@ -107,13 +107,15 @@ pub(super) async fn after_history<E: Engine>(bench: Bench<E>) {
 
 /// Does one of everything, and returns the names of the events that it makes.
 async fn one_of_everything<E: Engine>(chat: &Chat<E>, channel: &ChannelId) -> Vec<&'static str> {
-    chat.update_channel(channel, ChannelChange { custom: Some("{}".into()) }).await.expect("updated");
+    chat.update_channel(channel, ChannelChange { custom: Some("{}".into()), ..ChannelChange::default() })
+        .await
+        .expect("updated");
     chat.add_members(channel, vec![NewMember::new("alice"), NewMember::new("bob")]).await.expect("added");
     chat.put_members(channel, vec![NewMember::new("bob").with_role("admin")]).await.expect("changed");
     chat.send(channel, NewMessage::new("alice", "x").with_id("m")).await.expect("sent");
     chat.send(channel, NewMessage::new("alice", "x").with_id("m")).await.expect("sent again: no event");
     chat.send(channel, NewMessage::new("bob", "y").with_id("r").reply_to("m")).await.expect("sent");
-    let edit = Edit { user_id: "alice".into(), text: Some("z".into()), custom: None };
+    let edit = Edit { user_id: "alice".into(), text: Some("z".into()), ..Edit::default() };
     chat.edit(channel, "m", edit).await.expect("edited");
     chat.react(channel, "m", NewReaction::new("bob", "like")).await.expect("reacted");
     chat.unreact(channel, "m", "bob", "like").await.expect("taken back");

@@ -36,7 +36,7 @@ pub(super) async fn members<E: Engine>(bench: Bench<E>) {
     chat.create_channel(&blue, again.clone()).await.expect("creating it again changes nothing");
     let other = NewChannel { created_by: "mallory".into(), ..again };
     assert_eq!(kind_of(chat.create_channel(&blue, other).await), ErrorKind::Conflict);
-    let change = ChannelChange { custom: Some(r#"{"name":"Blue"}"#.into()) };
+    let change = ChannelChange { custom: Some(r#"{"name":"Blue"}"#.into()), ..ChannelChange::default() };
     chat.update_channel(&blue, change.clone()).await.expect("updated");
     assert_eq!(chat.channel(&blue).await.expect("there").custom, change.custom);
     let nowhere: ChannelId = "messaging:nowhere".parse().expect("a name");
@@ -80,7 +80,7 @@ pub(super) async fn rights<E: Engine>(bench: Bench<E>) {
     assert_eq!(kind_of(chat.unread(&channel, "eve").await), denied);
     let nowhere: ChannelId = "messaging:nowhere".parse().expect("a name");
     assert_eq!(kind_of(chat.unread(&nowhere, "eve").await), ErrorKind::NotFound);
-    let edit = |user: &str| Edit { user_id: user.into(), text: Some(format!("by {user}")), custom: None };
+    let edit = |user: &str| Edit { user_id: user.into(), text: Some(format!("by {user}")), ..Edit::default() };
     assert_eq!(kind_of(chat.edit(&channel, "m", edit("bob")).await), denied);
     assert_eq!(kind_of(chat.edit(&channel, "m", edit("eve")).await), denied);
     chat.edit(&channel, "m", edit("alice")).await.expect("the author may");

@@ -22,7 +22,7 @@ pub(super) async fn idempotent_send<E: Engine>(bench: Bench<E>) {
     ] {
         assert_eq!(kind_of(chat.send(&channel, other).await), ErrorKind::Conflict);
     }
-    let edit = Edit { user_id: "alice".into(), text: Some("hi".into()), custom: None };
+    let edit = Edit { user_id: "alice".into(), text: Some("hi".into()), ..Edit::default() };
     chat.edit(&channel, "m1", edit).await.expect("edited");
     let late = chat.send(&channel, hello.clone()).await.expect("a late repeat is still the same message");
     assert_eq!((late.place, late.text.as_str()), (Place::Channel(1), "hi"));
@@ -156,11 +156,12 @@ pub(super) async fn edits_and_deletes<E: Engine>(bench: Bench<E>) {
     let chat = &bench.chat;
     let channel = bench.channel("edits", &["alice", "bob"]).await;
     chat.send(&channel, NewMessage::new("alice", "one").with_id("m")).await.expect("sent");
-    let edit = |text: &str| Edit { user_id: "alice".into(), text: Some(text.into()), custom: None };
+    let edit = |text: &str| Edit { user_id: "alice".into(), text: Some(text.into()), ..Edit::default() };
     chat.edit(&channel, "m", edit("two")).await.expect("edited");
     let same = chat.edit(&channel, "m", edit("two")).await.expect("a repeated edit");
     assert_eq!(same.version, 2, "changes nothing");
-    let custom = Edit { user_id: "bob".into(), text: None, custom: Some(r#"{"pinned":true}"#.into()) };
+    let custom =
+        Edit { user_id: "bob".into(), text: None, custom: Some(r#"{"pinned":true}"#.into()), ..Edit::default() };
     let edited = chat.edit(&channel, "m", custom).await.expect("edited");
     assert_eq!((edited.version, edited.text.as_str()), (3, "two"));
     assert!(edited.updated_at_ms.is_some());
@@ -247,7 +248,8 @@ pub(super) async fn reactions<E: Engine>(bench: Bench<E>) {
     assert!(!chat.unreact(&channel, "m", "user2", "like").await.expect("gone already"));
     let stats = chat.message(&channel, "m").await.expect("there").stats.expect("read");
     let expected = BTreeMap::from([("like".to_owned(), 4), ("wow".to_owned(), 1)]);
-    assert_eq!(stats, MessageStats { reply_count: 1, reactions: expected });
+    let scores = expected.iter().map(|(kind, count)| (kind.clone(), i64::try_from(*count).expect("few"))).collect();
+    assert_eq!(stats, MessageStats { reply_count: 1, reactions: expected, scores });
     let listed = chat.reactions(&channel, "m", 100).await.expect("listed");
     assert_eq!(tally(listed.iter().map(|reaction| reaction.kind.as_str())), BTreeMap::from([("like", 4), ("wow", 1)]));
     assert_eq!(kind_of(chat.react(&channel, "none", NewReaction::new("a", "like")).await), ErrorKind::NotFound);

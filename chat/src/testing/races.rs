@@ -30,7 +30,7 @@ impl<E: Engine> Bench<E> {
 async fn half_a_join<E: Engine>(chat: &Chat<E>, channel: &ChannelId, keys: &ChannelKeys, user: &str) -> Batch {
     let epoch = fence(chat.get(keys.epoch()).await.expect("read"));
     chat.put_pointer(channel, keys).await.expect("put");
-    let row = MemberRow { joined_at_ms: 1, ..new_row("member") };
+    let row = MemberRow { joined_at_ms: 1, ..new_row(&NewMember::new(user)) };
     let job = JobRow { changes: vec![joined(user, &row)] };
     Batch::new()
         .merge(keys.version(), 1)
@@ -159,8 +159,8 @@ pub(super) async fn head_of_line<E: Engine>(bench: Bench<E>) {
 pub(super) async fn creation<E: Engine>(bench: Bench<E>) {
     let new = || NewChannel {
         created_by: "ada".into(),
-        custom: None,
         members: vec![NewMember::new("ada").with_role("owner"), NewMember::new("bob")],
+        ..NewChannel::default()
     };
     let mut crashes = 0;
     for after in [false, true] {

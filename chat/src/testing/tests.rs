@@ -44,4 +44,26 @@ cases! {
     creation
     removed_listener
     resumed_listener
+    invites
+    invite_races
+    distinct
+    roles
+    teams
+    thread_unread
+    thread_races
+    mentions
+    counted_crashes
+    carried
+    taken_back
+    pins
+    scores
+    bans
+    settings
+    restriction_races
+    preferences
+    reviews
+    receipts
+    channel_queries
+    people_queries
+    message_queries
 }

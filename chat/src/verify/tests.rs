@@ -4,7 +4,7 @@ use keevo_core::{Batch, Engine, MemoryEngine};
 
 use crate::ids::{AppId, ChannelId, Place};
 use crate::keys::{ChannelKeys, Stat};
-use crate::rows::{self, ReadRow};
+use crate::rows::{self, ReadRow, ThreadReadRow};
 use crate::{Chat, ChatOptions, NewChannel, NewMember, NewMessage, NewReaction, ReadTo};
 
 async fn sample() -> (MemoryEngine, Chat<MemoryEngine>, ChannelId, ChannelKeys) {
@@ -12,7 +12,7 @@ async fn sample() -> (MemoryEngine, Chat<MemoryEngine>, ChannelId, ChannelKeys) 
     let chat = Chat::new(engine.clone(), AppId(1), ChatOptions::default());
     let channel = ChannelId::new("team", "a").expect("a name");
     let members = vec![NewMember::new("alice"), NewMember::new("bob")];
-    let new = NewChannel { created_by: "alice".into(), custom: None, members };
+    let new = NewChannel { created_by: "alice".into(), members, ..NewChannel::default() };
     chat.create_channel(&channel, new).await.expect("created");
     for id in ["m1", "m2", "m3"] {
         chat.send(&channel, NewMessage::new("alice", id).with_id(id)).await.expect("sent");
@@ -23,6 +23,7 @@ async fn sample() -> (MemoryEngine, Chat<MemoryEngine>, ChannelId, ChannelKeys) 
     chat.delete(&channel, "r2", "bob").await.expect("deleted");
     chat.delete(&channel, "m3", "alice").await.expect("deleted");
     chat.react(&channel, "m2", NewReaction::new("bob", "like")).await.expect("reacted");
+    chat.mark_thread_read(&channel, "m1", "alice", ReadTo::Sequence(1)).await.expect("marked");
     chat.mark_read(&channel, "bob", ReadTo::Sequence(2)).await.expect("marked");
     let keys = chat.keys(&channel).await.expect("keys");
     (engine, chat, channel, keys)
@@ -42,6 +43,7 @@ async fn every_spoiled_row_is_found() {
     let first = Place::Channel(1);
     let reply = Place::Thread { parent: 1, reply: 1 };
     let read = |position, others| rows::encode(&ReadRow { position, others, read_at_ms: 1 });
+    let mark = ThreadReadRow { position: 2, others: 1, ..ThreadReadRow::default() };
     let spoilers = [
         ("sequence", Batch::new().merge(keys.sequence(), 1)),
         ("countable", Batch::new().merge(keys.countable(), -1)),
@@ -57,6 +59,13 @@ async fn every_spoiled_row_is_found() {
         ("deleted replies", Batch::new().merge(keys.stat(first, Stat::DeletedReplies), 1)),
         ("reaction count", Batch::new().merge(keys.stat(Place::Channel(2), Stat::Reactions("like")), 1)),
         ("lost reaction", Batch::new().delete(keys.reaction(Place::Channel(2), "like", "bob"))),
+        ("score", Batch::new().merge(keys.stat(Place::Channel(2), Stat::Scores("like")), 1)),
+        ("countable replies", Batch::new().merge(keys.stat(first, Stat::CountableReplies), 1)),
+        ("participant", Batch::new().merge(keys.participant(1, "bob"), 1)),
+        ("no participant", Batch::new().delete(keys.participant(1, "alice"))),
+        ("followed", Batch::new().delete(keys.followed("bob", 1))),
+        ("thread adjustment", Batch::new().delete(keys.thread_adjustment(1, 2))),
+        ("thread read", Batch::new().put(keys.thread_read(1, "alice"), rows::encode(&mark))),
         ("lost adjustment", Batch::new().delete(keys.adjustment(3))),
         ("extra adjustment", Batch::new().put(keys.adjustment(1), rows::encode(&rows::AdjustmentRow::default()))),
         ("read state", Batch::new().put(keys.read("bob"), read(2, 1))),

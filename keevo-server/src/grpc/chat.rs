@@ -162,7 +162,12 @@ impl<E: Engine> ChatApi for ChatService<E> {
         let id = channel_id(&request.id)?;
         let mut members = vec![NewMember::new(request.created_by.clone()).with_role("owner")];
         members.extend(request.members.into_iter().filter(|user| *user != request.created_by).map(NewMember::new));
-        let new = NewChannel { created_by: request.created_by, custom: some(request.custom), members };
+        let new = NewChannel {
+            created_by: request.created_by,
+            custom: some(request.custom),
+            members,
+            ..NewChannel::default()
+        };
         let created = answer(self.chat.create_channel(&id, new).await)?;
         Ok(Response::new(pb::CreateChannelResponse { channel: Some(channel(created)) }))
     }
@@ -252,6 +257,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
             self.chat.thread(&id, &request.parent, asked).await
         };
         let page = answer(page)?;
+        let page = if request.user.is_empty() { page } else { page.visible_to(&request.user) };
         let more = page.next.is_some();
         let resume = if request.user.is_empty() { Bytes::new() } else { page.resume.for_user(request.user).encode() };
         let messages = page.messages.into_iter().map(|one| message(&id, one)).collect();
@@ -264,7 +270,8 @@ impl<E: Engine> ChatApi for ChatService<E> {
     ) -> Result<Response<pb::EditMessageResponse>, Status> {
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
-        let mut edit = Edit { user_id: request.user, text: Some(request.text), custom: request.custom };
+        let mut edit =
+            Edit { user_id: request.user, text: Some(request.text), custom: request.custom, ..Edit::default() };
         if let (Some(gate), Some(text)) = (&self.gate, &edit.text)
             && !text.is_empty()
         {

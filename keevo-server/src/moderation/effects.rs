@@ -65,7 +65,7 @@ impl<E: Engine> LayerEffects<E> {
                 let chat = self.chat(version);
                 let Some(found) = there(chat.message(&channel, id).await)? else { return Ok(()) };
                 if version.says(&found.text) {
-                    let edit = Edit { user_id: MODERATION.into(), text: Some(masked.to_owned()), custom: None };
+                    let edit = Edit { user_id: MODERATION.into(), text: Some(masked.to_owned()), ..Edit::default() };
                     there(chat.edit(&channel, id, edit).await)?;
                 }
             }

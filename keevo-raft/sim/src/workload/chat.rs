@@ -82,7 +82,7 @@ async fn create(sim: &Sim, number: u64) -> Result<()> {
     on_chat(sim, "create channel", move |chat| {
         let id = id.clone();
         let members = (0..USERS).map(|user| NewMember::new(format!("u{user}"))).collect();
-        let new = NewChannel { created_by: "u0".to_owned(), custom: None, members };
+        let new = NewChannel { created_by: "u0".to_owned(), members, ..NewChannel::default() };
         Box::pin(async move { chat.create_channel(&id, new).await.map(drop) })
     })
     .await
