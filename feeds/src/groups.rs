@@ -176,6 +176,11 @@ impl<E: Engine> Feeds<E> {
         self.inner.knows_groups.store(true, Ordering::Release);
     }
 
+    /// Whether the groups are those of the app, and not those to begin with.
+    pub(crate) fn knows_groups(&self) -> bool {
+        self.inner.knows_groups.load(Ordering::Acquire)
+    }
+
     /// What the timeline rows of activities hold in feeds of a slug: nothing where it shows them one by one. Activities
     /// that are gone have none.
     pub(crate) async fn row_values(&self, slug: &str, ids: &[ActivityId]) -> Result<BTreeMap<ActivityId, Bytes>> {

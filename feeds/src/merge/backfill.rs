@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use keevo_core::{Batch, Consistency, Engine, FanOutAction, Result, Target};
 
+use super::switch::Held;
 use super::walk::Source;
-use super::{MergeRow, SourceRow, own_since};
+use super::{MergeRow, own_since};
 use crate::edge_job::EdgeJob;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
@@ -27,8 +28,11 @@ pub(crate) struct OwnPage {
 }
 
 impl<E: Engine> Feeds<E> {
-    /// Gives followers what they lack of a source, and takes the marks away of those that have copied.
-    pub(super) async fn unmark_page(&self, feed: &FeedId, row: &SourceRow, page: &[Follower]) -> Result<()> {
+    /// Gives followers what they lack of a source, and takes the marks away of those that have copied. False when
+    /// another driver has the switch now.
+    ///
+    /// A source may have more rows than can be given within the time of a claim, so the claim is renewed between them.
+    pub(super) async fn unmark_page(&self, feed: &FeedId, held: &mut Held, page: &[Follower]) -> Result<bool> {
         let layout = self.layout();
         let copied = |one: &Follower| layout.named(one.target.partition.clone(), keys::COPIED, feed);
         let copies = self.engine().multi_get(page.iter().map(copied).collect(), Consistency::Linearizable).await?;
@@ -44,8 +48,11 @@ impl<E: Engine> Feeds<E> {
         }
         let mut after = None;
         while !flat.is_empty() {
-            let own = self.own_page(feed, after.as_ref(), row.since_us, ROWS).await?;
+            let own = self.own_page(feed, after.as_ref(), held.row.since_us, ROWS).await?;
             for (id, generation, one) in &own.rows {
+                if !self.renew_claim(feed, held).await? {
+                    return Ok(false);
+                }
                 self.give(feed, *id, *generation, *one, &flat).await?;
             }
             after = own.last;
@@ -53,7 +60,7 @@ impl<E: Engine> Feeds<E> {
                 break;
             }
         }
-        self.unmark(feed, row, followers).await
+        self.unmark(feed, &held.row, followers).await.map(|()| true)
     }
 
     /// Writes one own row of a source to those followers that show it.
@@ -114,7 +121,8 @@ impl<E: Engine> Feeds<E> {
         let is_flat = self.groups().kind(follower.slug()) == GroupKind::Flat;
         let since_us = marks.iter().filter(|(_, mark)| mark.copy.is_none()).map(|(_, mark)| mark.since_us).min();
         let kept = since_us.zip(copy).filter(|_| is_flat);
-        let until_us = self.stamp_us();
+        // Posts by nodes whose clocks are ahead, and those that come until the edge is cut, are of this history too.
+        let until_us = self.stamp_us().saturating_add(self.skew_us());
         Ok((kept.map(|(since_us, copy)| MergeRow { since_us, until_us, copy: Some(copy) }), keys))
     }
 

@@ -26,8 +26,8 @@ const MARK_PAGE: usize = 4_096;
 const UNMARK_PAGE: usize = 512;
 
 /// A source's row as it was read.
-struct Held {
-    row: SourceRow,
+pub(super) struct Held {
+    pub(super) row: SourceRow,
     revision: Revision,
 }
 
@@ -44,7 +44,7 @@ impl<E: Engine> Feeds<E> {
     }
 
     async fn consider(&self, feed: &FeedId) -> Result<()> {
-        if !self.inner.knows_groups.load(std::sync::atomic::Ordering::Acquire) {
+        if !self.knows_groups() {
             return Ok(());
         }
         let above = self.groups().merge_above(feed.slug());
@@ -105,8 +105,8 @@ impl<E: Engine> Feeds<E> {
             spent += page.followers.len().max(1);
             if marks {
                 self.mark_page(feed, &held.row, &page.followers).await?;
-            } else {
-                self.unmark_page(feed, &held.row, &page.followers).await?;
+            } else if !self.unmark_page(feed, &mut held, &page.followers).await? {
+                return Ok(Some(Driven::Elsewhere));
             }
             let Some(next) = page.next else { return self.end_switch(feed, held, pointer).await.map(Some) };
             (held.row.bucket, held.row.after) = (u32::from(next.bucket), next.after);
@@ -127,6 +127,15 @@ impl<E: Engine> Feeds<E> {
         add(if merged { &self.counters().sources_merged } else { &self.counters().sources_unmerged }, 1);
         self.finish([Done { pointer: pointer.clone(), job: None }]).await;
         Ok(Driven::Finished)
+    }
+
+    /// Claims a switch once more when a third of the claim's time is over. False when another driver has it.
+    pub(super) async fn renew_claim(&self, feed: &FeedId, held: &mut Held) -> Result<bool> {
+        let claim_ms = self.options().claim_ms;
+        if held.row.claimed_until_ms > self.now_ms() + claim_ms - claim_ms / 3 {
+            return Ok(true);
+        }
+        self.save_source(feed, held).await
     }
 
     /// Saves how far a switch came and claims it. False when another driver has it.

@@ -65,7 +65,10 @@ impl Generation {
 
     fn is_full(&self) -> bool {
         let count = self.guards.len();
-        count >= GENERATION_MAX || (count >= GENERATION_MIN && KNOWN.load(Ordering::Relaxed) >= KNOWN_MAX)
+        // Sort keys stay when their guards are forgotten.
+        count >= GENERATION_MAX
+            || self.sorts.len() >= GENERATION_MAX
+            || (count >= GENERATION_MIN && KNOWN.load(Ordering::Relaxed) >= KNOWN_MAX)
     }
 }
 
