@@ -281,3 +281,47 @@ async fn certificates_that_cannot_be_read_are_named() {
     let error = Sidecar::start(bad, Box::new(|| Ok(Box::new(WordModel::new())))).await.expect_err("refused");
     assert!(error.kind() == ErrorKind::Config && error.message().contains("no/chain.pem"), "{error}");
 }
+
+/// A TLS client that trusts the certificate of the tests alone, and speaks `versions`.
+fn tls_client(versions: &[&'static rustls::SupportedProtocolVersion]) -> tokio_rustls::TlsConnector {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(testdata("chain.pem")).expect("a certificate")).expect("it is trusted");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let client = client.expect("versions that there are").with_root_certificates(roots).with_no_client_auth();
+    tokio_rustls::TlsConnector::from(Arc::new(client))
+}
+
+fn testdata(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/tls").join(name)
+}
+
+#[tokio::test]
+async fn a_handshake_is_made_by_both_versions_of_tls_and_by_nothing_else() {
+    let tls = Some(Certificate { chain: testdata("chain.pem"), key: testdata("key.pem") });
+    let (sidecar, _) = start(SidecarConfig { tls, ..config(ServeOptions::default()) }).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = TcpStream::connect(sidecar.http).await.expect("it listens");
+        let name = "localhost".try_into().expect("a name");
+        let mut stream = tls_client(&[version]).connect(name, stream).await.expect("a handshake");
+        let body = json!({"input": "you idiot"}).to_string();
+        stream.write_all(&request("POST", "/v1/moderations", "", body.as_bytes())).await.expect("it reads");
+        let mut answer = Vec::new();
+        // A server may close without a farewell after `connection: close`.
+        drop(stream.read_to_end(&mut answer).await);
+        let reply = parse(&answer);
+        assert_eq!((reply.status, &reply.body["results"][0]["flagged"]), (200, &json!(true)), "{version:?}");
+    }
+    let other = TcpStream::connect(sidecar.http).await.expect("it listens");
+    let name = "example.org".try_into().expect("a name");
+    let wrong = tls_client(&[&rustls::version::TLS13]).connect(name, other).await;
+    assert!(wrong.is_err(), "the certificate is of another name");
+    let mut plain = TcpStream::connect(sidecar.http).await.expect("it listens");
+    plain.write_all(&request("GET", "/health", "", b"")).await.expect("it reads");
+    let mut answer = Vec::new();
+    drop(plain.read_to_end(&mut answer).await);
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "nothing is answered in the clear");
+    sidecar.stop().await;
+}

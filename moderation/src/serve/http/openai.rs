@@ -1,7 +1,8 @@
 //! `POST /v1/moderations`, as OpenAI's clients ask and read it.
 //!
 //! The answer has OpenAI's categories, filled from the model's labels by [`CATEGORIES`]; what the model has no label
-//! for scores 0 and is never flagged. The model's own labels stand beside them under their own names.
+//! for scores 0 and is never flagged. The model's own labels stand beside them under their own names, and the version of
+//! its weights beside its name.
 
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ async fn judge(front: &Front, asked: Asked) -> Result<Value> {
     let results: Vec<Value> =
         sizes.into_iter().map(|size| result(moderator, &scored.by_ref().take(size).collect::<Vec<_>>())).collect();
     let id = format!("modr-{:032x}", front.random.next_u128());
-    Ok(json!({"id": id, "model": moderator.info().name, "results": results}))
+    let info = moderator.info();
+    Ok(json!({"id": id, "model": info.name, "model_version": info.version, "results": results}))
 }
 
 fn check_model(model: Option<&Value>, moderator: &Moderator) -> Result<()> {
