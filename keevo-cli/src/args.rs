@@ -107,8 +107,8 @@ pub(crate) enum Command {
     /// Say who each of the --endpoints is
     Info,
     /// Publish to feeds, follow and read them
-    #[command(subcommand, after_help = feed::EXAMPLES)]
-    Feed(feed::Feed),
+    #[command(after_help = feed::EXAMPLES)]
+    Feed(feed::FeedArgs),
     /// Manage the apps of the feeds REST API: keys, feed groups, policies, limits, webhooks
     #[command(subcommand, after_help = app::EXAMPLES)]
     App(app::App),

@@ -1,134 +1,18 @@
 //! `feed import` and `feed export` against a fake node: what is sent, what is refused, and where an import goes on.
 
-use std::collections::BTreeSet;
+mod transfer {
+    pub(crate) mod fake;
+}
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 
-use keevo_core::{Error, ErrorKind};
-use keevo_proto::feeds::v1 as pb;
-use keevo_proto::feeds::v1::feeds_server::{Feeds, FeedsServer};
-use keevo_proto::status_from_error;
+use keevo_proto::feeds::v1::feeds_server::FeedsServer;
+use keevo_proto::feeds::v1::social_server::SocialServer;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
 
-/// A node that keeps what it is sent. It refuses the verb `bad`, and answers no follow once `follows_left` is used up.
-#[derive(Clone, Default)]
-struct Fake {
-    activities: Arc<Mutex<BTreeSet<String>>>,
-    follows: Arc<Mutex<BTreeSet<String>>>,
-    calls: Arc<AtomicUsize>,
-    follows_left: Arc<AtomicUsize>,
-}
-
-fn unimplemented<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("not here"))
-}
-
-#[tonic::async_trait]
-impl Feeds for Fake {
-    async fn add_activity(
-        &self,
-        _: Request<pb::AddActivityRequest>,
-    ) -> Result<Response<pb::AddActivityResponse>, Status> {
-        unimplemented()
-    }
-
-    async fn add_activities(
-        &self,
-        request: Request<pb::AddActivitiesRequest>,
-    ) -> Result<Response<pb::AddActivitiesResponse>, Status> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let pb::AddActivitiesRequest { feed, activities } = request.into_inner();
-        if activities.iter().any(|one| one.verb == "bad") {
-            return Err(status_from_error(&Error::new(ErrorKind::Invalid, "the verb is bad")));
-        }
-        let mut kept = self.activities.lock().expect("no panic");
-        kept.extend(activities.iter().map(|one| format!("{feed} {} {} {}", one.verb, one.object, one.custom)));
-        Ok(Response::new(pb::AddActivitiesResponse { activities }))
-    }
-
-    async fn remove_activity(
-        &self,
-        _: Request<pb::RemoveActivityRequest>,
-    ) -> Result<Response<pb::RemoveActivityResponse>, Status> {
-        unimplemented()
-    }
-
-    async fn follow(&self, request: Request<pb::FollowRequest>) -> Result<Response<pb::FollowResponse>, Status> {
-        let take = |left: usize| left.checked_sub(1);
-        if self.follows_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
-            return Err(status_from_error(&Error::corrupt("the disk is bad")));
-        }
-        let request = request.into_inner();
-        self.follows.lock().expect("no panic").insert(format!("{} {}", request.feed, request.target));
-        Ok(Response::new(pb::FollowResponse {}))
-    }
-
-    async fn unfollow(&self, _: Request<pb::UnfollowRequest>) -> Result<Response<pb::UnfollowResponse>, Status> {
-        unimplemented()
-    }
-
-    async fn get_feed(&self, request: Request<pb::GetFeedRequest>) -> Result<Response<pb::GetFeedResponse>, Status> {
-        let request = request.into_inner();
-        // Two pages: an own activity with a custom field, and one that came from elsewhere.
-        let first = request.id_lt.is_empty();
-        let activity = pb::Activity {
-            id: if first { "2" } else { "1" }.to_owned(),
-            actor: "alice".to_owned(),
-            verb: "post".to_owned(),
-            object: if first { "new" } else { "old" }.to_owned(),
-            time: "2026-01-31T12:00:00.000000Z".to_owned(),
-            custom: r#"{"likes":3}"#.to_owned(),
-            origin: if first { request.feed } else { "user:other".to_owned() },
-            ..pb::Activity::default()
-        };
-        Ok(Response::new(pb::GetFeedResponse { activities: vec![activity], more: first }))
-    }
-
-    async fn followers(
-        &self,
-        request: Request<pb::FollowersRequest>,
-    ) -> Result<Response<pb::FollowersResponse>, Status> {
-        let request = request.into_inner();
-        let page = |feed: &str, next: &'static str| {
-            let relation = pb::Relation { feed: feed.to_owned(), target: request.feed.clone(), since_ms: 1 };
-            pb::FollowersResponse { relations: vec![relation], next: next.into() }
-        };
-        Ok(Response::new(if request.after.is_empty() { page("timeline:a", "more") } else { page("timeline:bad", "") }))
-    }
-
-    async fn following(
-        &self,
-        request: Request<pb::FollowingRequest>,
-    ) -> Result<Response<pb::FollowingResponse>, Status> {
-        let request = request.into_inner();
-        let page = |target: &str, next: &'static str| {
-            let relation = pb::Relation { feed: request.feed.clone(), target: target.to_owned(), since_ms: 1 };
-            pb::FollowingResponse { relations: vec![relation], next: next.into() }
-        };
-        Ok(Response::new(if request.after.is_empty() { page("user:b", "more") } else { page("user:c", "") }))
-    }
-
-    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Result<Response<pb::VerifyResponse>, Status> {
-        let feeds = request.into_inner().feeds;
-        let (differing, differences) = if feeds.iter().any(|feed| feed == "timeline:bad") {
-            (2, vec!["timeline:bad lacks the activity 1".to_owned()])
-        } else {
-            (0, Vec::new())
-        };
-        let count = u64::try_from(feeds.len()).expect("small");
-        Ok(Response::new(pb::VerifyResponse { feeds: count, shown: 7, differing, differences, ..Default::default() }))
-    }
-
-    async fn get_activities(
-        &self,
-        _: Request<pb::GetActivitiesRequest>,
-    ) -> Result<Response<pb::GetActivitiesResponse>, Status> {
-        unimplemented()
-    }
-}
+use transfer::fake::Fake;
 
 /// Runs the program against a fake node: exit code, standard output, standard error.
 fn against(fake: &Fake, args: &[&str]) -> (Option<i32>, String, String) {
@@ -137,7 +21,9 @@ fn against(fake: &Fake, args: &[&str]) -> (Option<i32>, String, String) {
     let entered = runtime.enter();
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let address = incoming.local_addr().expect("bound").to_string();
-    let server = tonic::transport::Server::builder().add_service(FeedsServer::new(fake.clone()));
+    let server = tonic::transport::Server::builder()
+        .add_service(FeedsServer::new(fake.clone()))
+        .add_service(SocialServer::new(fake.clone()));
     drop(runtime.spawn(server.serve_with_incoming(incoming)));
     drop(entered);
     let output = Command::new(env!("CARGO_BIN_EXE_keevo-cli")).env("KEEVO_ENDPOINTS", address).args(args).output();
@@ -267,6 +153,68 @@ fn an_export_holds_what_the_feeds_hold_themselves_and_is_taken_by_an_import() {
     let (code, _, said) = against(&fake, &["feed", "export"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("no feed was named"), "{said}");
+}
+
+#[test]
+fn what_lies_around_feeds_is_imported_in_an_order_that_holds_and_again_without_harm() {
+    let folder = Folder::new("social");
+    let text = [
+        // Out of order: a reply before what it is to, two of them in their order.
+        r#"{"reaction":{"id":"r2","kind":"like","activity_id":"a","parent":"r1","user_id":"bob"}}"#,
+        r#"{"reaction":{"id":"r3","kind":"like","activity_id":"a","parent":"r2","user_id":"bob"}}"#,
+        r#"{"reaction":{"id":"r1","kind":"like","activity_id":"a","user_id":"bob","data":{"n":1}}}"#,
+        r#"{"reaction":{"id":"r9","kind":"like","activity_id":"a","parent":"gone","user_id":"bob"}}"#,
+        r#"{"collection":{"collection":"food","id":"brie","data":{"fat":45},"user_id":"alice"}}"#,
+        r#"{"user":{"id":"alice","data":{"name":"Eve"}}}"#,
+        r#"{"user":{"id":"bad name"}}"#,
+        r#"{"user":{"id":"alice","data":{"name":"Alice"}}}"#,
+    ]
+    .join("\n");
+    let file = folder.file("social.jsonl", &text);
+    let fake = Fake::default();
+    for round in ["first", "again"] {
+        let (code, out, said) = against(&fake, &["feed", "--app", "7", "import", &file]);
+        assert_eq!(code, Some(2), "{round}: {said}");
+        let told = "imported 0 activities, 0 follows, 2 users, 1 entry, 1 reaction and 2 replies\n";
+        assert_eq!(out, told, "{round}: {said}");
+        assert!(said.contains("line 7: INVALID") && said.contains("line 4: INVALID"), "{round}: {said}");
+        let users = fake.users.lock().expect("no panic").clone();
+        assert_eq!(users.into_iter().collect::<Vec<_>>(), [("alice".to_owned(), r#"{"name":"Alice"}"#.to_owned())]);
+        let entries = fake.entries.lock().expect("no panic").clone();
+        assert_eq!(
+            entries.into_iter().collect::<Vec<_>>(),
+            [("food:brie".to_owned(), r#"{"fat":45} alice"#.to_owned())]
+        );
+        assert_eq!(fake.reactions.lock().expect("no panic").keys().cloned().collect::<Vec<_>>(), ["r1", "r2", "r3"]);
+    }
+    assert_eq!(*fake.apps.lock().expect("no panic"), ["7".to_owned()].into(), "every call names the app");
+}
+
+#[test]
+fn an_export_with_what_lies_around_names_each_thing_once_and_replies_behind_what_they_are_to() {
+    let fake = Fake::default();
+    let reaction = |id: &str, parent: &str| keevo_proto::feeds::v1::Reaction {
+        id: id.to_owned(),
+        kind: "like".to_owned(),
+        activity_id: "2".to_owned(),
+        parent: parent.to_owned(),
+        user_id: "bob".to_owned(),
+        ..Default::default()
+    };
+    let all = [reaction("a", ""), reaction("b", ""), reaction("c", "a")];
+    fake.reactions.lock().expect("no panic").extend(all.map(|one| (one.id.clone(), one)));
+    fake.users.lock().expect("no panic").insert("bob".to_owned(), r#"{"name":"Bob"}"#.to_owned());
+    let (code, out, said) = against(&fake, &["feed", "export", "user:a", "--social"]);
+    assert_eq!(code, Some(0), "{said}");
+    let lines: Vec<&str> = out.lines().collect();
+    let at = |part: &str| {
+        let found: Vec<usize> = (0..lines.len()).filter(|place| lines[*place].contains(part)).collect();
+        assert_eq!(found.len(), 1, "{part} in {out}");
+        found[0]
+    };
+    assert!(at("\"user\":{") < at("\"id\":\"a\""), "{out}");
+    assert!(at("\"id\":\"a\"") < at("\"id\":\"c\""), "{out}");
+    assert_eq!(lines.len(), 7, "an activity, a user, three reactions, two follows: {out}");
 }
 
 #[test]

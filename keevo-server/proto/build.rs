@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 8] = [
     "keevo/admin/v1/moderation.proto",
     "keevo/raft/v1/raft.proto",
     "keevo/feeds/v1/feeds.proto",
+    "keevo/feeds/v1/social.proto",
     "keevo/chat/v1/chat.proto",
 ];
 

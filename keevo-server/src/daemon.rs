@@ -30,6 +30,7 @@ use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
 use crate::grpc::moderation::ModerationService;
 use crate::grpc::refusals::Refusals;
+use crate::grpc::social::SocialService;
 use crate::health::Health;
 use crate::identity::Folders;
 use crate::metrics::Metrics;
@@ -259,7 +260,8 @@ async fn serve_grpc(
         .build_v1()
         .map_err(|error| Error::new(ErrorKind::Config, "reflection cannot be set up").with_source(error))?;
     let (health, health_service) = Health::start(node.clone()).await;
-    let feeds_service = FeedsService::server(gateway.registry().clone());
+    let feeds_service = FeedsService::server(gateway.clone());
+    let social_service = SocialService::server(gateway.clone());
     let apps_service = AppsService::server(gateway.apps().clone());
     let chat_service = ChatService::server(layers(node), moderation.gate(), shutdown.clone());
     let moderation_service = ModerationService::server(moderation.clone());
@@ -274,6 +276,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
         .add_service(RaftService::server(handler, local, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(feeds_service), calls))
+        .add_service(Counted::new(Refusals::of(social_service), calls))
         .add_service(Counted::new(Refusals::of(chat_service), calls))
         .add_service(health_service)
         .add_service(reflection)

@@ -7,3 +7,4 @@ pub mod feeds;
 pub mod kv;
 pub mod moderation;
 pub mod refusals;
+pub mod social;

@@ -16,7 +16,7 @@ use tonic_health::server::HealthReporter;
 /// How often the node is looked at.
 const EVERY: Duration = Duration::from_millis(250);
 /// The services that need leaders; the empty name is the node as a whole.
-const DATA: [&str; 4] = ["", "keevo.kv.v1.Kv", "keevo.feeds.v1.Feeds", "keevo.chat.v1.Chat"];
+const DATA: [&str; 5] = ["", "keevo.kv.v1.Kv", "keevo.feeds.v1.Feeds", "keevo.feeds.v1.Social", "keevo.chat.v1.Chat"];
 /// The services that do not.
 const ALWAYS: [&str; 2] = ["keevo.admin.v1.Admin", "keevo.raft.v1.Raft"];
 

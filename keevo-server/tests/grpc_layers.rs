@@ -3,6 +3,10 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
 
+mod grpc_layers {
+    mod social;
+}
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,8 +29,14 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 /// The services that take part in health.
-const SERVICES: [&str; 5] =
-    ["keevo.kv.v1.Kv", "keevo.admin.v1.Admin", "keevo.feeds.v1.Feeds", "keevo.chat.v1.Chat", "keevo.raft.v1.Raft"];
+const SERVICES: [&str; 6] = [
+    "keevo.kv.v1.Kv",
+    "keevo.admin.v1.Admin",
+    "keevo.feeds.v1.Feeds",
+    "keevo.feeds.v1.Social",
+    "keevo.chat.v1.Chat",
+    "keevo.raft.v1.Raft",
+];
 
 /// Two free addresses on loopback.
 fn free_addresses() -> (String, String) {

@@ -13,9 +13,25 @@ Examples:
   keevo-cli feed add user:alice --actor alice --verb like --object photo:1
   keevo-cli feed get timeline:bob --limit 10
   keevo-cli feed followers user:alice
-  keevo-cli feed export user:alice timeline:bob > feeds.jsonl
+  keevo-cli feed groups notification:alice --mark-seen
+  keevo-cli feed ranked user:alice --ranking '{\"score\": \"decay_linear(time)\"}'
+  keevo-cli feed stats user:alice
+  keevo-cli feed react 00000000-0000-1000-8000-000000000001 like --user bob
+  keevo-cli feed reactions 00000000-0000-1000-8000-000000000001
+  keevo-cli feed user alice --data '{\"name\": \"Alice\"}'
+  keevo-cli feed export user:alice timeline:bob --social > feeds.jsonl
   keevo-cli feed import feeds.jsonl --position feeds.position
   keevo-cli feed verify user:alice --followers";
+
+/// Commands on feeds, and whose feeds they are.
+#[derive(Debug, Args)]
+pub(crate) struct FeedArgs {
+    /// The app, by its number
+    #[arg(long, value_name = "APP", default_value_t = 1, global = true)]
+    pub(crate) app: u32,
+    #[command(subcommand)]
+    pub(crate) command: Feed,
+}
 
 /// Commands on feeds.
 #[derive(Debug, Subcommand)]
@@ -35,6 +51,66 @@ pub(crate) enum Feed {
         /// Only activities newer than the one with this id
         #[arg(long, value_name = "ID")]
         after: Option<String>,
+        /// Replace references by what they name, and show counts and the newest reactions; as JSON alone
+        #[arg(long)]
+        enrich: bool,
+    },
+    /// Read an aggregated or notification feed, the newest group first
+    Groups {
+        /// The feed, slug:id
+        feed: String,
+        /// The most groups, 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// Only groups older than the one with this id
+        #[arg(long, value_name = "ID")]
+        before: Option<String>,
+        /// Mark all groups that are there as seen
+        #[arg(long)]
+        mark_seen: bool,
+        /// Mark all groups that are there as read
+        #[arg(long)]
+        mark_read: bool,
+    },
+    /// Read the newest 1000 activities of a flat feed in the order of an expression
+    Ranked {
+        /// The feed, slug:id
+        feed: String,
+        /// The expression: {"score": …, "defaults": {…}, "functions": {…}}
+        #[arg(long, value_name = "JSON", value_parser = json_object)]
+        ranking: String,
+        /// The most activities, 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// How many to leave out first
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        offset: u32,
+    },
+    /// Count the followers of a feed, and the feeds that it follows
+    Stats {
+        /// The feed, slug:id
+        feed: String,
+    },
+    /// React to an activity, or with --parent to a reaction
+    React(React),
+    /// List the reactions to an activity, newest first
+    Reactions {
+        /// The activity's id
+        activity: String,
+        /// Only of this kind
+        #[arg(long)]
+        kind: Option<String>,
+        /// The most reactions, 1 to 25
+        #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=25))]
+        limit: u32,
+    },
+    /// Show a user, or with --data add or replace it
+    User {
+        /// The user's id
+        id: String,
+        /// Its new data, a JSON object
+        #[arg(long, value_name = "JSON", value_parser = json_object)]
+        data: Option<String>,
     },
     /// Remove an activity everywhere it went
     Remove {
@@ -74,7 +150,8 @@ pub(crate) enum Feed {
     Followers(Relations),
     /// List the feeds that a feed follows, newest relation first
     Following(Relations),
-    /// Load activities and follows from a file, a JSON object a line; importing it again changes nothing
+    /// Load activities, follows, users, entries of collections and reactions from a file, a JSON object a line; importing
+    /// it again changes nothing
     Import(Import),
     /// Write what feeds hold and follow to standard output, as lines that an import takes
     Export(Export),
@@ -85,8 +162,10 @@ pub(crate) enum Feed {
 /// What to load.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// The file: {"activity": {"feed": …, "actor": …, "verb": …, "object": …, "time": …}} or {"follow": {"feed": …,
-    /// "target": …}} a line, in any order; activities are loaded before follows
+    /// The file: {"activity": {"feed": …, "actor": …, "verb": …, "object": …, "time": …}}, {"follow": {"feed": …,
+    /// "target": …}}, {"user": {"id": …, "data": …}}, {"collection": {"collection": …, "id": …, "data": …}} or {"reaction":
+    /// {"id": …, "kind": …, "activity_id": …, "user_id": …}} a line, in any order; activities are loaded first, reactions to
+    /// reactions last and in their order
     pub(crate) file: PathBuf,
     /// Where it is kept how far the import came, so that the same command goes on there
     #[arg(long, value_name = "FILE")]
@@ -101,6 +180,9 @@ pub(crate) struct Import {
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) feeds: Feeds,
+    /// Also write the reactions to these activities, and the users and entries that activities and reactions name
+    #[arg(long)]
+    pub(crate) social: bool,
 }
 
 /// What to recompute.
@@ -121,6 +203,30 @@ pub(crate) struct Feeds {
     /// A file that names further feeds, one a line
     #[arg(long, value_name = "FILE")]
     pub(crate) feeds_from: Option<PathBuf>,
+}
+
+/// A reaction.
+#[derive(Debug, Args)]
+pub(crate) struct React {
+    /// The activity's id
+    pub(crate) activity: String,
+    /// Such as like or comment
+    pub(crate) kind: String,
+    /// Who reacts
+    #[arg(long)]
+    pub(crate) user: String,
+    /// The reaction that it is to
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) parent: String,
+    /// Your own id of it; the same again is refused
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) id: String,
+    /// Further fields, a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    pub(crate) data: Option<String>,
+    /// A feed that gets an activity of it; repeatable
+    #[arg(long, value_name = "FEED")]
+    pub(crate) to: Vec<String>,
 }
 
 /// What to publish.

@@ -118,7 +118,7 @@ fn activities() {
         origin: "user:alice".into(),
     };
     check(
-        &feeds::GetFeedResponse { activities: vec![activity], more: true },
+        &feeds::GetFeedResponse { activities: vec![activity], more: true, enriched: Vec::new() },
         &expect![[r#"
         ┌─────────────────────────────┬───────┬──────┬───────────────────┬────────────┬──────────────────────────────────────┐
         │ Time                        ┆ Actor ┆ Verb ┆ Object            ┆ Origin     ┆ Id                                   │

@@ -4,6 +4,7 @@ mod export;
 mod import;
 mod position;
 mod records;
+mod social;
 mod verify;
 
 use bytes::Bytes;
@@ -11,11 +12,16 @@ use keevo_core::{Clock, ErrorKind, Random, SeededRandom, SystemClock};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_client::FeedsClient;
+use keevo_proto::feeds::v1::social_client::SocialClient;
 use serde_json::json;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::incomplete;
-use crate::args::feed::{Add, Feed, Relations};
+use crate::args::feed::{Add, Feed, FeedArgs, Relations};
 use crate::connect::{Context, Effect, QUICK};
 use crate::failure::Failure;
 use crate::output::show;
@@ -24,21 +30,62 @@ use crate::text::line;
 
 const PAGE: u32 = 1_000;
 
+/// Names the app of each call.
+#[derive(Debug, Clone)]
+pub(crate) struct ForApp(MetadataValue<Ascii>);
+
+impl Interceptor for ForApp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("keevo-app", self.0.clone());
+        Ok(request)
+    }
+}
+
+type Wire = InterceptedService<Channel, ForApp>;
+
+/// The two services of feeds, for one app.
+#[derive(Debug, Clone)]
+struct Clients {
+    feeds: FeedsClient<Wire>,
+    social: SocialClient<Wire>,
+}
+
+impl Clients {
+    async fn new(context: &Context, app: u32) -> Result<Self, Failure> {
+        let (channel, app) = (context.channel().await?, ForApp(MetadataValue::from(app)));
+        let feeds = FeedsClient::with_interceptor(channel.clone(), app.clone());
+        let social = SocialClient::with_interceptor(channel, app);
+        Ok(Self {
+            feeds: feeds.max_decoding_message_size(MESSAGE_BYTES_MAX),
+            social: social.max_decoding_message_size(MESSAGE_BYTES_MAX),
+        })
+    }
+}
+
 /// Carries out a command on feeds.
-pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure> {
-    let mut feeds = FeedsClient::new(context.channel().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    match command {
-        Feed::Add(args) => add(context, &mut feeds, args).await,
-        Feed::Get { feed, limit, before, after } => {
-            let request = pb::GetFeedRequest {
-                feed,
-                limit,
-                id_lt: before.unwrap_or_default(),
-                id_gt: after.unwrap_or_default(),
-                ..pb::GetFeedRequest::default()
-            };
+pub(crate) async fn run(context: &Context, args: FeedArgs) -> Result<(), Failure> {
+    let mut clients = Clients::new(context, args.app).await?;
+    let Clients { feeds, social } = &mut clients;
+    match args.command {
+        Feed::Add(args) => add(context, feeds, args).await,
+        Feed::Get { feed, limit, before, after, enrich } => {
+            let enrich =
+                enrich.then(|| pb::Enrich { recent_reactions: true, reaction_counts: true, ..Default::default() });
+            let (id_lt, id_gt) = (before.unwrap_or_default(), after.unwrap_or_default());
+            let request = pb::GetFeedRequest { feed, limit, id_lt, id_gt, enrich, ..Default::default() };
             show(context.output, &context.ask(Effect::Reads, QUICK, feeds.get_feed(request)).await?)
         }
+        Feed::Groups { feed, limit, before, mark_seen, mark_read } => {
+            let mark = |all: bool| all.then(|| pb::Mark { all, ..Default::default() });
+            let (mark_seen, mark_read, id_lt) = (mark(mark_seen), mark(mark_read), before.unwrap_or_default());
+            let request = pb::GetAggregatedRequest { feed, limit, id_lt, mark_seen, mark_read, ..Default::default() };
+            show(context.output, &context.ask(Effect::Reads, QUICK, feeds.get_aggregated(request)).await?)
+        }
+        Feed::Ranked { feed, ranking, limit, offset } => {
+            let request = pb::GetRankedRequest { feed, ranking, limit, offset, ..Default::default() };
+            show(context.output, &context.ask(Effect::Reads, QUICK, feeds.get_ranked(request)).await?)
+        }
+        Feed::Stats { feed } => stats(context, feeds, feed).await,
         Feed::Remove { feed, id, foreign_id, time } => {
             let which = match (id, foreign_id) {
                 (Some(id), _) => Some(pb::remove_activity_request::Which::Id(id)),
@@ -47,10 +94,7 @@ pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure>
                     time: time.unwrap_or_default(),
                 })),
             };
-            let call = feeds.remove_activity(pb::RemoveActivityRequest { feed, which });
-            let removed = context.ask(Effect::Writes, QUICK, call).await?.removed;
-            let sentence = if removed { "removed" } else { "there was no such activity" };
-            show(context.output, &Done { sentence: sentence.to_owned(), json: json!({ "removed": removed }) })
+            remove(context, feeds, pb::RemoveActivityRequest { feed, which }).await
         }
         Feed::Follow { feed, target, copy } => {
             let request = pb::FollowRequest { feed: feed.clone(), target: target.clone(), copy_limit: Some(copy) };
@@ -64,12 +108,43 @@ pub(crate) async fn run(context: &Context, command: Feed) -> Result<(), Failure>
             let sentence = format!("{} does not follow {}", line(&feed), line(&target));
             show(context.output, &Done { sentence, json: json!({ "feed": feed, "target": target }) })
         }
-        Feed::Followers(args) => relations(context, &mut feeds, args, true).await,
-        Feed::Following(args) => relations(context, &mut feeds, args, false).await,
-        Feed::Import(args) => import::import(context, feeds, &args).await,
-        Feed::Export(args) => export::export(context, feeds, args).await,
+        Feed::Followers(args) => relations(context, feeds, args, true).await,
+        Feed::Following(args) => relations(context, feeds, args, false).await,
+        Feed::React(args) => social::react(context, social, args).await,
+        Feed::Reactions { activity, kind, limit } => {
+            social::reactions(context, social, activity, kind.unwrap_or_default(), limit).await
+        }
+        Feed::User { id, data } => social::user(context, social, id, data).await,
+        Feed::Import(args) => import::import(context, clients, &args).await,
+        Feed::Export(args) => export::export(context, clients, args).await,
         Feed::Verify(args) => verify::verify(context, feeds, args).await,
     }
+}
+
+async fn remove(
+    context: &Context,
+    feeds: &mut FeedsClient<Wire>,
+    request: pb::RemoveActivityRequest,
+) -> Result<(), Failure> {
+    let removed = context.ask(Effect::Writes, QUICK, feeds.remove_activity(request)).await?.removed;
+    let sentence = if removed { "removed" } else { "there was no such activity" };
+    show(context.output, &Done { sentence: sentence.to_owned(), json: json!({ "removed": removed }) })
+}
+
+/// Counts the relations of a feed.
+async fn stats(context: &Context, feeds: &mut FeedsClient<Wire>, feed: String) -> Result<(), Failure> {
+    let request = pb::FollowStatsRequest { feed: feed.clone(), ..Default::default() };
+    let stats = context.ask(Effect::Reads, QUICK, feeds.follow_stats(request)).await?;
+    let (followers, following) = (stats.followers, stats.following);
+    let sentence = format!("{} has {} and follows {following}", line(&feed), count_of(followers));
+    show(
+        context.output,
+        &Done { sentence, json: json!({ "feed": feed, "followers": followers, "following": following }) },
+    )
+}
+
+fn count_of(followers: u64) -> String {
+    if followers == 1 { "1 follower".to_owned() } else { format!("{followers} followers") }
 }
 
 /// The time now, to a microsecond that nobody else is likely to have.
@@ -80,7 +155,7 @@ fn now() -> String {
     stamp.map_or_else(String::new, |stamp| stamp.to_string())
 }
 
-async fn add(context: &Context, feeds: &mut FeedsClient<Channel>, args: Add) -> Result<(), Failure> {
+async fn add(context: &Context, feeds: &mut FeedsClient<Wire>, args: Add) -> Result<(), Failure> {
     // Chosen here, so that the same activity can be sent again when its answer was lost.
     let time = if args.time.is_empty() { now() } else { args.time };
     let activity = pb::Activity {
@@ -108,7 +183,7 @@ async fn add(context: &Context, feeds: &mut FeedsClient<Channel>, args: Add) -> 
 /// Lists followers, or what a feed follows, page by page.
 async fn relations(
     context: &Context,
-    feeds: &mut FeedsClient<Channel>,
+    feeds: &mut FeedsClient<Wire>,
     args: Relations,
     followers: bool,
 ) -> Result<(), Failure> {

@@ -26,10 +26,13 @@ use tonic::{Code, Status};
 /// The header in which gRPC sends how long the caller waits.
 const TIMEOUT: &str = "grpc-timeout";
 /// The methods whose requests must not simply be sent again: they may have been applied.
-const WRITES: [&str; 4] = [
+const WRITES: [&str; 7] = [
     "/keevo.kv.v1.Kv/Write",
     "/keevo.feeds.v1.Feeds/AddActivity",
     "/keevo.feeds.v1.Feeds/AddActivities",
+    "/keevo.feeds.v1.Feeds/AddToMany",
+    "/keevo.feeds.v1.Social/AddEntry",
+    "/keevo.feeds.v1.Social/AddReaction",
     "/keevo.chat.v1.Chat/SendMessage",
 ];
 

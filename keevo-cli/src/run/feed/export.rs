@@ -1,4 +1,7 @@
-//! `keevo-cli feed export`: what feeds hold themselves, then what they follow, as lines that an import takes.
+//! `keevo-cli feed export`: what feeds hold themselves, then what they follow, as lines that an import takes; and if asked
+//! for, the reactions to that, and the users and entries that are named.
+
+mod social;
 
 use std::fs;
 
@@ -6,20 +9,21 @@ use bytes::Bytes;
 use keevo_core::Error;
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_client::FeedsClient;
-use tonic::transport::Channel;
 
-use super::PAGE;
 use super::records::{activity_line, follow_line};
+use super::{Clients, PAGE, Wire};
 use crate::args::feed::{Export, Feeds};
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
 use crate::output::say;
 
 /// Exports feeds to standard output.
-pub(super) async fn export(context: &Context, mut feeds: FeedsClient<Channel>, args: Export) -> Result<(), Failure> {
+pub(super) async fn export(context: &Context, clients: Clients, args: Export) -> Result<(), Failure> {
     let names = named(args.feeds)?;
+    let Clients { mut feeds, social } = clients;
+    let mut around = args.social.then(|| social::Around::new(context, social));
     for feed in &names {
-        activities(context, &mut feeds, feed).await?;
+        activities(context, &mut feeds, feed, around.as_mut()).await?;
     }
     for feed in &names {
         follows(context, &mut feeds, feed).await?;
@@ -42,14 +46,23 @@ pub(super) fn named(feeds: Feeds) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-async fn activities(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &str) -> Result<(), Failure> {
+async fn activities(
+    context: &Context,
+    feeds: &mut FeedsClient<Wire>,
+    feed: &str,
+    mut around: Option<&mut social::Around<'_>>,
+) -> Result<(), Failure> {
     let mut id_lt = String::new();
     loop {
         let request = pb::GetFeedRequest { feed: feed.to_owned(), limit: PAGE, id_lt, ..pb::GetFeedRequest::default() };
         let page = context.ask(Effect::Reads, SLOW, feeds.get_feed(request)).await?;
         id_lt = page.activities.last().map(|last| last.id.clone()).unwrap_or_default();
         // What came from elsewhere is exported there, and comes again through the follow.
-        for activity in page.activities.into_iter().filter(|activity| activity.origin == feed) {
+        let own = page.activities.into_iter().filter(|activity| activity.origin == feed);
+        for activity in own {
+            if let Some(around) = around.as_deref_mut() {
+                around.activity(&activity).await?;
+            }
             say(&activity_line(feed, activity))?;
         }
         if !page.more || id_lt.is_empty() {
@@ -58,7 +71,7 @@ async fn activities(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &
     }
 }
 
-async fn follows(context: &Context, feeds: &mut FeedsClient<Channel>, feed: &str) -> Result<(), Failure> {
+async fn follows(context: &Context, feeds: &mut FeedsClient<Wire>, feed: &str) -> Result<(), Failure> {
     let mut after = Bytes::new();
     loop {
         let request = pb::FollowingRequest { feed: feed.to_owned(), limit: PAGE, after };

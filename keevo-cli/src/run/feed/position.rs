@@ -16,7 +16,7 @@ use crate::failure::Failure;
 pub(super) struct Position {
     path: Option<PathBuf>,
     file_bytes: u64,
-    /// 0 = activities, 1 = follows, 2 = done.
+    /// 0 = activities, 1 = follows, then users, entries, reactions and replies; 6 = done.
     pub(super) step: usize,
     /// How many lines of the file this step has behind it.
     pub(super) line: u64,

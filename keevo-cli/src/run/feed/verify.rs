@@ -5,10 +5,9 @@ use keevo_core::{Error, ErrorKind};
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_client::FeedsClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
-use super::PAGE;
 use super::export::named;
+use super::{PAGE, Wire};
 use crate::args::feed::Verify;
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
@@ -20,11 +19,11 @@ use crate::text::{count, line};
 const AT_ONCE: usize = 100;
 
 /// Verifies feeds; fails with `Corrupt` when something differs.
-pub(super) async fn verify(context: &Context, mut feeds: FeedsClient<Channel>, args: Verify) -> Result<(), Failure> {
+pub(super) async fn verify(context: &Context, feeds: &mut FeedsClient<Wire>, args: Verify) -> Result<(), Failure> {
     let mut names = named(args.feeds)?;
     if args.followers {
         for feed in names.clone() {
-            names.extend(followers(context, &mut feeds, feed).await?);
+            names.extend(followers(context, feeds, feed).await?);
         }
         names.sort();
         names.dedup();
@@ -72,7 +71,7 @@ pub(super) async fn verify(context: &Context, mut feeds: FeedsClient<Channel>, a
 }
 
 /// The followers of a feed, all pages.
-async fn followers(context: &Context, feeds: &mut FeedsClient<Channel>, feed: String) -> Result<Vec<String>, Failure> {
+async fn followers(context: &Context, feeds: &mut FeedsClient<Wire>, feed: String) -> Result<Vec<String>, Failure> {
     let (mut found, mut after) = (Vec::new(), Bytes::new());
     loop {
         let request = pb::FollowersRequest { feed: feed.clone(), limit: PAGE, after };

@@ -1,0 +1,237 @@
+//! The program against a node: apps as they are managed from a terminal and felt over HTTP, and feeds that are carried from
+//! one cluster to another.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use jsonwebtoken::{EncodingKey, Header};
+use keevo_server::config::{Config, Layers};
+use keevo_server::daemon::Daemon;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+const SECRET: &str = "a secret of the test";
+
+/// A node alone, which leads everything.
+struct Node {
+    runtime: Runtime,
+    daemon: Option<Daemon>,
+    grpc: String,
+    http: SocketAddr,
+    folder: TempDir,
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut layers = Layers::defaults();
+        for (name, value) in [
+            ("data_dir", folder.path().join("data").display().to_string()),
+            ("grpc", free_address()),
+            ("http", free_address()),
+            ("shards", "2".to_owned()),
+            ("replication_factor", "1".to_owned()),
+            ("heartbeat_ms", "100".to_owned()),
+            ("election_ms_min", "500".to_owned()),
+            ("election_ms_max", "1000".to_owned()),
+            ("block_cache_mib", "16".to_owned()),
+            ("write_buffer_mib", "16".to_owned()),
+        ] {
+            layers.add_flag(name, &value);
+        }
+        let config = Config::from_layers(&layers).expect("a good configuration");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let daemon = runtime.block_on(async {
+            let daemon = Daemon::start(config).await.expect("it starts");
+            daemon.node().ready(Duration::from_secs(30)).await.expect("every shard finds a leader");
+            daemon
+        });
+        let (grpc, http) = (daemon.grpc().to_string(), daemon.http());
+        Self { runtime, daemon: Some(daemon), grpc, http, folder }
+    }
+
+    /// Runs the program: exit code, standard output, standard error.
+    fn cli(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keevo-cli"));
+        command.env("KEEVO_ENDPOINTS", &self.grpc).env("KEEVO_APP_SECRET", SECRET).args(args);
+        let output = command.output().expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// What a command that works writes.
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> String {
+        let (code, out, said) = self.cli(args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+        assert!(!out.contains(SECRET) && !said.contains(SECRET), "{args:?} shows the secret: {out} {said}");
+        out
+    }
+
+    /// Reads over HTTP with a key and a token: status and code.
+    fn get(&self, path: &str, key: &str, claims: &Value) -> (u16, i64) {
+        let token = jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes()));
+        let token = token.expect("a token");
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let mut stream = TcpStream::connect(self.http).expect("connects");
+        let request = format!(
+            "GET /api/v1.0/{path}{mark}api_key={key} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+             stream-auth-type: jwt\r\nAuthorization: {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        (status, body.get("code").and_then(Value::as_i64).unwrap_or(0))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            drop(self.runtime.block_on(daemon.stop()));
+        }
+    }
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").to_string()
+}
+
+fn server() -> Value {
+    json!({ "resource": "*", "action": "*", "feed_id": "*" })
+}
+
+#[test]
+fn an_app_is_managed_from_the_terminal_and_each_change_is_felt_over_http() {
+    let node = Node::start();
+    let made = node.done(&["app", "create", "shop", "--key", "shop-1", "--output", "json"]);
+    let app = serde_json::from_str::<Value>(&made).expect("JSON")["app"].to_string();
+    let app = app.as_str();
+    let (code, _, said) = node.cli(&["app", "create", "other", "--key", "shop-1"]);
+    assert_eq!(code, Some(5), "{said}");
+    let feed = |path: &str| node.get(path, "shop-1", &server());
+    let ann = json!({ "user_id": "ann" });
+    assert_eq!(feed("feed/user/ann/"), (200, 0));
+    assert_eq!(node.get("feed/user/ann/", "nobody", &server()), (401, 2));
+
+    assert_eq!(feed("feed/boards/1/"), (400, 6), "there is no such group");
+    node.done(&["app", "group", "set", app, "boards", "--kind", "aggregated", "--others-read", "true"]);
+    assert_eq!((feed("feed/boards/1/"), node.get("feed/boards/1/", "shop-1", &ann)), ((200, 0), (200, 0)));
+    node.done(&["app", "group", "set", app, "boards", "--others-read", "false"]);
+    assert_eq!(node.get("feed/boards/1/", "shop-1", &ann), (403, 17));
+    node.done(&["app", "group", "remove", app, "boards"]);
+    assert_eq!(feed("feed/boards/1/"), (400, 6));
+    let (code, _, said) = node.cli(&["app", "group", "set", app, "boards", "--aggregation", "{{ verb"]);
+    assert_eq!(code, Some(2), "{said}");
+
+    let by_ids = "activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000";
+    assert_eq!(node.get(by_ids, "shop-1", &ann), (200, 0));
+    node.done(&["app", "policy", app, r#"{"activities_read": false}"#]);
+    assert_eq!(node.get(by_ids, "shop-1", &ann), (403, 17));
+    let (code, _, said) = node.cli(&["app", "policy", app, r#"{"fly": true}"#]);
+    assert_eq!(code, Some(2), "{said}");
+
+    // Over all windows: more reads than a minute's, though one may end in between.
+    node.done(&["app", "rate", app, "read", "1"]);
+    assert!((0..3).any(|_| feed("feed/user/ann/") == (429, 9)), "one read a minute");
+    node.done(&["app", "rate", app, "read", "0"]);
+    assert_eq!(feed("feed/user/ann/"), (200, 0), "the default again");
+
+    node.done(&["app", "key", "add", app, "--key", "shop-2"]);
+    assert_eq!(node.get("feed/user/ann/", "shop-2", &server()), (200, 0));
+    node.done(&["app", "key", "revoke", app, "shop-1"]);
+    assert_eq!(feed("feed/user/ann/"), (401, 2));
+    node.done(&["app", "suspend", app]);
+    assert_eq!(node.get("feed/user/ann/", "shop-2", &server()), (401, 7));
+    node.done(&["app", "resume", app]);
+    assert_eq!(node.get("feed/user/ann/", "shop-2", &server()), (200, 0));
+
+    node.done(&["app", "webhook", "set", app, "https://example.org/hook", "--group", "user"]);
+    let shown = node.done(&["app", "show", app, "--output", "json"]);
+    assert!(shown.contains("https://example.org/hook") && shown.contains("shop-2"), "{shown}");
+    node.done(&["app", "webhook", "remove", app, "https://example.org/hook"]);
+    assert!(!node.done(&["app", "show", app]).contains("example.org"));
+    assert!(node.done(&["app", "list"]).contains("shop"));
+    node.done(&["app", "delete", app]);
+    assert_eq!(node.get("feed/user/ann/", "shop-2", &server()), (401, 2));
+    let (code, _, said) = node.cli(&["app", "show", app]);
+    assert_eq!(code, Some(4), "{said}");
+}
+
+#[test]
+fn feeds_and_what_lies_around_them_are_carried_to_another_cluster() {
+    let node = Node::start();
+    let activity = |object: &str, time: &str| {
+        node.done(&[
+            "feed",
+            "add",
+            "user:ann",
+            "--actor",
+            "SU:ann",
+            "--verb",
+            "eat",
+            "--object",
+            object,
+            "--time",
+            time,
+            "--custom",
+            r#"{"n":1}"#,
+            "--output",
+            "json",
+        ])
+    };
+    let users = [r#"{"user":{"id":"ann","data":{"name":"Ann"}}}"#, r#"{"user":{"id":"bob"}}"#].join("\n");
+    let entry = r#"{"collection":{"collection":"food","id":"brie","data":{"fat":45},"user_id":"ann"}}"#;
+    let first = node.folder.path().join("first.jsonl");
+    std::fs::write(&first, format!("{users}\n{entry}\n")).expect("written");
+    node.done(&["feed", "import", first.to_str().expect("UTF-8")]);
+    activity("SO:food:brie", "2026-01-31T12:00:00Z");
+    let last = activity("SO:food:none", "2026-01-31T13:00:00Z");
+    let id = serde_json::from_str::<Value>(&last).expect("JSON")["id"].as_str().expect("an id").to_owned();
+    node.done(&["feed", "follow", "timeline:bob", "user:ann"]);
+    let note = r#"{"text":"yum"}"#;
+    let react =
+        ["feed", "react", &id, "comment", "--user", "bob", "--id", "r1", "--data", note, "--to", "notification:ann"];
+    node.done(&react);
+    assert_eq!(node.cli(&react).0, Some(5), "the same id is refused");
+    node.done(&["feed", "react", &id, "like", "--user", "ann", "--id", "r2", "--parent", "r1"]);
+
+    let told = node.done(&["feed", "groups", "notification:ann", "--mark-seen", "--output", "json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["unseen"], &told["groups"][0]["verb"]), (&json!(1), &json!("comment")), "{told}");
+    let told = node.done(&["feed", "groups", "notification:ann"]);
+    assert!(told.contains("0 not seen, 1 not read"), "{told}");
+    let told = node.done(&["feed", "get", "user:ann", "--limit", "1", "--enrich", "--output", "json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let shown = &told["activities"][0];
+    assert_eq!((&shown["actor"]["data"]["name"], &shown["reaction_counts"]["comment"]), (&json!("Ann"), &json!(1)));
+    assert!(node.done(&["feed", "stats", "user:ann"]).contains("1 follower and follows 0"));
+    assert!(node.done(&["feed", "reactions", &id]).contains("yum"));
+    assert!(node.done(&["feed", "user", "ann"]).contains("Ann"));
+    assert_eq!(node.cli(&["feed", "user", "carl"]).0, Some(4));
+    let ranked = node.done(&["feed", "ranked", "user:ann", "--ranking", r#"{"score": "n"}"#, "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&ranked).expect("JSON")["activities"][0]["score"], json!(1.0));
+
+    let export = |node: &Node| node.done(&["feed", "export", "user:ann", "timeline:bob", "--social"]);
+    let exported = export(&node);
+    assert_eq!(exported.lines().count(), 8, "two activities, users and reactions, an entry, a follow: {exported}");
+    let other = Node::start();
+    let file = other.folder.path().join("feeds.jsonl");
+    std::fs::write(&file, &exported).expect("written");
+    let imported = "imported 2 activities, 1 follow, 2 users, 1 entry, 1 reaction and 1 reply\n";
+    for _ in 0..2 {
+        assert_eq!(other.done(&["feed", "import", file.to_str().expect("UTF-8")]), imported);
+        assert_eq!(export(&other), exported, "it is what it was");
+    }
+    let reached = other.done(&["feed", "get", "timeline:bob", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&reached).expect("JSON")["activities"].as_array().map(Vec::len), Some(2));
+    assert!(other.done(&["feed", "groups", "notification:ann"]).contains("1 not seen"), "the reaction's target too");
+}
