@@ -16,6 +16,7 @@ use crate::keys::{self, ChannelKeys, Row};
 use crate::member::{Listing, Member, NewMember, behind, validate_limit};
 use crate::membership::{Changed, each_once, grant_names, new_row};
 use crate::outbox::{JOB_CHANGES_MAX, fence};
+use crate::restrict::Permit;
 use crate::rows::{self, InviteRow, JobChange, JobRow};
 
 /// What became of an invitation. One that was accepted is a member, and no invitation any more.
@@ -90,7 +91,8 @@ impl Invite {
 
 impl<E: Engine> Chat<E> {
     /// Invites users. Who is a member, or has an invitation that waits, stays as it is; who rejected one is asked again.
-    /// Repeatable. Errors as those of [`Chat::add_members`].
+    /// Repeatable. Errors as those of [`Chat::add_members`]. Where rights are checked, `by` needs the capability to invite,
+    /// and for a role or grants other than those of new members the one to change roles.
     pub async fn invite(&self, channel: &ChannelId, by: &str, users: Vec<NewMember>) -> Result<()> {
         validate_name("a user id", by)?;
         let users = each_once(users, &self.options)?;
@@ -110,7 +112,9 @@ impl<E: Engine> Chat<E> {
             wanted.push(keys.epoch());
             let mut stored = self.multi_get(wanted).await?;
             let epoch = fence(stored.pop().flatten());
-            let mut batch = Batch::new()
+            let permit = self.permit_invites(channel, keys, by, users).await?;
+            let mut batch = permit
+                .guard(Batch::new())
                 .merge(keys.version(), 1)
                 .require(keys.channel(), Check::Exists)
                 .require(keys.epoch(), epoch.clone());
@@ -157,8 +161,23 @@ impl<E: Engine> Chat<E> {
         Err(contended("the channel's invitations"))
     }
 
+    async fn permit_invites(
+        &self,
+        channel: &ChannelId,
+        keys: &ChannelKeys,
+        by: &str,
+        users: &[NewMember],
+    ) -> Result<Permit> {
+        let mut needed = vec![Capability::Invite];
+        if users.iter().any(|one| one.role != NewMember::new("").role || !one.grants.is_empty()) {
+            needed.push(Capability::ChangeRoles);
+        }
+        self.permit(channel, keys, by, &needed, true).await
+    }
+
     /// The user accepts: it becomes a member. Repeatable. `NotFound` without an invitation, `Conflict` for one that was
-    /// rejected or taken back, `PermissionDenied` for a user who has left the channel's team.
+    /// rejected or taken back, `PermissionDenied` for a user who has left the channel's team, and where rights are checked for
+    /// one that is banned or deactivated.
     pub async fn accept_invite(&self, channel: &ChannelId, user: &str) -> Result<Member> {
         validate_name("a user id", user)?;
         let keys = self.keys(channel).await?;
@@ -178,6 +197,7 @@ impl<E: Engine> Chat<E> {
             self.announce_once(channel, &keys, &epoch, &mut announced).await?;
             let changed = Changed { user, row: new_row(&new), check: Check::Absent };
             let guard = Batch::new().require(keys.epoch(), epoch).require(keys.invite(user), unchanged);
+            let guard = self.not_banned(channel, &keys, user).await?.guard(guard);
             if self.write_changed(channel, &keys, vec![changed], guard, attempt).await? {
                 return self.member(channel, user).await;
             }

@@ -206,6 +206,17 @@ impl<E: Engine> Chat<E> {
         Ok(permit.demand(keys.cooldown(user), Check::Absent))
     }
 
+    /// `PermissionDenied`, where rights are checked, for a user that is deactivated, or banned from the app or the channel; a
+    /// shadow ban keeps nobody out.
+    pub(crate) async fn not_banned(&self, channel: &ChannelId, keys: &ChannelKeys, user: &str) -> Result<Permit> {
+        if self.options.rights == Rights::Trusted {
+            return Ok(Permit::default());
+        }
+        self.check_app(user).await?;
+        let ban = self.get(keys.ban(user)).await?;
+        self.banned(channel, keys, user, &[], ban, Permit::default())
+    }
+
     /// `PermissionDenied` for a user that is deactivated or banned from the app.
     pub(crate) async fn check_app(&self, user: &str) -> Result<()> {
         let wanted = vec![self.user_key(user, keys::user()).await?, self.user_key(user, keys::app_ban()).await?];

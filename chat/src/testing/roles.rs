@@ -7,7 +7,7 @@ use keevo_core::{Batch, Engine, ErrorKind, Op};
 use super::{Bench, Interrupted, kind_of};
 use crate::{
     APP_ADMIN, Capability, ChannelId, ChannelType, ChannelTypes, Chat, ChatOptions, Denied, DeniedCode, Edit, Feature,
-    NewChannel, NewMember, NewMessage, NewReaction, NewUser, ResumeFrom, Rights,
+    NewBan, NewChannel, NewMember, NewMessage, NewReaction, NewUser, ResumeFrom, Rights,
 };
 
 pub(super) fn code<T: std::fmt::Debug>(result: keevo_core::Result<T>) -> DeniedCode {
@@ -62,8 +62,30 @@ pub(super) async fn roles<E: Engine>(bench: Bench<E>) {
     let other: ChannelId = "parliament:x".parse().expect("a name");
     assert_eq!(kind_of(chat.create_channel(&other, NewChannel::default()).await), ErrorKind::Invalid);
     open(&bench, &chat).await;
+    invitations(&bench).await;
     demotion(&bench).await;
     bench.assert_sound(&room).await;
+}
+
+/// Who may invite, and as what; who is banned does not come in by an invitation.
+async fn invitations<E: Engine>(bench: &Bench<E>) {
+    let chat = strict(bench.engine.clone(), bench);
+    let room = bench.channel("invitations", &["ada"]).await;
+    let ask = |role: &str| vec![NewMember::new("bob").with_role(role)];
+    assert_eq!(code(chat.invite(&room, "eve", ask("member")).await), DeniedCode::NotAMember);
+    assert_eq!(code(chat.invite(&room, "ada", ask("owner")).await), DeniedCode::NotGranted);
+    let granted = vec![NewMember::new("bob").with_grant(Capability::Ban)];
+    assert_eq!(code(chat.invite(&room, "ada", granted).await), DeniedCode::NotGranted);
+    chat.invite(&room, "ada", ask("member")).await.expect("a member may");
+    let ban = NewBan { banned_by: "ada".to_owned(), ..NewBan::default() };
+    chat.ban(&room, "bob", ban).await.expect("banned");
+    assert_eq!(code(chat.accept_invite(&room, "bob").await), DeniedCode::Banned);
+    assert!(chat.unban(&room, "bob").await.expect("unbanned"));
+    chat.put_user(NewUser::new("bob")).await.expect("put");
+    chat.deactivate_user("bob", true).await.expect("deactivated");
+    assert_eq!(code(chat.accept_invite(&room, "bob").await), DeniedCode::Deactivated);
+    chat.deactivate_user("bob", false).await.expect("back");
+    chat.accept_invite(&room, "bob").await.expect("accepted");
 }
 
 /// A livestream is open to strangers.
