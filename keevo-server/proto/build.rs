@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
     "keevo/admin/v1/apps.proto",
     "keevo/admin/v1/moderation.proto",
     "keevo/raft/v1/raft.proto",
+    "keevo/feeds/v1/follows.proto",
     "keevo/feeds/v1/feeds.proto",
     "keevo/feeds/v1/social.proto",
     "keevo/chat/v1/chat.proto",
