@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults feeds-suite web-test fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults feeds-suite web-test client-test fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -79,6 +79,9 @@ feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodi
 web-test: rocksdb ## The tutorial's page in a real browser against keevod; SCREENSHOT=FILE.png keeps a picture
 	@.ci/deps.sh web
 	@$(ENV); cargo build --bin keevod && .ci/web-test.sh $(SCREENSHOT)
+
+client-test: ## The TypeScript client of chat: types, unit tests, size
+	@.ci/deps.sh web && .ci/client-test.sh
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
