@@ -81,6 +81,11 @@ function isBefore(before: number | null, message: Message): boolean {
   return before !== null && placeOf(message) < before;
 }
 
+/** Whether a message of the channel came as an event. */
+function isBorn(state: ChannelState, message: Message): boolean {
+  return message.sequence !== null && message.sequence > state.born;
+}
+
 /** A message that was just sent has no replies and no reactions. */
 function fresh(message: Message): Message {
   return {
@@ -95,12 +100,13 @@ function fresh(message: Message): Message {
 function newMessage(state: ChannelState, message: Message, me: string): Reduced {
   const place = placeOf(message);
   const known = findById(state.messages, message.id);
-  let messages = isBefore(state.before, message) ? state.messages : withMessage(state.messages, known ? message : fresh(message));
+  let messages: readonly Message[] = state.messages;
+  if (!isBefore(state.before, message)) messages = withMessage(messages, known ? message : fresh(message));
   let { before, ledger, unread } = state;
-  if (!known && messages !== state.messages) ledger = { ...ledger, [message.id]: { reactions: {}, replies: true } };
   if (messages.length > MESSAGES_MAX) {
     const cut = messages.length - Math.floor(MESSAGES_MAX * 0.75);
-    for (const { id } of messages.slice(0, cut)) delete (ledger = { ...ledger })[id];
+    const gone = new Set(messages.slice(0, cut).map((one) => one.id));
+    ledger = Object.fromEntries(Object.entries(ledger).filter(([id]) => !gone.has(id)));
     messages = messages.slice(cut);
     before = placeOf(messages[0]!);
   }
@@ -129,7 +135,9 @@ function newReply(state: ChannelState, reply: Message, me: string): Reduced {
   });
   if (!find(next, parent)) return { state: next, ask: [] };
   next = withChanged(next, parent, (message) => ({ ...message, reply_count: (message.reply_count ?? 0) + 1 }));
-  return { state: next, ask: state.ledger[parent]?.replies ? [] : [{ what: "counts", message: parent }] };
+  const entry = state.ledger[parent];
+  const isFollowed = entry ? entry.replies : entry === undefined && isBorn(state, find(next, parent)!);
+  return { state: next, ask: isFollowed ? [] : [{ what: "counts", message: parent }] };
 }
 
 function changedMessage(state: ChannelState, message: Message, me: string): Reduced {
@@ -170,10 +178,12 @@ function reacted(state: ChannelState, reaction: Reaction, there: boolean, me: st
   const others = (message.own_reactions ?? []).filter((one) => one !== type);
   const own_reactions = user_id !== me ? message.own_reactions : there ? [...others, type] : others;
   const isNone = message.reactions !== null && Object.keys(message.reactions).length === 0;
-  const tracked: Tracked | undefined = state.ledger[message_id] ?? (isNone ? { reactions: {}, replies: false } : undefined);
+  const entry = state.ledger[message_id];
+  const replies = entry === undefined && isBorn(state, message);
+  const tracked: Tracked | null = entry ?? (isNone ? { reactions: {}, replies } : null);
   if (!tracked || Object.keys(tracked.reactions).length >= TRACKED_MAX) {
     // Whether it is a new one or another score of one that was there, only the server knows.
-    const { [message_id]: _, ...ledger } = state.ledger;
+    const ledger = tracked ? { ...state.ledger, [message_id]: null } : state.ledger;
     const next = withChanged({ ...state, ledger }, message_id, (held) => ({ ...held, own_reactions }));
     return { state: next, ask: [{ what: "counts", message: message_id }] };
   }

@@ -69,15 +69,17 @@ export interface ChannelState {
   readonly users: Readonly<Record<string, User>>;
   /** The highest sequence that an event or a page of the newest messages brought; not for pages. */
   readonly head: number;
-  /** What is known of the counts of messages; not for pages. */
-  readonly ledger: Readonly<Record<string, Tracked>>;
+  /** Messages above this sequence came as events: their counts are known from zero on. Not for pages. */
+  readonly born: number;
+  /** What is known of the counts of messages that were reacted to, or whose counts were read; not for pages. */
+  readonly ledger: Readonly<Record<string, Tracked | null>>;
 }
 
-/** Counts of a message that can be followed by events alone, since they are known from zero on. */
+/** Counts of a message that are followed by events alone; `null` in the ledger = they were read, maybe ahead of events. */
 export interface Tracked {
-  /** The score of each reaction, by `user type`. */
+  /** The score of each reaction, by type and user. */
   readonly reactions: Readonly<Record<string, number>>;
-  /** Whether its replies are followed too: it came as an event. */
+  /** Whether its replies are followed too. */
   readonly replies: boolean;
 }
 
@@ -102,6 +104,7 @@ export function emptyState(cid: string): ChannelState {
     typing: [],
     users: {},
     head: 0,
+    born: 0,
     ledger: {},
   };
 }
@@ -133,6 +136,7 @@ export function loaded(state: ChannelState, answer: ChannelAnswer, me: string): 
     typing: [],
     users: { ...state.users, ...answer.users },
     head,
+    born: head,
     ledger: {},
   };
   return withUnread({ ...next, unread: null }, answer.unread, me);
@@ -217,7 +221,7 @@ export function withChanged(state: ChannelState, id: string, change: (message: M
 
 /** The state with a message as the server now counts it, whatever is known of its text by then. */
 export function withCounts(state: ChannelState, message: Message): ChannelState {
-  const { [message.id]: _, ...ledger } = state.ledger;
+  const ledger = { ...state.ledger, [message.id]: null };
   const { reply_count, reactions, scores, own_reactions } = message;
   return withChanged({ ...state, ledger }, message.id, (old) =>
     mergeMessage({ ...old, reply_count, reactions, scores, own_reactions }, message),

@@ -160,7 +160,8 @@ export class Sync {
   event(frame: Frame): void {
     const event = frame as unknown as ChannelEvent;
     const sub = this.subs.get(event.cid);
-    if (!sub || this.leaving.has(event.cid) || (sub.phase !== "live" && sub.phase !== "asked")) return;
+    // In the phase `asked` too: what is missed may come before the reply. None is asked for while it is left (`flush`).
+    if (!sub || (sub.phase !== "live" && sub.phase !== "asked")) return;
     if (isDurable(event)) {
       const { version, index } = event;
       if (sub.seen && (version < sub.seen[0] || (version === sub.seen[0] && index <= sub.seen[1]))) return;

@@ -8,7 +8,7 @@ import { Model, type ModelChannel } from "./model.js";
 import { seeded, token, World } from "./world.js";
 
 const SEEDS = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: Number(process.env.SEEDS ?? 200) }, (_, index) => index + 1);
-const STEPS = 120;
+const STEPS = 150;
 const CIDS = ["team:a", "team:b"];
 
 function someone(random: () => number): string {
@@ -56,7 +56,8 @@ async function run(seed: number): Promise<void> {
   for (const channel of channels) void channel.watch();
   await world.pass(5_000);
   for (const channel of channels) void channel.openThread("old39").catch(() => {});
-  model.faults = { lost: 0.08, busy: 0.04, drop: 0.02, twice: 0.1, late_ms: 400 };
+  // Fast and slow networks; on slow ones much happens while an answer is on its way.
+  model.faults = { lost: 0.08, busy: 0.04, drop: 0.01 + 0.02 * random(), twice: 0.1, late_ms: [100, 700, 3_000][seed % 3]! };
 
   const sent = new Map<string, string[]>(CIDS.map((cid) => [cid, []]));
   const stored: Promise<unknown>[] = [];
@@ -73,21 +74,24 @@ async function run(seed: number): Promise<void> {
       sent.get(cid)!.push(id);
       stored.push(channel.send({ id, text: `own ${step}` }));
     } else if (dice < 0.85) {
-      void channel.markRead().catch(() => {});
+      void (random() < 0.7 ? channel.markRead() : channel.markUnread(1 + Math.floor(random() * 40))).catch(() => {});
     } else if (dice < 0.9) {
-      const message = channel.state.messages.at(-1);
+      const message = channel.state.messages[Math.floor(random() * channel.state.messages.length)];
       if (message) void channel.react(message.id, "own", {}).catch(() => {});
-    } else if (dice < 0.93) {
+    } else if (dice < 0.94) {
       void channel.loadOlder(10).catch(() => {});
     } else if (dice < 0.95) {
       held.purged = held.version;
       held.log = [];
-    } else if (dice < 0.97) {
+    } else if (dice < 0.96) {
       model.cut();
+    } else if (dice < 0.97) {
+      channel.closeThread("old39");
+      void channel.openThread("old39").catch(() => {});
     } else {
       channel.send({ id: `reply${step}`, text: "a reply", parent_id: "old39" }).catch(() => {});
     }
-    await world.pass(Math.floor(random() * 1_500));
+    await world.pass(Math.floor(random() * (random() < 0.6 ? 80 : 1_500)));
   }
   model.calm();
   await world.pass(180_000);

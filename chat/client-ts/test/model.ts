@@ -271,6 +271,9 @@ export class Model {
         channel.read(this.me, (body.sequence as number | undefined) ?? channel.messages.length);
         return ok({ read: channel.reads.get(this.me), unread: channel.unread(this.me) });
       }
+      case "POST unread":
+        channel.read(this.me, Math.max(0, (body.from_sequence as number) - 1));
+        return ok({ read: channel.reads.get(this.me), unread: channel.unread(this.me) });
       case "GET unread":
         return ok({ unread: channel.unread(this.me) });
       default:
