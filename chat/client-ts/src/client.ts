@@ -44,7 +44,7 @@ export interface Totals {
 }
 
 const COUNTED_MAX = 1_000;
-const USER_EVENTS = ["user.channel_added", "user.channel_removed", "user.invited", "user.updated", "user.preference", "user.missed"];
+const USER_EVENTS = ["channel_added", "channel_removed", "invited", "updated", "preference", "against", "missed"].map((name) => `user.${name}`);
 
 /** A user's client. Makes no connection before `connect`; calls over HTTP work without one. */
 export class ChatClient {

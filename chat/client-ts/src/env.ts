@@ -48,10 +48,11 @@ export function defaultEnv(): ChatEnv {
   };
 }
 
-/** A random UUID. `crypto.randomUUID` is there in secure contexts only. */
+/** A random UUID. `randomUUID` is there in secure contexts only, and Node 18 has no `crypto` of its own. */
 function uuid(): string {
-  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const source: Partial<Crypto> = globalThis.crypto ?? {};
+  if (source.randomUUID) return source.randomUUID();
+  const bytes = source.getRandomValues?.(new Uint8Array(16)) ?? Uint8Array.from({ length: 16 }, () => Math.random() * 256);
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;
   bytes[8] = (bytes[8]! & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -49,6 +49,9 @@ export interface UserEvents {
   "user.invited": { cid: string; role: string };
   "user.updated": { user: User };
   "user.preference": { cid: string };
+  /** Whom the user muted or blocked changed. */
+  "user.against": Record<never, never>;
+  /** Some events of the user were missed: read `inbox`, `invites` and unread counts anew. */
   "user.missed": Record<never, never>;
 }
 

@@ -115,9 +115,16 @@ function newMessage(state: ChannelState, message: Message, me: string): Reduced 
     const mentions = unread.mentions + (more && names(message, me) ? 1 : 0);
     unread = { ...unread, unread: unread.unread + (more ? 1 : 0), mentions, last_sequence: place };
   }
-  // Of a user's groups only the server knows.
-  const ask: Ask[] = message.mentions.groups.length > 0 && message.user_id !== me ? [{ what: "unread" }] : [];
+  const ask: Ask[] = unread && mayName(message, me) ? [{ what: "unread" }] : [];
   return { state: { ...state, messages, before, ledger, unread, head: Math.max(state.head, place) }, ask };
+}
+
+/**
+ * Whether mentions have to be counted by the server: of a user's groups only it knows, and an answer's mentions may have been
+ * counted a moment after its position was read.
+ */
+function mayName(message: Message, me: string): boolean {
+  return counts(message, me) && (names(message, me) || message.mentions.groups.length > 0);
 }
 
 function newReply(state: ChannelState, reply: Message, me: string): Reduced {
@@ -133,11 +140,13 @@ function newReply(state: ChannelState, reply: Message, me: string): Reduced {
     }
     return { ...thread, replies, unread, head: Math.max(thread.head, place) };
   });
-  if (!find(next, parent)) return { state: next, ask: [] };
+  const ask: Ask[] = state.threads[parent]?.unread && mayName(reply, me) ? [{ what: "thread", message: parent }] : [];
+  if (!find(next, parent)) return { state: next, ask };
   next = withChanged(next, parent, (message) => ({ ...message, reply_count: (message.reply_count ?? 0) + 1 }));
   const entry = state.ledger[parent];
   const isFollowed = entry ? entry.replies : entry === undefined && isBorn(state, find(next, parent)!);
-  return { state: next, ask: isFollowed ? [] : [{ what: "counts", message: parent }] };
+  if (!isFollowed) ask.push({ what: "counts", message: parent });
+  return { state: next, ask };
 }
 
 function changedMessage(state: ChannelState, message: Message, me: string): Reduced {

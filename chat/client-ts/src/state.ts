@@ -151,7 +151,7 @@ export function withUnread(state: ChannelState, answer: Unread | null, me: strin
   const unread = { ...answer, last_sequence: Math.max(answer.last_sequence, state.head) };
   for (const message of state.messages) {
     const place = placeOf(message);
-    if (place <= answer.last_sequence || place <= answer.read_sequence || place > state.head || !counts(message, me)) continue;
+    if (place <= answer.last_sequence || place <= answer.read_sequence || !counts(message, me)) continue;
     unread.unread += 1;
     if (names(message, me)) unread.mentions += 1;
   }
@@ -199,7 +199,7 @@ export function withThreadUnread(state: ChannelState, parent: string, answer: Th
     const unread = { ...answer, last_sequence: Math.max(answer.last_sequence, thread.head) };
     for (const reply of thread.replies) {
       const place = placeOf(reply);
-      if (place <= answer.last_sequence || place <= answer.read_sequence || place > thread.head || !counts(reply, me)) continue;
+      if (place <= answer.last_sequence || place <= answer.read_sequence || !counts(reply, me)) continue;
       unread.unread += 1;
       if (names(reply, me)) unread.mentions += 1;
     }

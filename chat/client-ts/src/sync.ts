@@ -16,6 +16,8 @@ const LOADS_AT_ONCE = 4;
 /** A subscribe frame stays well below the limit of 128 KiB. */
 const FRAME_CHARS_MAX = 60_000;
 const FRAME_CHANNELS_MAX = 100;
+/** The same of a hello, whose resume token may take 96 KiB. */
+const HELLO_CHARS_MAX = 120_000;
 /** All who watch a channel are told to reload it in one moment. */
 const RELOAD_SPREAD_MS = 1_000;
 
@@ -103,11 +105,16 @@ export class Sync {
     this.load(sub, 0);
   }
 
-  /** What the next `hello` says. */
+  /**
+   * What the next `hello` says. Places that do not fit into the frame are left out: of those channels some events come twice,
+   * and are passed over.
+   */
   hello(): { resume: string | null; seen: Record<string, [number, number]> } {
     const seen: Record<string, [number, number]> = {};
+    let room = HELLO_CHARS_MAX - (this.resume?.length ?? 0);
     for (const [cid, sub] of this.subs) {
-      if (sub.phase === "resuming" && sub.seen) seen[cid] = sub.seen;
+      room -= 3 * cid.length + 40;
+      if (room > 0 && sub.phase === "resuming" && sub.seen) seen[cid] = sub.seen;
     }
     return { resume: this.resume, seen };
   }

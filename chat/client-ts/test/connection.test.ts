@@ -1,6 +1,7 @@
 // The socket's state machine, frame by frame.
 
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { defaultEnv } from "../src/env.js";
 import { ChatClient, type ChatOptions, memoryStorage } from "../src/index.js";
 import { errorBody, type FakeSocket, token, World } from "./world.js";
 
@@ -282,5 +283,18 @@ describe("frames that are none", () => {
     expect(heard).toBe(1);
     expect(world.reported).toMatchObject([{ message: "mine" }]);
     expect(client.connection.get()).toBe("connected");
+  });
+});
+
+describe("ids", () => {
+  it.each(["crypto", "an insecure context", "no crypto"])("are UUIDs, and differ, with %s", (how) => {
+    const all = globalThis.crypto;
+    const some = { getRandomValues: (bytes: Uint8Array) => all.getRandomValues(bytes) };
+    if (how !== "crypto") vi.stubGlobal("crypto", how === "no crypto" ? undefined : some);
+    const { uuid } = defaultEnv();
+    const ids = Array.from({ length: 1_000 }, uuid);
+    vi.unstubAllGlobals();
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(new Set(ids).size).toBe(1_000);
   });
 });

@@ -132,8 +132,12 @@ describe("an answer that is late", () => {
     await race.settle();
     void race.channel.markRead({ sequence: 30 });
     await race.world.pass(10);
+    const seen = new Set<number>();
+    race.channel.store.subscribe(() => seen.add(race.channel.state.unread!.unread));
     expect(race.channel.state.unread).toMatchObject({ unread: 10, read_sequence: 30 });
     await race.release();
+    // Not even for a moment.
+    expect([...seen]).toEqual([10]);
     expect(race.channel.state.unread).toMatchObject({ unread: 10, read_sequence: 30 });
     race.agrees();
   });
@@ -206,8 +210,10 @@ describe("an answer that is late", () => {
       sends += 1;
       return "lost";
     };
+    race.model.cut();
     const stored = race.channel.send({ id: "own", text: "once" });
     await race.world.pass(1);
+    expect(race.held.find("own")).toBeDefined();
     race.held.purged = race.held.version;
     race.held.log = [];
     await race.settle();

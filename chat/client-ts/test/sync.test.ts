@@ -254,3 +254,22 @@ describe("presence and typing", () => {
     expect(typed().length).toBe(4);
   });
 });
+
+describe("a hello", () => {
+  it("stays below the largest frame, however long the token is", async () => {
+    const { world, channel, held } = await withLive();
+    held.send("bob", { id: "m4", text: "4" });
+    world.socket.say(event(held));
+    world.socket.say({ type: "resume", resume: "r".repeat(119_990) });
+    world.socket.end(1006);
+    await world.pass(1_000);
+    world.socket.open();
+    expect(world.socket.last("hello")).toMatchObject({ seen: {} });
+    expect(JSON.stringify(world.socket.last("hello")).length).toBeLessThan(131_072);
+    await welcome(world, [ok(CID)]);
+    // It comes again, and is passed over.
+    world.socket.say(event(held));
+    expect(texts(channel)).toEqual(["1", "2", "3", "4"]);
+    expect(channel.state.unread).toMatchObject({ unread: 4 });
+  });
+});
