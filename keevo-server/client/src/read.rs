@@ -2,13 +2,13 @@
 //!
 //! Invariant: a request that goes through [`RemoteEngine::repeat`] may be carried out any number of times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
-use keevo_core::{Consistency, Error, ErrorKind, Key, Record, Result};
+use keevo_core::{Consistency, Error, ErrorKind, Key, Record, Result, ShardId};
 use keevo_proto::kv::v1 as pb;
 use tokio::time::Instant;
 
@@ -93,7 +93,33 @@ impl RemoteEngine {
         match self.inner.routes.learn(shard.id, address, fault) {
             Lesson::GoOn => {}
             Lesson::FetchMap => self.refresh_after(map, Some(address), deadline).await,
-            Lesson::AskOthers => self.inner.routes.ask_others(shard.id, address, deadline).await,
+            Lesson::AskOthers => self.inner.routes.ask_others(&[shard.id], address, deadline).await,
+        }
+    }
+
+    /// The same from an attempt at `address` that was about several shards. What the node says of one of them does not say
+    /// of which, so that is found out shard by shard; that it does not answer, or finds no quorum, is true of all.
+    async fn learn_of_node(
+        &self,
+        map: &Arc<ShardMap>,
+        shards: &BTreeSet<ShardId>,
+        address: &str,
+        fault: &Fault,
+        deadline: Instant,
+    ) {
+        let says_of_all = |kind| matches!(kind, ErrorKind::NoQuorum | ErrorKind::DeadlineExceeded);
+        let of_all = !matches!(fault, Fault::Refused(error) if !says_of_all(error.kind()));
+        if !may_retry(fault) || (shards.len() > 1 && !of_all) {
+            return;
+        }
+        let learn = |shard: &ShardId| self.inner.routes.learn(*shard, address, fault);
+        let lessons: Vec<Lesson> = shards.iter().map(learn).collect();
+        if lessons.contains(&Lesson::FetchMap) {
+            self.refresh_after(map, Some(address), deadline).await;
+        }
+        if lessons.contains(&Lesson::AskOthers) {
+            let shards: Vec<ShardId> = shards.iter().copied().collect();
+            self.inner.routes.ask_others(&shards, address, deadline).await;
         }
     }
 
@@ -183,8 +209,8 @@ impl RemoteEngine {
     }
 
     /// Asks each node once for the keys of all shards that it is thought to lead: one request instead of one a shard. A
-    /// node passes on what another leads. Returns what was not answered, to be asked for shard by shard, which finds out
-    /// who leads instead.
+    /// node passes on what another leads. Returns what was not answered, to be asked for shard by shard, of whoever leads
+    /// by what was learned from the failure.
     async fn get_by_node(
         &self,
         wanted: Vec<Wanted>,
@@ -194,23 +220,30 @@ impl RemoteEngine {
     ) -> Result<Vec<Wanted>> {
         let map = self.map_by(retry).await?;
         let mut left = Vec::new();
-        let mut nodes: BTreeMap<&str, Vec<Wanted>> = BTreeMap::new();
+        let mut nodes: BTreeMap<&str, (BTreeSet<ShardId>, Vec<Wanted>)> = BTreeMap::new();
         for one in wanted {
-            match map.locate(&one.encoded).ok().and_then(|shard| shard.leader.as_deref()) {
-                Some(leader) => nodes.entry(leader).or_default().push(one),
+            match map.locate(&one.encoded).ok().and_then(|shard| Some((shard.id, shard.leader.as_deref()?))) {
+                Some((shard, leader)) => {
+                    let (shards, group) = nodes.entry(leader).or_default();
+                    shards.insert(shard);
+                    group.push(one);
+                }
                 None => left.push(one),
             }
         }
-        let retry = &*retry;
+        let (retry, map) = (&*retry, &map);
         let mut answers: FuturesUnordered<_> = nodes
             .into_iter()
-            .map(|(address, group)| async move {
+            .map(|(address, (shards, group))| async move {
                 let found = self.get_at(address, &group, consistency, retry).await;
+                if let Some(Err(fault)) = &found {
+                    self.learn_of_node(map, &shards, address, fault, retry.deadline()).await;
+                }
                 (group, found)
             })
             .collect();
         while let Some((group, found)) = answers.next().await {
-            let Some(found) = found else {
+            let Some(Ok(found)) = found else {
                 left.extend(group);
                 continue;
             };
@@ -223,22 +256,27 @@ impl RemoteEngine {
         Ok(left)
     }
 
-    /// One attempt at one node. `None` = it failed, whatever the reason.
+    /// One attempt at one node. `None` = there was no time for it, or the answer is none.
     async fn get_at(
         &self,
         address: &str,
         group: &[Wanted],
         consistency: Consistency,
         retry: &Retry<'_>,
-    ) -> Option<Vec<Option<Record>>> {
+    ) -> Option<Result<Vec<Option<Record>>, Fault>> {
         let (timeout, deadline_ms) = retry.attempt()?;
         let keys = group.iter().map(|wanted| wanted.key.clone().into()).collect();
         let ask = Ask::MultiGet(pb::MultiGetRequest { keys, consistency: Some(consistency.into()), deadline_ms });
-        match self.inner.nodes.at(address).ok()?.call(ask, timeout).await {
+        let answer = match self.inner.nodes.at(address) {
+            Ok(node) => node.call(ask, timeout).await,
+            Err(error) => Err(Fault::NotSent(error)),
+        };
+        match answer {
             Ok(Answer::MultiGet(pb::MultiGetResponse { records })) if records.len() == group.len() => {
-                Some(records.into_iter().map(|one| one.record.map(Into::into)).collect())
+                Some(Ok(records.into_iter().map(|one| one.record.map(Into::into)).collect()))
             }
-            _ => None,
+            Ok(_) => None,
+            Err(fault) => Some(Err(fault)),
         }
     }
 

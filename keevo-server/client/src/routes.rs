@@ -121,9 +121,9 @@ impl Routes {
         all
     }
 
-    /// Asks the others who leads a shard whose supposed leader, at `was`, has found no majority: it may be cut off from
+    /// Asks the others who leads shards whose supposed leader, at `was`, has found no majority: it may be cut off from
     /// them and know of no successor. Whoever comes while that is asked already goes on with what is known.
-    pub(crate) async fn ask_others(&self, shard: ShardId, was: &str, deadline: Instant) {
+    pub(crate) async fn ask_others(&self, shards: &[ShardId], was: &str, deadline: Instant) {
         let Ok(_fetching) = self.fetching.try_lock() else { return };
         let mut others = self.addresses(None);
         others.retain(|address| address != was);
@@ -131,9 +131,10 @@ impl Routes {
         let limit = deadline.min(Instant::now() + ASK_OTHERS);
         let asked = tokio::time::timeout_at(limit, self.fetch_any(others, &mut last)).await;
         let Ok(Ok(map)) = asked else { return };
-        let heir = map.shards.into_iter().find(|one| one.id == shard).and_then(|one| one.leader);
-        if let Some(heir) = heir.filter(|heir| heir != was) {
-            self.set_leader(shard, was, Some(&heir));
+        for shard in map.shards.into_iter().filter(|one| shards.contains(&one.id)) {
+            if let Some(heir) = shard.leader.filter(|heir| heir != was) {
+                self.set_leader(shard.id, was, Some(&heir));
+            }
         }
     }
 

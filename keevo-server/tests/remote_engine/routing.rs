@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_client::RemoteEngine;
+use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{
     Batch, Consistency, Engine, Error, ErrorKind, FanOut, FanOutAction, KeyspaceKind, MemoryEngine, Result, Scan,
     ScanRange, Target,
@@ -267,6 +267,36 @@ async fn a_leader_that_is_cut_off_is_left_for_its_successor() -> Result<()> {
         integer(&client, keyspace.key(format!("user{number}"), "n")).await;
     }
     assert_eq!(nodes.engines[2].calls.load(Ordering::SeqCst), asked, "nobody asks the lonely node any more");
+    Ok(())
+}
+
+/// A read of many keys asks each node once for all that it leads. It once learned nothing from a node that did not answer,
+/// and asked it again for every shard.
+#[tokio::test]
+async fn a_read_of_many_keys_asks_a_silent_leader_once() -> Result<()> {
+    let (nodes, _patient) = three_nodes_that(true).await;
+    let addresses: Vec<String> = nodes.servers.iter().map(|server| server.address.to_string()).collect();
+    let hurried = ClientOptions { attempt_timeout: Duration::from_millis(200), ..options() };
+    let client = RemoteEngine::connect(addresses.clone(), hurried).await?;
+    let keyspace = client.keyspace("users", KeyspaceKind::Hashed).await?;
+    let keys: Vec<_> = (0..40).map(|number| keyspace.key(format!("user{number}"), "n")).collect();
+    client.write(Batch::new().merge(keys[0].clone(), 1)).await?;
+    // Node 2 falls silent, and node 1 leads what it led. The client has not heard of it.
+    {
+        let mut map = nodes.map.lock().expect("not poisoned");
+        let map = map.as_mut().expect("set");
+        map.version = 2;
+        for shard in map.shards.iter_mut().filter(|shard| shard.leader_address == addresses[2]) {
+            shard.leader_address.clone_from(&addresses[1]);
+        }
+    }
+    nodes.engines[2].stall(true);
+    let before = calls(&nodes);
+    let found = client.multi_get(keys, Consistency::Linearizable).await?;
+    assert!(found[0].is_some() && found.iter().skip(1).all(Option::is_none));
+    let asked = calls(&nodes)[2] - before[2];
+    assert_eq!(asked, 1, "once, for all that it was thought to lead");
+    nodes.engines[2].stall(false);
     Ok(())
 }
 
