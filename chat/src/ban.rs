@@ -64,7 +64,7 @@ impl<E: Engine> Chat<E> {
     /// Bans a user from a channel, or changes its ban; it need not be a member. `NotFound` without the channel.
     pub async fn ban(&self, channel: &ChannelId, user: &str, ban: NewBan) -> Result<Ban> {
         let keys = self.keys(channel).await?;
-        let guard = Batch::new().require(keys.channel(), Check::Exists);
+        let guard = Batch::new().merge(keys.own(&ban.banned_by), 0).require(keys.channel(), Check::Exists);
         match self.put_ban(guard, keys.ban(user), user, ban).await {
             Err(error) if error.kind() == ErrorKind::Conflict => Err(no_channel(channel)),
             banned => banned,

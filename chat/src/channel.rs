@@ -95,6 +95,17 @@ impl<E: Engine> Chat<E> {
 
     /// As [`Chat::create_channel`]; the channel is the one of the members `only`, unless that is empty.
     pub(crate) async fn create(&self, id: &ChannelId, new: NewChannel, only: Vec<String>) -> Result<Channel> {
+        self.create_at(id, new, only, None).await
+    }
+
+    /// As [`Chat::create`], for a channel that was created at another time.
+    pub(crate) async fn create_at(
+        &self,
+        id: &ChannelId,
+        new: NewChannel,
+        only: Vec<String>,
+        created_at_ms: Option<u64>,
+    ) -> Result<Channel> {
         self.kind_of(id)?;
         validate_name("a user id", &new.created_by)?;
         validate_custom(new.custom.as_deref(), &self.options)?;
@@ -111,7 +122,7 @@ impl<E: Engine> Chat<E> {
         let keys = self.keys(id).await?;
         let row = ChannelRow {
             created_by: new.created_by,
-            created_at_ms: self.now_ms(),
+            created_at_ms: created_at_ms.unwrap_or_else(|| self.now_ms()),
             updated_at_ms: None,
             custom: new.custom,
             version: 1,
@@ -127,6 +138,7 @@ impl<E: Engine> Chat<E> {
             if let Some(record) = channel {
                 return same_channel(id, &row, rows::decode(&record.value, "a channel")?);
             }
+            self.list_channel(id).await?;
             if !members.is_empty() {
                 self.put_pointer(id, &keys).await?;
             }
@@ -231,6 +243,7 @@ fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMe
     let mut batch = Batch::new()
         .merge(keys.version(), 1)
         .put(keys.channel(), rows::encode(row))
+        .merge(keys.own(&row.created_by), 0)
         .require(keys.channel(), Check::Absent);
     if members.is_empty() {
         return (batch, Vec::new());

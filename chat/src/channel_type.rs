@@ -214,6 +214,15 @@ impl Capability {
     }
 }
 
+/// How long messages of a channel type are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The age from which on a message is erased, in milliseconds.
+    pub age_ms_max: u64,
+    /// Whether pinned messages are kept as long as they are pinned.
+    pub keep_pinned: bool,
+}
+
 /// A channel type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelType {
@@ -223,6 +232,8 @@ pub struct ChannelType {
     pub grants: BTreeMap<String, BTreeSet<Capability>>,
     /// What those may do who are no members.
     pub strangers: BTreeSet<Capability>,
+    /// How long messages are kept; `None` = for good.
+    pub retention: Option<Retention>,
     /// The longest text of a message, in bytes; never more than [`ChatOptions`](crate::ChatOptions) allows.
     pub text_bytes_max: usize,
 }
@@ -250,6 +261,7 @@ impl Default for ChannelType {
             features: Feature::ALL.iter().copied().collect(),
             grants: roles.into_iter().map(|(role, all)| (role.to_owned(), all.into_iter().collect())).collect(),
             strangers: BTreeSet::new(),
+            retention: None,
             text_bytes_max: 64 << 10,
         }
     }
@@ -267,6 +279,13 @@ impl ChannelType {
     #[must_use]
     pub fn with_grants(mut self, role: &str, capabilities: impl IntoIterator<Item = Capability>) -> Self {
         self.grants.insert(role.to_owned(), capabilities.into_iter().collect());
+        self
+    }
+
+    /// The same type, with messages that are erased once they are that old; pinned ones are kept.
+    #[must_use]
+    pub fn with_retention(mut self, age_ms_max: u64) -> Self {
+        self.retention = Some(Retention { age_ms_max, keep_pinned: true });
         self
     }
 
@@ -340,6 +359,13 @@ impl ChannelTypes {
             let known: Vec<&str> = self.named.keys().map(String::as_str).collect();
             Error::invalid(format!("there is no channel type '{name}': use one of {}", known.join(", ")))
         })
+    }
+}
+
+impl ChannelTypes {
+    /// Whether any type retains messages for a time only.
+    pub(crate) fn any_retention(&self) -> bool {
+        self.named.values().chain(&self.other).any(|kind| kind.retention.is_some())
     }
 }
 

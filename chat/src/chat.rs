@@ -10,6 +10,7 @@ use keevo_core::{
 use tokio::sync::OnceCell;
 
 use crate::channel_type::ChannelTypes;
+use crate::command::Commands;
 use crate::ids::{AppId, ChannelId};
 use crate::keys::{self, ChannelKeys, Row};
 use crate::options::ChatOptions;
@@ -28,7 +29,8 @@ pub struct Chat<E> {
     pub(crate) app: AppId,
     pub(crate) options: Arc<ChatOptions>,
     pub(crate) types: Arc<RwLock<Arc<ChannelTypes>>>,
-    keyspace: Arc<OnceCell<Keyspace>>,
+    pub(crate) commands: Arc<RwLock<Arc<Commands>>>,
+    pub(crate) keyspace: Arc<OnceCell<Keyspace>>,
 }
 
 impl<E> fmt::Debug for Chat<E> {
@@ -50,7 +52,8 @@ impl<E: Engine> Chat<E> {
     /// The chat of `app` on `engine`. Does no I/O; the keyspace is found or created at the first call.
     pub fn new(engine: E, app: AppId, options: ChatOptions) -> Self {
         let types = Arc::new(RwLock::new(Arc::new(ChannelTypes::default())));
-        Self { engine, app, options: Arc::new(options), types, keyspace: Arc::new(OnceCell::new()) }
+        let commands = Arc::new(RwLock::new(Arc::new(Commands::default())));
+        Self { engine, app, options: Arc::new(options), types, commands, keyspace: Arc::new(OnceCell::new()) }
     }
 
     pub(crate) async fn keyspace(&self) -> Result<Keyspace> {

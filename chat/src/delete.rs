@@ -63,12 +63,38 @@ impl<E: Engine> Chat<E> {
         self.erase_rest(&keys, place).await
     }
 
+    /// Erases a message that nobody has to have the right to erase, unless `may` says no of it right then; whether it is
+    /// erased.
+    pub(crate) async fn erase_if(
+        &self,
+        channel: &ChannelId,
+        id: &str,
+        may: impl Fn(&MessageRow) -> bool + Send + Sync,
+    ) -> Result<bool> {
+        let (message, keys, place) = self.take_back_if(channel, id, None, TakeBack::Wipe, may).await?;
+        if message.erased {
+            self.erase_rest(&keys, place).await?;
+        }
+        Ok(message.erased)
+    }
+
     async fn take_back(
         &self,
         channel: &ChannelId,
         id: &str,
         user_id: Option<&str>,
         how: TakeBack,
+    ) -> Result<(Message, ChannelKeys, Place)> {
+        self.take_back_if(channel, id, user_id, how, |_| true).await
+    }
+
+    async fn take_back_if(
+        &self,
+        channel: &ChannelId,
+        id: &str,
+        user_id: Option<&str>,
+        how: TakeBack,
+        may: impl Fn(&MessageRow) -> bool + Send + Sync,
     ) -> Result<(Message, ChannelKeys, Place)> {
         user_id.map_or(Ok(()), |user| validate_name("a user id", user))?;
         let keys = self.keys(channel).await?;
@@ -81,13 +107,17 @@ impl<E: Engine> Chat<E> {
                     self.permit_author(channel, &keys, &row, user, rights, attempt > 0).await?
                 }
             };
-            let Some(mut after) = how.change(&row, self.now_ms())? else {
+            let change = if may(&row) { how.change(&row, self.now_ms())? } else { None };
+            let Some(mut after) = change else {
                 return Ok((Message::from_row(row, place), keys, place));
             };
             after.version = row.version.saturating_add(1);
             let mut batch = replace(&keys, place, &record, &after);
             if row.pinned.is_some() && after.pinned.is_none() {
                 batch = batch.delete(keys.pin(place));
+            }
+            if row.location > after.location {
+                batch = batch.delete(keys.location(id));
             }
             batch = recount(&keys, batch, place, &row, &after);
             match self.engine.write(permit.guard(batch)).await {
@@ -158,7 +188,7 @@ impl TakeBack {
 }
 
 /// What is left says whose it was, where and when; the fingerprint keeps a late repeat of the send from being stored.
-fn wiped(row: &MessageRow, now_ms: u64) -> MessageRow {
+pub(crate) fn wiped(row: &MessageRow, now_ms: u64) -> MessageRow {
     MessageRow {
         id: row.id.clone(),
         user_id: row.user_id.clone(),
@@ -176,7 +206,13 @@ fn wiped(row: &MessageRow, now_ms: u64) -> MessageRow {
 }
 
 /// The batch with what changes of the counts when a message is hidden or shown.
-fn recount(keys: &ChannelKeys, batch: Batch, place: Place, before: &MessageRow, after: &MessageRow) -> Batch {
+pub(crate) fn recount(
+    keys: &ChannelKeys,
+    batch: Batch,
+    place: Place,
+    before: &MessageRow,
+    after: &MessageRow,
+) -> Batch {
     let hidden = after.deleted_at_ms.is_some();
     if before.deleted_at_ms.is_some() == hidden {
         return batch;

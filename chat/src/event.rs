@@ -12,12 +12,14 @@ use crate::channel::Channel;
 use crate::ids::{ChannelId, Place};
 use crate::invite::{Invite, InviteState};
 use crate::keys::Row;
+use crate::location::Location;
 use crate::member::Member;
 use crate::message::Message;
+use crate::poll::{Ballot, Poll};
 use crate::reaction::Reaction;
 use crate::read_state::ReadState;
 use crate::receipt::Receipt;
-use crate::rows::{self, ChannelRow, InviteRow, MemberRow, MessageRow, ReadRow, ReceiptRow};
+use crate::rows::{self, ChannelRow, InviteRow, LocationRow, MemberRow, MessageRow, PollRow, ReadRow, ReceiptRow};
 use crate::token::ResumeToken;
 
 /// The place of an event in its channel: the channel's version (one more with every write that makes
@@ -85,6 +87,24 @@ pub enum ChatEvent {
     InviteRejected(Invite),
     /// An invitation was taken back.
     InviteRevoked(Invite),
+    /// A poll was made.
+    PollCreated(Poll),
+    /// A poll was changed, or an option suggested.
+    PollUpdated(Poll),
+    /// A poll was closed.
+    PollClosed(Poll),
+    /// A poll was deleted.
+    PollDeleted {
+        /// Which.
+        poll_id: String,
+    },
+    /// A user voted, or took votes back: what it votes for now. Of an anonymous poll without the user, and without it
+    /// and its options where the user or the poll was deleted: read the counts.
+    PollVoted(Ballot),
+    /// A shared location moved.
+    LocationUpdated(Location),
+    /// A location is shared no longer. One that ends by its time makes no event.
+    LocationStopped(Location),
     /// Events were missed that cannot be had any more: read the history again and subscribe from its token.
     /// The last event of its subscription.
     ReloadRequired {
@@ -112,6 +132,13 @@ impl ChatEvent {
             Self::MemberInvited(_) => "invite.new",
             Self::InviteRejected(_) => "invite.rejected",
             Self::InviteRevoked(_) => "invite.revoked",
+            Self::PollCreated(_) => "poll.created",
+            Self::PollUpdated(_) => "poll.updated",
+            Self::PollClosed(_) => "poll.closed",
+            Self::PollDeleted { .. } => "poll.deleted",
+            Self::PollVoted(_) => "poll.voted",
+            Self::LocationUpdated(_) => "location.updated",
+            Self::LocationStopped(_) => "location.stopped",
             Self::ReloadRequired { .. } => "reload.required",
         }
     }
@@ -141,6 +168,9 @@ pub(crate) fn read_change(channel: &ChannelId, sort: &[u8], change: Change) -> R
         }
         (Row::Reaction { place, kind, user }, Change::Delete) => {
             Said::Unreacted { place, kind: kind.to_owned(), user: user.to_owned() }
+        }
+        (Row::Ballot { poll, .. }, Change::Delete) => {
+            Said::Event(Box::new(ChatEvent::PollVoted(Ballot { poll_id: poll.to_owned(), ..Ballot::default() })))
         }
         (Row::Version, Change::Put { value, .. }) => Said::Version(rows::decode_count(&value)?),
         (row, Change::Put { value, .. }) => {
@@ -194,6 +224,35 @@ fn read_put(channel: &ChannelId, row: Row<'_>, value: &Bytes) -> Result<Option<C
                 InviteState::Pending => ChatEvent::MemberInvited(invite),
                 InviteState::Rejected => ChatEvent::InviteRejected(invite),
                 InviteState::Revoked => ChatEvent::InviteRevoked(invite),
+            }
+        }
+        Row::Poll(id) => {
+            let row: PollRow = rows::decode(value, "a poll")?;
+            let first = is_first(row.version)?;
+            if row.deleted_at_ms.is_some() {
+                return Ok(Some(ChatEvent::PollDeleted { poll_id: id.to_owned() }));
+            }
+            let poll = Poll::from_row(id, row);
+            match poll.closed_at_ms {
+                Some(_) => ChatEvent::PollClosed(poll),
+                None if first => ChatEvent::PollCreated(poll),
+                None => ChatEvent::PollUpdated(poll),
+            }
+        }
+        Row::Ballot { poll, user } => {
+            ChatEvent::PollVoted(Ballot::from_row(poll, user, rows::decode(value, "a ballot")?))
+        }
+        Row::Location(id) => {
+            let row: LocationRow = rows::decode(value, "a location")?;
+            // It begins with its message.
+            if is_first(row.version)? {
+                return Ok(None);
+            }
+            let location = Location::from_row(id, &row);
+            if location.stopped_at_ms.is_some() {
+                ChatEvent::LocationStopped(location)
+            } else {
+                ChatEvent::LocationUpdated(location)
             }
         }
         _ => return Ok(None),

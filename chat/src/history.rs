@@ -8,7 +8,7 @@ use keevo_core::{Engine, Error, ErrorKind, Record, Result, Scan, prefix_end};
 use crate::chat::{Chat, no_channel, range};
 use crate::ids::{ChannelId, Place};
 use crate::keys::{self, ChannelKeys, Row, Setting};
-use crate::message::Message;
+use crate::message::{Audience, Message};
 use crate::rows;
 use crate::token::ResumeToken;
 
@@ -92,6 +92,15 @@ impl HistoryPage {
     #[must_use]
     pub fn visible_to(mut self, user: &str) -> Self {
         self.messages.retain(|message| message.is_visible_to(user));
+        self
+    }
+}
+
+impl HistoryPage {
+    /// The page as anybody sees it, who need not have an id.
+    #[must_use]
+    pub fn visible_to_anybody(mut self) -> Self {
+        self.messages.retain(|message| message.audience == Audience::Everybody);
         self
     }
 }

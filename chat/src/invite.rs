@@ -116,6 +116,7 @@ impl<E: Engine> Chat<E> {
             let mut batch = permit
                 .guard(Batch::new())
                 .merge(keys.version(), 1)
+                .merge(keys.own(by), 0)
                 .require(keys.channel(), Check::Exists)
                 .require(keys.epoch(), epoch.clone());
             let mut job = JobRow::default();

@@ -4,7 +4,10 @@
 //! first; so in the order of changes it always opens its batch.
 
 mod apart;
+mod features;
+mod personal;
 pub(crate) mod prefix;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +20,14 @@ pub(crate) use apart::{
     app_ban, block, directory_bucket, directory_partition, listing, mute, outbox_partition, parse_listing,
     parse_queued, preference, queue_partition, queued, trailing_name, user, user_partition,
 };
+pub(crate) use features::{all_passed_over, ballots, locations, poll_counts, polls};
+pub(crate) use personal::{
+    CHANNEL_BUCKETS, DUE_BUCKETS, Personal, channel_bucket, channel_bucket_of, draft, draft_count, drafts, due,
+    due_after, due_bucket, due_partition, erasure, group, group_count, group_member, group_members, group_partition,
+    in_group, in_group_count, in_groups, parse_directory, parse_due, reminder, reminder_count, reminders,
+    stored_channel,
+};
+pub(crate) use row::{Mentioned, PollCount, Row, Setting, Stat};
 
 const PARTITION_CHANNEL: u8 = 0x01;
 
@@ -30,6 +41,8 @@ const INVITE: u8 = 0x22;
 const BAN: u8 = 0x23;
 const COOLDOWN: u8 = 0x24;
 const RECEIPT: u8 = 0x25;
+const RETAINED: u8 = 0x28;
+const PASSED_OVER: u8 = 0x29;
 const INDEX: u8 = 0x30;
 const PARENT: u8 = 0x31;
 const MESSAGE: u8 = 0x40;
@@ -47,6 +60,10 @@ const THREAD_ADJUSTMENT: u8 = 0x61;
 const MENTION: u8 = 0x62;
 const MENTION_COUNTER: u8 = 0x63;
 const PIN: u8 = 0x65;
+const POLL: u8 = 0x66;
+const POLL_COUNTS: u8 = 0x67;
+const BALLOT: u8 = 0x68;
+const LOCATION: u8 = 0x69;
 const JOB_COUNTER: u8 = 0x70;
 const JOB: u8 = 0x71;
 const EPOCH: u8 = 0x72;
@@ -236,136 +253,6 @@ impl ChannelKeys {
     }
 }
 
-/// What restricts a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Setting {
-    Frozen,
-    Disabled,
-    SlowMode,
-    Truncated,
-}
-
-impl Setting {
-    fn number(self) -> u8 {
-        match self {
-            Self::Frozen => 1,
-            Self::Disabled => 2,
-            Self::SlowMode => 3,
-            Self::Truncated => 4,
-        }
-    }
-}
-
-/// A count that is kept for a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stat<'a> {
-    CountableReplies,
-    Replies,
-    DeletedReplies,
-    Reactions(&'a str),
-    Scores(&'a str),
-}
-
-/// Who is mentioned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Mentioned<'a> {
-    Everybody,
-    User(&'a str),
-    Group(&'a str),
-}
-
-/// What a sort key of a channel names, as far as events, counts and checks need to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Row<'a> {
-    Version,
-    Sequence,
-    Countable,
-    Own(&'a str),
-    Channel,
-    Member(&'a str),
-    Read(&'a str),
-    Invite(&'a str),
-    Ban(&'a str),
-    Receipt(&'a str),
-    Flag(Place, &'a str),
-    Index(&'a str),
-    Parent(&'a str),
-    Message(Place),
-    Stat(Place, Stat<'a>),
-    Reaction {
-        place: Place,
-        kind: &'a str,
-        user: &'a str,
-    },
-    ThreadRead(u64, &'a str),
-    Participant(u64, &'a str),
-    Followed(&'a str, u64),
-    Adjustment(u64),
-    ThreadAdjustment(u64, u64),
-    Pin(Place),
-    /// A row that needs no name here, or one of a later version.
-    Other,
-}
-
-impl<'a> Row<'a> {
-    /// Reads a sort key. `Corrupt` where a known tag is followed by nonsense.
-    pub(crate) fn parse(sort: &'a [u8]) -> Result<Self> {
-        let Some((&tag, rest)) = sort.split_first() else {
-            return Ok(Self::Other);
-        };
-        Ok(match (tag, rest) {
-            (COUNTERS, [1]) => Self::Version,
-            (COUNTERS, [2]) => Self::Sequence,
-            (COUNTERS, [3]) => Self::Countable,
-            (OWN, user) => Self::Own(text(user)?),
-            (CHANNEL, []) => Self::Channel,
-            (MEMBER, user) => Self::Member(text(user)?),
-            (READ, user) => Self::Read(text(user)?),
-            (INVITE, user) => Self::Invite(text(user)?),
-            (BAN, user) => Self::Ban(text(user)?),
-            (RECEIPT, user) => Self::Receipt(text(user)?),
-            (FLAG, rest) => {
-                let (place, user) = parse_place(rest)?;
-                Self::Flag(place, text(user)?)
-            }
-            (INDEX, id) => Self::Index(text(id)?),
-            (PARENT, id) => Self::Parent(text(id)?),
-            (MESSAGE, place) => match parse_place(place)? {
-                (place, []) => Self::Message(place),
-                _ => return Err(broken()),
-            },
-            (STATS, rest) => match parse_place(rest)? {
-                (place, [0]) => Self::Stat(place, Stat::CountableReplies),
-                (place, [1]) => Self::Stat(place, Stat::Replies),
-                (place, [2]) => Self::Stat(place, Stat::DeletedReplies),
-                (place, [3, kind @ ..]) => Self::Stat(place, Stat::Reactions(text(kind)?)),
-                (place, [4, kind @ ..]) => Self::Stat(place, Stat::Scores(text(kind)?)),
-                _ => Self::Other,
-            },
-            (THREAD_READ, rest) => named_number(rest).map(|(parent, user)| Self::ThreadRead(parent, user))?,
-            (PARTICIPANT, rest) => named_number(rest).map(|(parent, user)| Self::Participant(parent, user))?,
-            (FOLLOWED, rest) => {
-                let (user, number) = rest.split_last_chunk::<8>().ok_or_else(broken)?;
-                Self::Followed(text(user)?.strip_suffix('\0').ok_or_else(broken)?, u64::from_be_bytes(*number))
-            }
-            (THREAD_ADJUSTMENT, mut numbers) if numbers.len() == 16 => {
-                Self::ThreadAdjustment(numbers.get_u64(), numbers.get_u64())
-            }
-            (PIN, place) => match parse_place(place)? {
-                (place, []) => Self::Pin(place),
-                _ => return Err(broken()),
-            },
-            (REACTION, rest) => {
-                let (place, rest) = parse_place(rest)?;
-                let (kind, user) = text(rest)?.split_once('\0').ok_or_else(broken)?;
-                Self::Reaction { place, kind, user }
-            }
-            (ADJUSTMENT, mut number) if number.len() == 8 => Self::Adjustment(number.get_u64()),
-            _ => Self::Other,
-        })
-    }
-}
-
 /// The number at the end of a numbered row's sort key.
 pub(crate) fn trailing_number(sort: &[u8]) -> Result<u64> {
     sort.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)).ok_or_else(broken)
@@ -431,6 +318,28 @@ fn mentions(tag: u8, whom: Mentioned<'_>, parent: Option<u64>) -> Bytes {
         }
     }
     out.freeze()
+}
+
+/// What follows the tag of a mention: whom, which sequence, and the rest.
+fn parse_mentioned(rest: &[u8]) -> Result<(Mentioned<'_>, Option<u64>, &[u8])> {
+    let (&kind, rest) = rest.split_first().ok_or_else(broken)?;
+    let end = rest.iter().position(|byte| *byte == 0).ok_or_else(broken)?;
+    let (name, rest) = rest.split_at_checked(end).ok_or_else(broken)?;
+    let name = text(name)?;
+    let whom = match kind {
+        1 if name.is_empty() => Mentioned::Everybody,
+        2 => Mentioned::User(name),
+        3 => Mentioned::Group(name),
+        _ => return Err(broken()),
+    };
+    match rest {
+        [0, PLACE_CHANNEL, rest @ ..] => Ok((whom, None, rest)),
+        [0, PLACE_THREAD, rest @ ..] => {
+            let (parent, rest) = rest.split_first_chunk::<8>().ok_or_else(broken)?;
+            Ok((whom, Some(u64::from_be_bytes(*parent)), rest))
+        }
+        _ => Err(broken()),
+    }
 }
 
 fn placed(tag: u8, place: Place) -> BytesMut {

@@ -32,17 +32,20 @@
 //! | partition | holds |
 //! | --- | --- |
 //! | `app 01 type:id` | a channel: all of its rows |
-//! | `app 02 user` | a user: what is known of it, the channels that it is in or invited to |
+//! | `app 02 user` | a user: what is known of it, its channels, drafts, reminders and groups |
 //! | `app 03 bucket` | the outbox: pointers to channels that may hold jobs |
 //! | `app 04 bucket` | the directory: the ids of users |
 //! | `app 05 bucket` | the review queue: messages that were flagged |
+//! | `app 06 bucket` | the directory of channels: their names |
+//! | `app 07 group` | a group of users: what is known of it, who is in it |
+//! | `app 08 bucket` | the queue of reminders, by the time at which they are due |
 //!
 //! | sort key in a channel | value | written by |
 //! | --- | --- | --- |
 //! | `10 01` | the channel's version: one more with every batch that makes events | every batch, first |
 //! | `10 02` | number of the newest message of the channel's own sequence | send (append) |
 //! | `10 03` | countable messages ever sent | send (merge) |
-//! | `11 user` | countable messages this user ever sent | send (merge) |
+//! | `11 user` | countable messages this user ever sent; there for whoever left anything in the channel | send (merge), all that name a user |
 //! | `12` | the channel | create, update |
 //! | `13 01` to `13 04` | frozen, disabled, slow mode, truncated: absent where it is not | freeze, disable, … |
 //! | `20 user` | a member: role, when it joined, where its unread count starts | create, members |
@@ -51,6 +54,7 @@
 //! | `23 user` | a ban, which may expire | ban |
 //! | `25 user` | up to where a member has got the messages | mark delivered |
 //! | `24 user` | slow mode: expires when the user may send again | send |
+//! | `28`, `29 place` | how far retention has come, what it passed over | retention |
 //! | `30 id` | a message's number: in the channel, or in its thread | send (append's index) |
 //! | `31 id` | the number of the message replied to; absent for a message of the channel's own sequence | send |
 //! | `40 place` | a message | send (append), edit, delete |
@@ -67,8 +71,25 @@
 //! | `60 n`, `61 parent n` | a countable message of the channel, or of a thread, that no longer counts | delete |
 //! | `62 whom 00 sequence n` | the n-th message that mentions somebody | send (append, counted by `63 …`) |
 //! | `65 place` | a pinned message | pin |
+//! | `66 poll` | a poll | make, change, suggest, close |
+//! | `67 poll 00 01`, `02`, `03 option` | who voted, who answered, votes for an option | vote (merge) |
+//! | `68 poll 00 user` | a ballot: what a user votes for, and its answer | vote |
+//! | `69 id` | the location that a message shares; expires when that ends | share, update, stop |
 //! | `70`, `71 n` | the outbox: its sequence, its jobs | create, members |
 //! | `72` | the outbox's epoch, which fences the removal of pointers | the worker |
+//!
+//! | sort key in a user's partition | value | written by |
+//! | --- | --- | --- |
+//! | `10 channel` | a channel that it is in or invited to | the outbox |
+//! | `11` | what is known of the user | put, deactivate |
+//! | `12 channel` | what it wants of a channel: hidden, archived, pinned, muted | preferences |
+//! | `13 user`, `14 user` | whom it muted or blocked | mute, block |
+//! | `15` | its ban from the app | ban |
+//! | `16 channel 00 parent` | a draft, in a channel (without a parent) or a thread | drafts |
+//! | `17 channel 00 id` | a reminder of a message | reminders |
+//! | `18 group` | a group that it is in | groups |
+//! | `19 01`, `02`, `03` | how many drafts, reminders and groups (merge) | with them |
+//! | `1a` | the job that erases the user | erase, the worker |
 //!
 //! `place` is `01 number` in the channel's own sequence and `02 parent number` in a thread, so each is one
 //! dense range of keys and its history a plain scan.
@@ -118,22 +139,34 @@
 //! [`Chat::subscribe_as`] serves a member: it ends with `PermissionDenied` where the member is removed, whatever is
 //! sent later. A [`ResumeToken`] is bound to app, channel and user, and one from before the user (last) joined is
 //! refused with `CursorCompacted`: read the history again. [`Chat::subscribe`] checks nothing, for trusted callers.
+//! [`Chat::subscribe_anonymous`] serves those without an id, where the channel's type lets strangers read, and
+//! [`Chat::subscribe_user`] tells a user what changes in its own lists.
 
+mod anonymous;
 mod ban;
 mod channel;
+mod channel_export;
 mod channel_type;
 mod chat;
+mod command;
 mod custom;
 mod delete;
+mod directory;
 mod distinct;
+mod draft;
+mod erasure;
 mod event;
 mod filter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod group;
 mod history;
 mod ids;
+mod import;
 mod invite;
+mod json;
 mod keys;
+mod location;
 mod member;
 mod membership;
 mod mention;
@@ -141,12 +174,15 @@ mod message;
 mod modify;
 mod options;
 mod outbox;
+mod poll;
 mod preference;
 mod query;
 mod reaction;
 mod read_state;
 mod receipt;
+mod reminder;
 mod restrict;
+mod retention;
 mod review;
 mod rights;
 mod rows;
@@ -159,35 +195,50 @@ pub mod testing;
 mod text_change;
 mod thread;
 mod token;
+mod traces;
+mod user_event;
+mod user_export;
 mod users;
 mod verify;
 
 pub use ban::{Ban, NewBan};
 pub use channel::{Channel, ChannelChange, NewChannel};
-pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature};
+pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature, Retention};
 pub use chat::{Chat, KEYSPACE};
+pub use command::{CommandCall, CommandHandler, CommandInfo, CommandOutcome, CommandReply, Commands, parse_command};
 pub use custom::Patch;
+pub use draft::{DRAFTS_MAX, Draft, NewDraft};
+pub use erasure::{Erasure, Texts};
 pub use event::{ChatEvent, Delivery, Position};
 pub use filter::{FILTER_BYTES_MAX, Filter};
+pub use group::{GROUP_MEMBERS_MAX, GROUPS_OF_USER_MAX, Group, NewGroup};
 pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
+pub use import::{IMPORT_LINES_MAX, Imported, LINE_BYTES_MAX};
 pub use invite::{Invite, InviteState};
+pub use location::{Coordinates, LOCATION_MS_MAX, Location};
 pub use member::{Listing, Member, NewMember};
 pub use message::{
     ATTACHMENTS_MAX, Audience, Edit, MENTIONS_MAX, Mentions, Message, MessageStats, NewMessage, Pin, PreviousText,
+    Shows,
 };
 pub use options::{ChatOptions, Rights};
 pub use outbox::{OutboxRun, OutboxWorker};
+pub use poll::{Ballot, NewPoll, POLL_OPTIONS_MAX, POLL_TEXT_BYTES_MAX, Poll, PollChange, PollOption, PollTally};
 pub use preference::{Against, InboxEntry, Preference};
 pub use query::{ChannelFound, EXAMINED_MAX, MessagesQuery, Page, Query};
 pub use reaction::{NewReaction, Reaction};
 pub use read_state::{ReadState, ReadTo, Unread};
 pub use receipt::Receipt;
+pub use reminder::{REMINDERS_MAX, Reminder, RemindersRun};
+pub use retention::{RetentionCursor, RetentionRun};
 pub use review::{Flag, Flagged, Verdict};
 pub use rights::{APP_ADMIN, Actor, Denied, DeniedCode, decide};
 pub use subscribe::{ResumeFrom, Subscription};
 pub use text_change::MessageChange;
 pub use thread::{Participant, Thread, ThreadUnread};
 pub use token::ResumeToken;
+pub use user_event::{UserDelivery, UserEvent, UserSubscription, UserToken};
+pub use user_export::ExportPage;
 pub use users::{NewUser, User};
 pub use verify::Verification;

@@ -55,12 +55,32 @@ impl<E: Engine> Chat<E> {
         self.change_members(channel, members, Present::Change).await
     }
 
+    /// As [`Chat::add_members`], for members who joined at other times, by user id.
+    pub(crate) async fn add_members_at(
+        &self,
+        channel: &ChannelId,
+        members: Vec<NewMember>,
+        joined_at_ms: &BTreeMap<String, u64>,
+    ) -> Result<()> {
+        self.change_members_at(channel, members, Present::Keep, joined_at_ms).await
+    }
+
     async fn change_members(&self, channel: &ChannelId, members: Vec<NewMember>, present: Present) -> Result<()> {
+        self.change_members_at(channel, members, present, &BTreeMap::new()).await
+    }
+
+    async fn change_members_at(
+        &self,
+        channel: &ChannelId,
+        members: Vec<NewMember>,
+        present: Present,
+        joined_at_ms: &BTreeMap<String, u64>,
+    ) -> Result<()> {
         let members = each_once(members, &self.options)?;
         let keys = self.keys(channel).await?;
         self.check_admission(channel, &keys, &members).await?;
         for chunk in members.chunks(JOB_CHANGES_MAX) {
-            self.change_chunk(channel, &keys, chunk, present).await?;
+            self.change_chunk(channel, &keys, chunk, present, joined_at_ms).await?;
         }
         Ok(())
     }
@@ -96,6 +116,7 @@ impl<E: Engine> Chat<E> {
         keys: &ChannelKeys,
         chunk: &[NewMember],
         present: Present,
+        joined_at_ms: &BTreeMap<String, u64>,
     ) -> Result<()> {
         let mut announced = None;
         for attempt in 0..ATTEMPTS_MAX {
@@ -105,7 +126,11 @@ impl<E: Engine> Chat<E> {
             let epoch = fence(stored.pop().flatten());
             let mut changed = Vec::new();
             for (new, record) in chunk.iter().zip(stored) {
-                changed.extend(changed_member(new, record, present)?);
+                let mut one = changed_member(new, record, present)?;
+                if let Some(one) = one.as_mut().filter(|one| one.joins()) {
+                    one.row.joined_at_ms = joined_at_ms.get(one.user).copied().unwrap_or(0);
+                }
+                changed.extend(one);
             }
             if changed.is_empty() {
                 return self.get(keys.channel()).await?.map(|_| ()).ok_or_else(|| no_channel(channel));
@@ -145,7 +170,7 @@ impl<E: Engine> Chat<E> {
         self.write_with_job(channel, keys, batch, job).await
     }
 
-    /// Gives members who join now the place where their unread count starts, and the time. Returns what must hold of
+    /// Gives members who join now the place where their unread count starts, and the time, unless they joined at another. Returns what must hold of
     /// the sequence so that nothing was sent in between; the own counters are read after the head, so it covers them.
     async fn set_baselines(
         &self,
@@ -163,7 +188,9 @@ impl<E: Engine> Chat<E> {
         for one in changed.iter_mut().filter(|one| one.joins()) {
             let own = own.next().ok_or_else(|| Error::corrupt("a counter is missing"))?;
             let own = own.map_or(Ok(0), |record| rows::decode_count(&record.value))?;
-            one.row.joined_at_ms = now_ms;
+            if one.row.joined_at_ms == 0 {
+                one.row.joined_at_ms = now_ms;
+            }
             one.row.baseline_position = head.sequence;
             one.row.baseline_others = if fenced {
                 // Too small only where the user sent something after the head: then the write is refused.
@@ -182,6 +209,15 @@ impl<E: Engine> Chat<E> {
     /// Removes a member; `false` where it was none. Its read state goes too. `NotFound` without the channel, `Conflict`
     /// where the channel is the one of its members: those it keeps.
     pub async fn remove_member(&self, channel: &ChannelId, user: &str) -> Result<bool> {
+        self.remove_one(channel, user, false).await
+    }
+
+    /// As [`Chat::remove_member`], also from a channel that keeps its members.
+    pub(crate) async fn remove_for_good(&self, channel: &ChannelId, user: &str) -> Result<bool> {
+        self.remove_one(channel, user, true).await
+    }
+
+    async fn remove_one(&self, channel: &ChannelId, user: &str, for_good: bool) -> Result<bool> {
         validate_name("a user id", user)?;
         let keys = self.keys(channel).await?;
         let mut announced = None;
@@ -197,7 +233,7 @@ impl<E: Engine> Chat<E> {
             let Some(record) = member else {
                 return Ok(false);
             };
-            if !row.distinct.is_empty() {
+            if !row.distinct.is_empty() && !for_good {
                 let message = format!("channel {channel} is the one of its members, and keeps them: hide it instead");
                 return Err(Error::new(ErrorKind::Conflict, message));
             }

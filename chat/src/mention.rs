@@ -21,20 +21,24 @@ const PAGE: usize = 100;
 const GROUPS_MAX: usize = 100;
 
 impl<E: Engine> Chat<E> {
-    /// How many messages of the channel's own sequence mention the member, or everybody, and are not read. Messages are
-    /// counted once, however many ways they mention it. Errors as those of [`Chat::read_state`].
+    /// How many messages of the channel's own sequence mention the member, a group that it is in now, or everybody, and
+    /// are not read. Messages are counted once, however many ways they mention it. Errors as those of
+    /// [`Chat::read_state`].
     pub async fn unread_mentions(&self, channel: &ChannelId, user: &str) -> Result<u64> {
-        self.unread_mentions_in(channel, user, &[]).await
+        let groups = self.groups_of(user).await?;
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        self.unread_mentions_in(channel, user, &groups).await
     }
 
-    /// As [`Chat::unread_mentions`], for a member who is in these groups, at most 100.
+    /// As [`Chat::unread_mentions`], for a member who is in these groups and no others, at most 100: for callers who keep
+    /// groups of their own.
     pub async fn unread_mentions_in(&self, channel: &ChannelId, user: &str, groups: &[&str]) -> Result<u64> {
         let position = self.read_state(channel, user).await?.sequence;
         let keys = self.keys(channel).await?;
         self.count_mentions(&keys, user, groups, None, position).await
     }
 
-    /// How many replies of a thread mention the member, or everybody, and are not read.
+    /// How many replies of a thread mention the member, a group that it is in now, or everybody, and are not read.
     pub async fn unread_thread_mentions(&self, channel: &ChannelId, parent_id: &str, user: &str) -> Result<u64> {
         let position = self.thread_unread(channel, parent_id, user).await?.read_sequence;
         let keys = self.keys(channel).await?;
@@ -42,7 +46,9 @@ impl<E: Engine> Chat<E> {
             Place::Channel(parent) => parent,
             Place::Thread { .. } => return Ok(0),
         };
-        self.count_mentions(&keys, user, &[], Some(parent), position).await
+        let groups = self.groups_of(user).await?;
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        self.count_mentions(&keys, user, &groups, Some(parent), position).await
     }
 
     async fn count_mentions(

@@ -35,6 +35,25 @@ pub enum Audience {
     Sender,
 }
 
+/// What lies beside a message, and is shown with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shows {
+    /// The poll of the channel with this id ([`Chat::poll`](crate::Chat::poll)).
+    Poll(String),
+    /// The location that its sender shares ([`Chat::location`](crate::Chat::location)).
+    Location,
+}
+
+impl Shows {
+    fn of(poll_id: Option<String>, location: u32) -> Option<Self> {
+        match poll_id {
+            Some(id) => Some(Self::Poll(id)),
+            None if location != 0 => Some(Self::Location),
+            None => None,
+        }
+    }
+}
+
 /// How a message is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
@@ -67,6 +86,8 @@ pub struct Message {
     pub mentions: Mentions,
     /// The message that it quotes.
     pub quoted_id: Option<String>,
+    /// What it shows that lies beside it; nothing once deleted.
+    pub shows: Option<Shows>,
     /// How it is pinned, if it is.
     pub pinned: Option<Pin>,
     /// Whether the system wrote it, not a person. Never unread.
@@ -120,6 +141,8 @@ pub struct NewMessage {
     pub mentions: Mentions,
     /// The message of the channel, or of a thread in it, that it quotes.
     pub quoted_id: Option<String>,
+    /// The poll of the channel that it shows.
+    pub poll_id: Option<String>,
     /// Whether the system wrote it.
     pub system: bool,
     /// Whether it leaves unread counts alone.
@@ -156,6 +179,11 @@ impl NewMessage {
     }
 
     pub(crate) fn prepare(self, options: &ChatOptions) -> Result<MessageRow> {
+        self.prepare_as(options, false)
+    }
+
+    /// As [`NewMessage::prepare`]; `bare` = the message may say nothing.
+    pub(crate) fn prepare_as(self, options: &ChatOptions, bare: bool) -> Result<MessageRow> {
         let now_ms = options.clock.now_ms();
         let id = self.id.unwrap_or_else(|| new_id(options, now_ms));
         validate_name("a message id", &id)?;
@@ -170,7 +198,11 @@ impl NewMessage {
         if let Some(quoted_id) = &self.quoted_id {
             validate_name("the id of the message quoted", quoted_id)?;
         }
-        if self.text.is_empty() && self.custom.is_none() && self.attachments.is_empty() {
+        if let Some(poll_id) = &self.poll_id {
+            validate_name("the id of the poll", poll_id)?;
+        }
+        let shows = bare || self.poll_id.is_some();
+        if self.text.is_empty() && self.custom.is_none() && self.attachments.is_empty() && !shows {
             return Err(says_nothing());
         }
         let mut row = MessageRow {
@@ -194,6 +226,8 @@ impl NewMessage {
             pinned: None,
             erased: 0,
             audience: 0,
+            poll_id: self.poll_id,
+            location: 0,
         };
         row.fingerprint = fingerprint(&row);
         Ok(row)
@@ -260,6 +294,7 @@ impl Message {
                 }
             },
             quoted_id: row.quoted_id,
+            shows: if deleted { None } else { Shows::of(row.poll_id, row.location) },
             pinned: row.pinned.map(Pin::from_row),
             system: row.system,
             silent: row.silent,
@@ -281,7 +316,7 @@ impl Pin {
 }
 
 pub(crate) fn says_nothing() -> Error {
-    Error::invalid("a message has a text, custom data or an attachment")
+    Error::invalid("a message has a text, custom data, an attachment or a poll")
 }
 
 pub(crate) fn validate_attachments(attachments: &[String], options: &ChatOptions) -> Result<()> {
@@ -343,14 +378,14 @@ fn validate_object(what: &str, text: &str) -> Result<()> {
 }
 
 /// A UUIDv7 from the given clock and generator.
-fn new_id(options: &ChatOptions, now_ms: u64) -> String {
+pub(crate) fn new_id(options: &ChatOptions, now_ms: u64) -> String {
     let random = options.random.next_u128().to_be_bytes();
     let tail = random.first_chunk::<10>().expect("16 bytes hold 10");
     uuid::Builder::from_unix_timestamp_millis(now_ms, tail).into_uuid().to_string()
 }
 
 /// FNV-1a over what makes two sends the same message. Stable for ever, since it is stored.
-fn fingerprint(row: &MessageRow) -> u64 {
+pub(crate) fn fingerprint(row: &MessageRow) -> u64 {
     let flags = [u8::from(row.system), u8::from(row.silent)];
     let parts = [
         Some(row.user_id.as_bytes()),
@@ -383,9 +418,14 @@ fn fingerprint(row: &MessageRow) -> u64 {
     if row.mentions_channel {
         add(&[5]);
     }
-    if let Some(quoted_id) = &row.quoted_id {
-        add(&[6]);
-        add(quoted_id.as_bytes());
+    for (tag, id) in [(6, &row.quoted_id), (7, &row.poll_id)] {
+        if let Some(id) = id {
+            add(&[tag]);
+            add(id.as_bytes());
+        }
+    }
+    if row.location != 0 {
+        add(&[8]);
     }
     hash
 }

@@ -71,6 +71,7 @@ impl<E: Engine> Chat<E> {
             };
             let batch =
                 replace(&keys, place, &record, &after).put(keys.edit(place, row.version), rows::encode(&before));
+            let batch = batch.merge(keys.own(&edit.user_id), 0);
             match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok(Message::from_row(after, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -122,6 +123,7 @@ impl<E: Engine> Chat<E> {
                 (true, None) => batch.put(keys.pin(place), Bytes::new()),
                 (true, Some(ttl_ms)) => batch.put_ttl(keys.pin(place), Bytes::new(), ttl_ms),
             };
+            let batch = batch.merge(keys.own(user_id), 0);
             match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok(Message::from_row(row, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -230,7 +232,8 @@ fn edited(row: &MessageRow, edit: &Edit) -> Result<MessageRow> {
         after.mentioned_groups = mentions.groups.iter().cloned().collect();
         after.mentions_channel = mentions.channel;
     }
-    if after.text.is_empty() && after.custom.is_none() && after.attachments.is_empty() {
+    let shows = after.poll_id.is_some() || after.location != 0;
+    if after.text.is_empty() && after.custom.is_none() && after.attachments.is_empty() && !shows {
         return Err(says_nothing());
     }
     Ok(after)

@@ -25,6 +25,7 @@ use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Keyspace, Record, 
 use tokio::task::JoinHandle;
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
+use crate::erasure::pointed_user;
 use crate::ids::ChannelId;
 use crate::keys::{self, ChannelKeys, OUTBOX_BUCKETS};
 use crate::rows::{self, JobChange, JobRow, ListingRow};
@@ -34,6 +35,8 @@ pub(crate) const JOB_CHANGES_MAX: usize = 200;
 const JOBS_PAGE: usize = 64;
 const POINTERS_PAGE: usize = 100;
 const CONCURRENCY: usize = 8;
+/// How many messages one turn of the worker erases for retention.
+const RETENTION_BUDGET: usize = 500;
 /// How long a removal stays in a member's list: far longer than any worker can lag behind another.
 const REMOVED_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
 
@@ -77,17 +80,26 @@ impl Drop for OutboxWorker {
 }
 
 impl<E: Engine> Chat<E> {
-    /// Runs the outbox every `every` until the worker is dropped. Several workers do no harm. Must be called
-    /// within a tokio runtime.
+    /// Runs the outbox every `every` until the worker is dropped, fires reminders that are due, and erases a bounded number
+    /// of messages that their channel's type retains no longer. Several workers do no harm. Must be called within a
+    /// tokio runtime.
     pub fn spawn_worker(&self, every: Duration) -> OutboxWorker {
         let chat = self.clone();
         let task = tokio::spawn(async move {
+            let mut retention = None;
             let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
                 if let Err(error) = chat.run_outbox_once().await {
                     tracing::warn!(app = %chat.app, %error, "the outbox worker tries again later");
+                }
+                if let Err(error) = chat.run_reminders_once().await {
+                    tracing::warn!(app = %chat.app, %error, "the worker of reminders tries again later");
+                }
+                match chat.run_retention(retention.take(), RETENTION_BUDGET).await {
+                    Ok(run) => retention = run.next,
+                    Err(error) => tracing::warn!(app = %chat.app, %error, "the worker of retention begins anew later"),
                 }
             }
         });
@@ -150,8 +162,12 @@ impl<E: Engine> Chat<E> {
         }
     }
 
-    /// Does the jobs of the channel that the pointer names; how many, and whether the pointer is removed.
+    /// Does the jobs of the channel or the user that the pointer names; how many, and whether the pointer is removed.
     async fn follow_pointer(&self, name: &str, pointer: Key, unchanged: Check) -> Result<(u64, bool)> {
+        if let Some(user) = pointed_user(&pointer.sort) {
+            let (steps, done) = Box::pin(self.run_erasure(user?)).await?;
+            return Ok((steps, done && self.remove_pointer(pointer.clone(), unchanged).await?));
+        }
         let channel: ChannelId = name.parse()?;
         let keys = self.keys(&channel).await?;
         let mut jobs = self.run_jobs(&channel, &keys).await?;
@@ -162,9 +178,14 @@ impl<E: Engine> Chat<E> {
         }
         self.engine.write(Batch::new().merge(keys.epoch(), 1)).await?;
         jobs += self.run_jobs(&channel, &keys).await?;
+        Ok((jobs, self.remove_pointer(pointer, unchanged).await?))
+    }
+
+    /// Removes a pointer; `false` where it was put again.
+    async fn remove_pointer(&self, pointer: Key, unchanged: Check) -> Result<bool> {
         match self.engine.write(Batch::new().delete(pointer.clone()).require(pointer, unchanged)).await {
-            Ok(_) => Ok((jobs, true)),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok((jobs, false)),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -51,6 +51,22 @@ pub struct NewReaction {
     pub unique: bool,
 }
 
+/// Where a reaction was put first.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    Here,
+    Elsewhere { created_at_ms: Option<u64> },
+}
+
+impl Origin {
+    fn created_at_ms(self) -> Option<u64> {
+        match self {
+            Self::Here => None,
+            Self::Elsewhere { created_at_ms } => created_at_ms,
+        }
+    }
+}
+
 /// What a user has on a message already.
 #[derive(Default)]
 struct Found {
@@ -74,6 +90,28 @@ impl<E: Engine> Chat<E> {
     /// where nothing changes. A `unique` one takes the place of the user's other reactions on the message.
     /// `NotFound` without the message, `Conflict` once it is deleted.
     pub async fn react(&self, channel: &ChannelId, message_id: &str, reaction: NewReaction) -> Result<bool> {
+        self.react_as(channel, message_id, reaction, Origin::Here).await
+    }
+
+    /// Puts a reaction that was put elsewhere, at a time that may be known: on a message that is deleted too, but not on one
+    /// that is erased, which keeps none.
+    pub(crate) async fn react_at(
+        &self,
+        channel: &ChannelId,
+        message_id: &str,
+        reaction: NewReaction,
+        created_at_ms: Option<u64>,
+    ) -> Result<bool> {
+        self.react_as(channel, message_id, reaction, Origin::Elsewhere { created_at_ms }).await
+    }
+
+    async fn react_as(
+        &self,
+        channel: &ChannelId,
+        message_id: &str,
+        reaction: NewReaction,
+        origin: Origin,
+    ) -> Result<bool> {
         validate_name("a user id", &reaction.user_id)?;
         validate_name("a reaction type", &reaction.kind)?;
         validate_custom(reaction.custom.as_deref(), &self.options)?;
@@ -86,13 +124,13 @@ impl<E: Engine> Chat<E> {
         let mut look = reaction.unique;
         for attempt in 0..ATTEMPTS_MAX {
             let (place, record, message) = self.load(&keys, message_id).await?;
-            if message.deleted_at_ms.is_some() {
+            if message.deleted_at_ms.is_some() && (matches!(origin, Origin::Here) || message.erased != 0) {
                 return Err(Error::new(ErrorKind::Conflict, format!("message '{message_id}' is deleted")));
             }
             let found = if look { self.reactions_of(&keys, place, user, &reaction).await? } else { Found::default() };
             let row = ReactionRow {
                 message_id: message_id.to_owned(),
-                created_at_ms: self.now_ms(),
+                created_at_ms: origin.created_at_ms().unwrap_or_else(|| self.now_ms()),
                 custom: reaction.custom.clone(),
                 score: reaction.score,
             };
@@ -222,7 +260,7 @@ fn reacting(keys: &ChannelKeys, place: Place, new: &NewReaction, row: &ReactionR
         let check = found.only.map_or(Check::Absent, Check::RevisionIs);
         batch = batch.put(only.clone(), Bytes::copy_from_slice(kind.as_bytes())).require(only, check);
     }
-    batch
+    batch.merge(keys.own(user), 0)
 }
 
 impl Reaction {

@@ -63,6 +63,17 @@ impl<E: Engine> Chat<E> {
     /// Marks messages as read; never moves back, and never beyond the newest message. `NotFound` without the message;
     /// other errors as those of [`Chat::read_state`].
     pub async fn mark_read(&self, channel: &ChannelId, user: &str, up_to: ReadTo) -> Result<ReadState> {
+        self.mark_read_at(channel, user, up_to, None).await
+    }
+
+    /// As [`Chat::mark_read`], for what was read at another time.
+    pub(crate) async fn mark_read_at(
+        &self,
+        channel: &ChannelId,
+        user: &str,
+        up_to: ReadTo,
+        read_at_ms: Option<u64>,
+    ) -> Result<ReadState> {
         let keys = self.keys(channel).await?;
         let target = match up_to {
             ReadTo::End => u64::MAX,
@@ -74,14 +85,14 @@ impl<E: Engine> Chat<E> {
                 }
             },
         };
-        self.move_read(channel, &keys, user, target, false).await
+        self.move_read(channel, &keys, user, (target, read_at_ms), false).await
     }
 
     /// Marks the message with this number, and all after it, as unread again. Errors as those of
     /// [`Chat::read_state`].
     pub async fn mark_unread(&self, channel: &ChannelId, user: &str, from_sequence: u64) -> Result<ReadState> {
         let keys = self.keys(channel).await?;
-        self.move_read(channel, &keys, user, from_sequence.saturating_sub(1), true).await
+        self.move_read(channel, &keys, user, (from_sequence.saturating_sub(1), None), true).await
     }
 
     /// How far the member has read. `NotFound` without the channel; for a user who is no member `PermissionDenied`
@@ -133,7 +144,7 @@ impl<E: Engine> Chat<E> {
         channel: &ChannelId,
         keys: &ChannelKeys,
         user: &str,
-        target: u64,
+        (target, read_at_ms): (u64, Option<u64>),
         back: bool,
     ) -> Result<ReadState> {
         for _ in 0..ATTEMPTS_MAX {
@@ -143,7 +154,8 @@ impl<E: Engine> Chat<E> {
                 return Ok(ReadState::from_row(user, &reading.state));
             }
             let others = self.others_up_to(keys, user, position, &reading).await?;
-            let row = ReadRow { position, others, read_at_ms: self.now_ms() };
+            let read_at_ms = read_at_ms.unwrap_or_else(|| self.now_ms());
+            let row = ReadRow { position, others, read_at_ms };
             let check = reading.revision.map_or(Check::Absent, Check::RevisionIs);
             let batch = Batch::new()
                 .merge(keys.version(), 1)

@@ -84,7 +84,7 @@ impl<E: Engine> Chat<E> {
         let entry = self.queue_entry(channel, message_id).await?;
         let row = FlagRow { reason: reason.to_owned(), flagged_at_ms: self.now_ms() };
         self.engine.write(Batch::new().put(entry.clone(), Bytes::new())).await?;
-        let batch = Batch::new().put(keys.flag(place, user), rows::encode(&row));
+        let batch = Batch::new().put(keys.flag(place, user), rows::encode(&row)).merge(keys.own(user), 0);
         self.engine.write(batch.require(keys.message(place), Check::Exists)).await?;
         // A review that looked in between may have taken the entry out.
         self.engine.write(Batch::new().put(entry, Bytes::new())).await.map(drop)
@@ -144,7 +144,7 @@ impl<E: Engine> Chat<E> {
             Verdict::Delete => self.hide_trusted(channel, message_id).await?,
             Verdict::Erase => self.erase_trusted(channel, message_id).await?,
         }
-        let mut batch = Batch::new().put(keys.review(place), rows::encode(&row));
+        let mut batch = Batch::new().put(keys.review(place), rows::encode(&row)).merge(keys.own(by), 0);
         for (user, _) in flags {
             batch = batch.delete(keys.flag(place, &user));
         }

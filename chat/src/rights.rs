@@ -45,6 +45,8 @@ pub enum DeniedCode {
     SlowMode,
     /// The user's account is deactivated.
     Deactivated,
+    /// The poll is not of the kind that lets anybody do so.
+    PollRules,
 }
 
 impl DeniedCode {
@@ -61,6 +63,7 @@ impl DeniedCode {
             Self::Disabled => "disabled",
             Self::SlowMode => "slow-mode",
             Self::Deactivated => "deactivated",
+            Self::PollRules => "poll-rules",
         }
     }
 }

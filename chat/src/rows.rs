@@ -2,9 +2,15 @@
 //!
 //! Invariant: a field's number is never reused, and bytes that do not decode are `Corrupt`, never a panic.
 
+mod features;
+mod personal;
+
 use bytes::{Bytes, BytesMut};
 use keevo_core::{Error, Result};
 use prost::Message;
+
+pub(crate) use features::{BallotRow, LocationRow, OptionRow, PollRow, RetainedRow};
+pub(crate) use personal::{DraftRow, ErasureRow, GroupRow, InGroupRow, ReminderRow, TraceRow};
 
 /// A channel.
 #[derive(Clone, PartialEq, Message)]
@@ -228,6 +234,12 @@ pub(crate) struct MessageRow {
     /// 0 = everybody sees it, 1 = only who sent it. Never changes.
     #[prost(uint32, tag = "20")]
     pub(crate) audience: u32,
+    /// The poll that it shows.
+    #[prost(string, optional, tag = "21")]
+    pub(crate) poll_id: Option<String>,
+    /// 1 = it shares a location, which lies in a row of its own.
+    #[prost(uint32, tag = "22")]
+    pub(crate) location: u32,
 }
 
 /// How a message is pinned.

@@ -13,10 +13,11 @@ use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::ids::{ChannelId, Place};
 use crate::keys::ChannelKeys;
-use crate::message::{Message, NewMessage};
+use crate::message::{Message, NewMessage, fingerprint};
 use crate::options::Rights;
+use crate::poll::no_poll;
 use crate::restrict::Permit;
-use crate::rows::{self, MessageRow};
+use crate::rows::{self, LocationRow, MessageRow};
 
 /// The most messages in one batch.
 const CHUNK_MESSAGES_MAX: usize = 256;
@@ -29,6 +30,8 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 struct Outgoing {
     row: MessageRow,
     parent: Option<Parent>,
+    /// Where a location is shared: how it begins.
+    location: Option<LocationRow>,
 }
 
 /// The message that another replies to.
@@ -56,6 +59,8 @@ impl Outgoing {
             (Capability::Quote, row.quoted_id.is_some()),
             (Capability::Mention, mentions),
             (Capability::MentionChannel, row.mentions_channel),
+            (Capability::MakePoll, row.poll_id.is_some()),
+            (Capability::ShareLocation, row.location != 0),
         ];
         wanted.into_iter().filter(|(_, used)| *used).map(|(capability, _)| capability).collect()
     }
@@ -75,13 +80,18 @@ impl<E: Engine> Chat<E> {
     /// channel's own messages go first, then the replies, each in the order given, so a reply's parent may
     /// stand anywhere in the list. On an error some may have been stored: repeat the call.
     pub async fn send_many(&self, channel: &ChannelId, messages: Vec<NewMessage>) -> Result<Vec<Message>> {
+        let rows = messages.into_iter().map(|message| message.prepare(&self.options)).collect::<Result<_>>()?;
+        self.send_rows(channel, rows).await
+    }
+
+    /// Sends messages that passed their checks.
+    pub(crate) async fn send_rows(&self, channel: &ChannelId, rows: Vec<MessageRow>) -> Result<Vec<Message>> {
         let keys = self.keys(channel).await?;
         let text_bytes_max = self.kind_of(channel)?.text_bytes_max;
         let mut distinct: BTreeMap<String, usize> = BTreeMap::new();
-        let (mut own, mut replies, mut order) = (Vec::new(), Vec::new(), Vec::with_capacity(messages.len()));
+        let (mut own, mut replies, mut order) = (Vec::new(), Vec::new(), Vec::with_capacity(rows.len()));
         let mut fingerprints = Vec::new();
-        for message in messages {
-            let row = message.prepare(&self.options)?;
+        for row in rows {
             if self.options.rights == Rights::Members && row.text.len() > text_bytes_max {
                 return Err(too_long(row.text.len(), text_bytes_max));
             }
@@ -104,7 +114,7 @@ impl<E: Engine> Chat<E> {
             own.iter().chain(&replies).filter_map(|(_, row)| row.quoted_id.clone()).collect();
         let quoted: Vec<&str> = quoted.iter().map(String::as_str).filter(|id| !distinct.contains_key(*id)).collect();
         self.check_quoted(&keys, &quoted).await?;
-        let own = own.into_iter().map(|(slot, row)| (slot, Outgoing { row, parent: None })).collect();
+        let own = own.into_iter().map(|(slot, row)| (slot, Outgoing { row, parent: None, location: None })).collect();
         self.send_chunks(channel, &keys, own, &mut sent).await?;
         let replies = self.resolve_parents(&keys, replies).await?;
         self.send_chunks(channel, &keys, replies, &mut sent).await?;
@@ -112,6 +122,35 @@ impl<E: Engine> Chat<E> {
             .into_iter()
             .map(|slot| sent.get(&slot).cloned().ok_or_else(|| Error::corrupt("a sent message got no answer")))
             .collect()
+    }
+
+    /// Sends a message that shares a location.
+    pub(crate) async fn send_sharing(
+        &self,
+        channel: &ChannelId,
+        message: NewMessage,
+        location: LocationRow,
+    ) -> Result<Message> {
+        let keys = self.keys(channel).await?;
+        let text_bytes_max = self.kind_of(channel)?.text_bytes_max;
+        let mut row = message.prepare_as(&self.options, true)?;
+        row.location = 1;
+        row.fingerprint = fingerprint(&row);
+        if self.options.rights == Rights::Members && row.text.len() > text_bytes_max {
+            return Err(too_long(row.text.len(), text_bytes_max));
+        }
+        let quoted: Vec<&str> = row.quoted_id.as_deref().into_iter().collect();
+        self.check_quoted(&keys, &quoted).await?;
+        let mut outgoing = match row.parent_id {
+            None => vec![(0, Outgoing { row, parent: None, location: None })],
+            Some(_) => self.resolve_parents(&keys, vec![(0, row)]).await?,
+        };
+        for (_, message) in &mut outgoing {
+            message.location = Some(location.clone());
+        }
+        let mut sent = BTreeMap::new();
+        self.send_chunks(channel, &keys, outgoing, &mut sent).await?;
+        sent.remove(&0).ok_or_else(|| Error::corrupt("a send answered nothing"))
     }
 
     async fn resolve_parents(
@@ -137,7 +176,7 @@ impl<E: Engine> Chat<E> {
                 match parents.get(parent_id) {
                     Some((Place::Channel(number), author)) => {
                         let parent = Parent { number: *number, author: author.clone() };
-                        Ok((slot, Outgoing { parent: Some(parent), row }))
+                        Ok((slot, Outgoing { parent: Some(parent), row, location: None }))
                     }
                     Some((Place::Thread { .. }, _)) => Err(Error::invalid(format!(
                         "message '{parent_id}' is itself a reply, and threads have one level: reply to its parent"
@@ -242,6 +281,10 @@ impl<E: Engine> Chat<E> {
     ) -> Result<Vec<(usize, Outgoing)>> {
         if self.get(keys.channel()).await?.is_none() {
             return Err(no_channel(channel));
+        }
+        let polls: Vec<&str> = pending.iter().filter_map(|(_, message)| message.row.poll_id.as_deref()).collect();
+        for (id, poll) in polls.iter().zip(self.multi_get(polls.iter().map(|id| keys.poll(id)).collect()).await?) {
+            poll.ok_or_else(|| no_poll(id))?;
         }
         let ids: Vec<&str> = pending.iter().map(|(_, message)| message.row.id.as_str()).collect();
         let places = self.locate(keys, &ids).await?;

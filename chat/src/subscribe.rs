@@ -94,7 +94,12 @@ impl<E: Engine> Chat<E> {
         self.open(channel, Some(user), from).await
     }
 
-    async fn open(&self, channel: &ChannelId, user: Option<&str>, from: ResumeFrom) -> Result<Subscription<E>> {
+    pub(crate) async fn open(
+        &self,
+        channel: &ChannelId,
+        user: Option<&str>,
+        from: ResumeFrom,
+    ) -> Result<Subscription<E>> {
         let keys = self.keys(channel).await?;
         let (token, listener) = match from {
             ResumeFrom::Token(token) => {

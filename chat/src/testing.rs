@@ -8,21 +8,26 @@
 //! Invariant: a case uses an app of its own, drawn at random, so that cases and runs may share an engine, and
 //! it waits for a bounded time. It panics where a promise does not hold.
 
+mod commands;
 mod faulty;
 mod interrupted;
 mod invites;
+mod leaving;
 mod listeners;
 mod live;
 mod members;
 mod messages;
 mod more_messages;
 mod order;
+mod personal;
+mod polls;
 mod queries;
 mod races;
 mod roles;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod transfer;
 mod unread;
 
 use std::collections::BTreeMap;
@@ -89,6 +94,22 @@ pub const CASES: &[&str] = &[
     "channel_queries",
     "people_queries",
     "message_queries",
+    "drafts",
+    "user_events",
+    "reminders",
+    "groups",
+    "polls",
+    "poll_races",
+    "locations",
+    "erasure",
+    "erasure_crashes",
+    "user_export",
+    "retention",
+    "moved_history",
+    "bad_lines",
+    "directory",
+    "commands",
+    "anonymous",
 ];
 
 /// Runs all cases, one after the other.
@@ -154,6 +175,22 @@ fn run_on(engine: AnyEngine, case: &str) -> impl Future<Output = ()> + Send {
                 "channel_queries" => queries::channels(bench).await,
                 "people_queries" => queries::people(bench).await,
                 "message_queries" => queries::messages(bench).await,
+                "drafts" => personal::drafts(bench).await,
+                "user_events" => personal::user_events(bench).await,
+                "reminders" => personal::reminders(bench).await,
+                "groups" => personal::groups(bench).await,
+                "polls" => polls::polls(bench).await,
+                "poll_races" => polls::races(bench).await,
+                "locations" => polls::locations(bench).await,
+                "erasure" => leaving::erasure(bench).await,
+                "erasure_crashes" => leaving::erasure_crashes(bench).await,
+                "user_export" => leaving::user_export(bench).await,
+                "retention" => leaving::retention(bench).await,
+                "moved_history" => transfer::moves(bench).await,
+                "bad_lines" => transfer::bad_lines(bench).await,
+                "directory" => transfer::directory(bench).await,
+                "commands" => commands::commands(bench).await,
+                "anonymous" => commands::anonymous(bench).await,
                 _ => panic!("there is no case '{case}'"),
             }
         };

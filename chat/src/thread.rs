@@ -275,6 +275,7 @@ impl<E: Engine> Chat<E> {
                 .merge(keys.version(), 1)
                 .put(key.clone(), rows::encode(&row))
                 .merge(keys.followed(user, parent), 0)
+                .merge(keys.own(user), 0)
                 .require(key, check)
                 .require(keys.member(user), Check::Exists);
             match self.engine.write(batch).await {

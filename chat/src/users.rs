@@ -23,6 +23,9 @@ const USERS_MAX: usize = 1_000;
 /// The most teams of a user.
 const TEAMS_MAX: usize = 250;
 
+/// When a user was created, changed and deactivated elsewhere.
+pub(crate) type Times = (Option<u64>, Option<u64>, Option<u64>);
+
 /// A user of the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -94,6 +97,12 @@ impl<E: Engine> Chat<E> {
     /// Creates a user, or replaces what is known of it. Repeatable: what changes nothing writes nothing. A team that a
     /// user leaves keeps no memberships from it: remove those too.
     pub async fn put_user(&self, user: NewUser) -> Result<User> {
+        self.put_user_as(user, None).await
+    }
+
+    /// As [`Chat::put_user`]; with times (created, updated, deactivated), a user that was never put gets those, and one that
+    /// was stays as it is.
+    pub(crate) async fn put_user_as(&self, user: NewUser, times: Option<Times>) -> Result<User> {
         validate_name("a user id", &user.id)?;
         validate_name("a role", &user.role)?;
         validate_custom(user.custom.as_deref(), &self.options)?;
@@ -103,10 +112,17 @@ impl<E: Engine> Chat<E> {
         }
         let teams: Vec<String> = user.teams.into_iter().collect();
         self.change_user(&user.id, |stored, now_ms| {
+            if let (Some(stored), Some(_)) = (stored, times) {
+                return Ok(stored.clone());
+            }
             let mut row = stored.cloned().unwrap_or_else(|| UserRow { created_at_ms: now_ms, ..UserRow::default() });
             row.role.clone_from(&user.role);
             row.teams.clone_from(&teams);
             row.custom.clone_from(&user.custom);
+            if let Some((created_at_ms, updated_at_ms, deactivated_at_ms)) = times {
+                row.created_at_ms = created_at_ms.unwrap_or(now_ms);
+                (row.updated_at_ms, row.deactivated_at_ms) = (updated_at_ms, deactivated_at_ms);
+            }
             Ok(row)
         })
         .await

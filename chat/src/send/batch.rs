@@ -14,7 +14,7 @@ use crate::rows::{self, MentionRow, MessageRow};
 /// What messages of one batch add to counts.
 #[derive(Default)]
 struct Counts<'a> {
-    /// Countable messages of the channel's own sequence, by sender.
+    /// Countable messages of the channel's own sequence, by sender, who may have none.
     own: BTreeMap<&'a str, i64>,
     /// Countable replies by thread.
     replies: BTreeMap<u64, i64>,
@@ -25,10 +25,10 @@ struct Counts<'a> {
 impl<'a> Counts<'a> {
     fn add(&mut self, message: &'a Outgoing) {
         let row = &message.row;
+        // Adding nothing makes the row of the sender, by which a channel is known to hold something of it.
+        let own = self.own.entry(&row.user_id).or_default();
         let Some(parent) = &message.parent else {
-            if row.countable() {
-                *self.own.entry(&row.user_id).or_default() += 1;
-            }
+            *own += i64::from(row.countable());
             return;
         };
         if row.system || row.audience != 0 {
@@ -79,6 +79,13 @@ pub(super) fn of(keys: &ChannelKeys, pending: &[(usize, Outgoing)]) -> Batch {
                 )
                 .put(keys.parent_of(&row.id), parent.number.to_be_bytes().to_vec()),
         };
+        if let Some(poll_id) = &row.poll_id {
+            batch = batch.require(keys.poll(poll_id), Check::Exists);
+        }
+        if let Some(location) = &message.location {
+            let for_ms = location.ends_at_ms.saturating_sub(location.started_at_ms);
+            batch = batch.put_ttl(keys.location(&row.id), rows::encode(location), for_ms);
+        }
         counts.add(message);
     }
     batch = counts.write(keys, batch);
@@ -96,6 +103,10 @@ fn mention(keys: &ChannelKeys, mut batch: Batch, message: &Outgoing) -> Batch {
     for whom in mentioned(row) {
         let prefix = keys::prefix::mentions_of(whom, parent);
         batch = batch.append(keys.mention_counter(whom, parent), prefix, value.clone(), None);
+        if parent.is_some() {
+            // So that one look tells whether the channel holds any mention of somebody.
+            batch = batch.merge(keys.mention_counter(whom, None), 0);
+        }
     }
     batch
 }

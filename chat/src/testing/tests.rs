@@ -66,4 +66,20 @@ cases! {
     channel_queries
     people_queries
     message_queries
+    drafts
+    user_events
+    reminders
+    groups
+    polls
+    poll_races
+    locations
+    erasure
+    erasure_crashes
+    user_export
+    retention
+    moved_history
+    bad_lines
+    directory
+    commands
+    anonymous
 }
