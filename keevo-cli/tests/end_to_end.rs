@@ -235,3 +235,70 @@ fn feeds_and_what_lies_around_them_are_carried_to_another_cluster() {
     assert_eq!(serde_json::from_str::<Value>(&reached).expect("JSON")["activities"].as_array().map(Vec::len), Some(2));
     assert!(other.done(&["feed", "groups", "notification:ann"]).contains("1 not seen"), "the reaction's target too");
 }
+
+#[test]
+fn chat_is_carried_to_another_cluster_and_a_user_leaves_it() {
+    let node = Node::start();
+    let mut lines = vec![
+        r#"{"read":{"channel":"team:red","user":"bob","message":"m10","read_at_ms":1700000009000}}"#.to_owned(),
+        r#"{"reaction":{"channel":"team:red","message":"m0","user":"bob","type":"like","created_at_ms":1700000000500}}"#
+            .to_owned(),
+        // Before what it replies to, and of a channel that comes later.
+        r#"{"message":{"channel":"team:red","id":"r1","user":"bob","text":"re","parent":"m0","created_at_ms":1700000000400}}"#
+            .to_owned(),
+        "no JSON".to_owned(),
+    ];
+    for number in 0..1_200 {
+        lines.push(format!(
+            r#"{{"message":{{"channel":"team:red","id":"m{number}","user":"ann","text":"text {number}","created_at_ms":{}}}}}"#,
+            1_700_000_000_000_u64 + number
+        ));
+    }
+    for user in ["ann", "bob"] {
+        lines.push(format!(r#"{{"member":{{"channel":"team:red","user":"{user}","joined_at_ms":1700000000000}}}}"#));
+        lines.push(format!(r#"{{"user":{{"id":"{user}","role":"user"}}}}"#));
+    }
+    lines.push(r#"{"channel":{"channel":"team:red","created_by":"ann","created_at_ms":1700000000000}}"#.to_owned());
+    let file = node.folder.path().join("chat.jsonl");
+    std::fs::write(&file, lines.join("\n")).expect("written");
+    let (file, position) = (file.to_str().expect("UTF-8"), node.folder.path().join("position"));
+    let position = position.to_str().expect("UTF-8");
+    let (code, out, said) = node.cli(&["chat", "import", file, "--position", position]);
+    assert_eq!(code, Some(2), "{said}");
+    let counted = "imported 2 users, 1 channel, 2 members, 1200 messages, 1 reply, 1 reaction, 1 read\n";
+    assert_eq!(out, counted, "{said}");
+    assert!(said.lines().any(|line| line.starts_with("line 4: it is no JSON")), "{said}");
+    assert_eq!(node.done(&["chat", "import", file, "--position", position]), "imported 0 messages\n", "it is done");
+    assert_eq!(node.cli(&["chat", "import", file]).1, counted, "again from the start changes nothing");
+    assert!(node.done(&["chat", "unread", "team:red", "--user", "bob"]).starts_with("1189 unread"));
+    let history = node.done(&["chat", "history", "team:red", "--limit", "2", "--output", "json"]);
+    let history: Value = serde_json::from_str(&history).expect("JSON");
+    assert_eq!(history["messages"][0]["created_at_ms"], json!(1_700_000_001_199_u64), "its own time: {history}");
+
+    let export = |node: &Node, args: &[&str]| {
+        let all = node.done(&[&["chat", "export"], args].concat());
+        let mut lines: Vec<String> = all.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let exported = export(&node, &["--all", "--users"]);
+    assert_eq!(exported.len(), 2 + 1 + 2 + 1_201 + 1 + 1);
+    assert_eq!(export(&node, &["--type", "messaging"]).len(), 0);
+    assert_eq!(node.cli(&["chat", "export"]).0, Some(2), "nothing was named");
+    let other = Node::start();
+    let carried = other.folder.path().join("carried.jsonl");
+    std::fs::write(&carried, exported.join("\n")).expect("written");
+    assert_eq!(other.done(&["chat", "import", carried.to_str().expect("UTF-8")]), counted);
+    assert_eq!(export(&other, &["team:red", "--users"]), exported, "it is what it was");
+
+    let of_ann = other.done(&["chat", "export-user", "ann"]);
+    assert_eq!(of_ann.lines().filter(|line| line.starts_with("{\"message\"")).count(), 1_200);
+    let told = other.done(&["chat", "erase-user", "ann"]);
+    assert!(told.starts_with("erased ann: 1 channels, 1200 messages"), "{told}");
+    assert!(!export(&other, &["--all", "--users"]).join("\n").contains("\"ann\""), "nothing names her");
+    assert!(!export(&other, &["--all"]).join("\n").contains("text 7"));
+    assert!(
+        other.done(&["chat", "unread", "team:red", "--user", "bob"]).starts_with("0 unread"),
+        "what is erased is not unread"
+    );
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 10] = [
     "keevo/feeds/v1/feeds.proto",
     "keevo/feeds/v1/social.proto",
     "keevo/chat/v1/chat.proto",
+    "keevo/chat/v1/transfer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::grpc::admin::AdminService;
 use crate::grpc::apps::AppsService;
 use crate::grpc::chat::ChatService;
+use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
 use crate::grpc::moderation::ModerationService;
@@ -264,6 +265,7 @@ async fn serve_grpc(
     let social_service = SocialService::server(gateway.clone());
     let apps_service = AppsService::server(gateway.apps().clone());
     let chat_service = ChatService::server(layers(node), moderation.gate(), shutdown.clone());
+    let transfer_service = ChatTransferService::server(layers(node));
     let moderation_service = ModerationService::server(moderation.clone());
     let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
     let server = tonic::transport::Server::builder()
@@ -278,6 +280,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(feeds_service), calls))
         .add_service(Counted::new(Refusals::of(social_service), calls))
         .add_service(Counted::new(Refusals::of(chat_service), calls))
+        .add_service(Counted::new(Refusals::of(transfer_service), calls))
         .add_service(health_service)
         .add_service(reflection)
         // Without it small answers wait for the acknowledgement of those before, 40 ms at a time.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apps;
 pub mod chat;
+pub mod chat_transfer;
 pub mod feeds;
 pub mod kv;
 pub mod moderation;

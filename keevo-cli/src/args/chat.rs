@@ -1,5 +1,7 @@
 //! `keevo-cli chat`: channels and messages.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::json_object;
@@ -11,7 +13,11 @@ Examples:
   keevo-cli chat send lobby --user alice 'Hello'
   keevo-cli chat history lobby --limit 10
   keevo-cli chat watch lobby --user bob
-  keevo-cli chat unread lobby --user bob";
+  keevo-cli chat unread lobby --user bob
+  keevo-cli chat export --all --users > chat.jsonl
+  keevo-cli chat import chat.jsonl --position chat.position
+  keevo-cli chat export-user alice > alice.jsonl
+  keevo-cli chat erase-user alice";
 
 /// Commands on channels.
 #[derive(Debug, Subcommand)]
@@ -72,6 +78,27 @@ pub(crate) enum Chat {
         #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         limit: u32,
     },
+    /// Load users, channels, members, messages, reactions and read states from a file, a JSON object a line; importing it
+    /// again changes nothing
+    Import(Import),
+    /// Write channels with their history to standard output, as lines that an import takes
+    Export(Export),
+    /// Write everything of a user to standard output, a JSON object a line
+    ExportUser {
+        /// The user
+        user: String,
+    },
+    /// Deactivate a user and erase everything of it; waits until that is done. Running it again goes on where it was
+    EraseUser {
+        /// The user
+        user: String,
+        /// Keep what it wrote, under the name of a stand-in
+        #[arg(long)]
+        keep_texts: bool,
+        /// Come back at once: the nodes go on by themselves
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Add members to a channel
     AddMember {
         /// The channel
@@ -80,6 +107,38 @@ pub(crate) enum Chat {
         #[arg(required = true, num_args = 1..=100)]
         users: Vec<String>,
     },
+}
+
+/// What to load.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file: {"user": {"id": …}}, {"channel": {"channel": …, "created_by": …}}, {"member": {"channel": …, "user": …}},
+    /// {"message": {"channel": …, "id": …, "user": …, "text": …, "created_at_ms": …}}, {"reaction": {"channel": …, "message":
+    /// …, "user": …, "type": …}} or {"read": {"channel": …, "user": …, "message": …}} a line, in any order of kinds; messages
+    /// of a channel in theirs
+    pub(crate) file: PathBuf,
+    /// Where it is kept how far the import came, so that the same command goes on there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) position: Option<PathBuf>,
+    /// How many lines may be refused before the import stops
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) bad_lines: u32,
+}
+
+/// What to write.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The channels, type:id
+    pub(crate) channels: Vec<String>,
+    /// All channels
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// All channels of a type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// All users, before the channels
+    #[arg(long)]
+    pub(crate) users: bool,
 }
 
 /// What to send.

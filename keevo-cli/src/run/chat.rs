@@ -1,10 +1,14 @@
 //! `keevo-cli chat`, over `keevo.chat.v1`.
 
+mod export;
+mod import;
+
 use bytes::Bytes;
 use keevo_core::{Error, ErrorKind, Random, SeededRandom};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::chat::v1 as pb;
 use keevo_proto::chat::v1::chat_client::ChatClient;
+use keevo_proto::chat::v1::chat_transfer_client::ChatTransferClient;
 use serde_json::json;
 use tonic::transport::Channel;
 
@@ -19,10 +23,13 @@ use crate::text::line;
 const PAGE: u32 = 1_000;
 
 type Client = ChatClient<Channel>;
+type Transfer = ChatTransferClient<Channel>;
 
 /// Carries out a command on channels.
 pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure> {
-    let mut chat = ChatClient::new(context.channel().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let channel = context.channel().await?;
+    let transfer = ChatTransferClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut chat = ChatClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match command {
         Chat::Create { channel, by, members, custom } => {
             let custom = custom.unwrap_or_default();
@@ -45,6 +52,12 @@ pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure>
             show(context.output, &context.ask(Effect::Reads, QUICK, call).await?)
         }
         Chat::Channels { user, limit } => channels(context, &mut chat, user, limit).await,
+        Chat::Import(args) => import::import(context, transfer, &args).await,
+        Chat::Export(args) => export::export(context, transfer, args).await,
+        Chat::ExportUser { user } => export::user(context, transfer, user).await,
+        Chat::EraseUser { user, keep_texts, no_wait } => {
+            export::erase(context, transfer, user, keep_texts, no_wait).await
+        }
         Chat::AddMember { channel, users } => {
             let request = pb::AddMembersRequest { channel: channel.clone(), users: users.clone() };
             context.ask(Effect::Writes, QUICK, chat.add_members(request)).await?;

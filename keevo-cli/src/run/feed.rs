@@ -1,8 +1,8 @@
 //! `keevo-cli feed`, over `keevo.feeds.v1`.
 
 mod export;
-mod import;
-mod position;
+pub(super) mod import;
+pub(super) mod position;
 mod records;
 mod social;
 mod verify;

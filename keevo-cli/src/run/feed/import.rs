@@ -7,8 +7,8 @@
 //! Invariant: sending a record again changes nothing, so a chunk that was half done is sent whole. A line that is refused
 //! is told with its number, and the rest goes on.
 
-mod calls;
-mod lines;
+pub(in crate::run) mod calls;
+pub(in crate::run) mod lines;
 
 use std::collections::BTreeMap;
 use std::fs::File;

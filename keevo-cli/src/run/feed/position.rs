@@ -13,18 +13,18 @@ use crate::failure::Failure;
 
 /// Where an import stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Position {
+pub(in crate::run) struct Position {
     path: Option<PathBuf>,
     file_bytes: u64,
-    /// 0 = activities, 1 = follows, then users, entries, reactions and replies; 6 = done.
-    pub(super) step: usize,
+    /// The step of the import that it is at, from 0; how many there are = done.
+    pub(in crate::run) step: usize,
     /// How many lines of the file this step has behind it.
-    pub(super) line: u64,
+    pub(in crate::run) line: u64,
 }
 
 impl Position {
     /// What the file at `path` says, or the start where there is none. `Invalid`: it belongs to another import.
-    pub(super) fn load(path: Option<&Path>, file_bytes: u64) -> Result<Self, Failure> {
+    pub(in crate::run) fn load(path: Option<&Path>, file_bytes: u64) -> Result<Self, Failure> {
         let start = Self { path: path.map(Path::to_owned), file_bytes, step: 0, line: 0 };
         let Some(path) = path else { return Ok(start) };
         let text = match fs::read_to_string(path) {
@@ -48,7 +48,7 @@ impl Position {
     }
 
     /// Moves on, and says so in the file. A crash leaves the old file or the new one.
-    pub(super) fn save(&mut self, step: usize, line: u64) -> Result<(), Failure> {
+    pub(in crate::run) fn save(&mut self, step: usize, line: u64) -> Result<(), Failure> {
         (self.step, self.line) = (step, line);
         let Some(path) = &self.path else { return Ok(()) };
         let text = json!({ "file_bytes": self.file_bytes, "step": step, "line": line }).to_string();

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::run::feed::Clients;
 
 /// Waits before a call is sent again, in milliseconds.
-const RETRY_MS: [u64; 4] = [100, 400, 1_600, 5_000];
+pub(in crate::run) const RETRY_MS: [u64; 4] = [100, 400, 1_600, 5_000];
 
 /// One call: what it sends, with the lines that it came from.
 pub(super) enum Call {
@@ -110,13 +110,16 @@ async fn one<F: Future<Output = Result<(), Failure>>>(
 }
 
 /// Sends a call until it is answered for good: done, or refused with a reason. Fails when no node carries it out.
-async fn settled<F: Future<Output = Result<(), Failure>>>(
+pub(in crate::run) async fn settled<T, F: Future<Output = Result<T, Failure>>>(
     waits_ms: &[u64],
     call: impl Fn() -> F,
-) -> Result<Result<(), String>, Failure> {
+) -> Result<Result<T, String>, Failure> {
     let mut waits = waits_ms.iter();
     loop {
-        let Err(failure) = call().await else { return Ok(Ok(())) };
+        let failure = match call().await {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(failure) => failure,
+        };
         let kind = failure.kind();
         if matches!(kind, ErrorKind::Invalid | ErrorKind::BatchTooLarge) {
             return Ok(Err(failure.to_string()));

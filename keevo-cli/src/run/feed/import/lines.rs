@@ -6,24 +6,24 @@ use crate::failure::Failure;
 use crate::run::feed::records::LINE_BYTES_MAX;
 
 /// A line with its number; its text is a reason instead where it is too long or no text.
-pub(super) type Line = (u64, Result<String, String>);
+pub(in crate::run) type Line = (u64, Result<String, String>);
 
 /// The lines of a file, each with its number from 1.
-pub(super) struct Lines<R> {
+pub(in crate::run) struct Lines<R> {
     input: BufReader<R>,
     line: u64,
     /// How many bytes were read.
-    pub(super) bytes: u64,
+    pub(in crate::run) bytes: u64,
 }
 
 impl<R: Read> Lines<R> {
     /// The lines of what is read.
-    pub(super) fn new(input: R) -> Self {
+    pub(in crate::run) fn new(input: R) -> Self {
         Self { input: BufReader::new(input), line: 0, bytes: 0 }
     }
 
     /// The next line; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Line>, Failure> {
+    pub(in crate::run) fn next(&mut self) -> Result<Option<Line>, Failure> {
         let mut text = Vec::new();
         let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
         let failed = |error| Failure::io("the file cannot be read", error);
