@@ -250,10 +250,11 @@ impl LocalEngine {
         Ok(page)
     }
 
-    async fn scan_page(&self, scan: Scan) -> Result<ScanPage> {
+    async fn scan_page(&self, scan: &Scan) -> Result<ScanPage> {
         if scan.limit <= INLINE_RECORDS_MAX {
-            return self.read(|reader| reader.scan(&scan));
+            return self.read(|reader| reader.scan(scan));
         }
+        let scan = scan.clone();
         self.read_much(move |reader| reader.scan(&scan)).await
     }
 
@@ -367,9 +368,9 @@ impl Engine for LocalEngine {
         if scan.consistent {
             return self.view_page(scan).await;
         }
-        let page = self.scan_page(scan.clone()).await?;
+        let page = self.scan_page(&scan).await?;
         if self.move_clock_if_expired(page.records.iter().map(|(_, record)| record)).await? {
-            return self.scan_page(scan).await;
+            return self.scan_page(&scan).await;
         }
         Ok(page)
     }

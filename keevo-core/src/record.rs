@@ -119,6 +119,15 @@ pub(crate) struct RecordHead {
 impl RecordHead {
     /// Decodes and verifies what is stored under the encoded key `key`, without copying any of it.
     pub(crate) fn decode(key: &[u8], stored: &[u8]) -> Result<Self> {
+        let UnverifiedHead { head, header, crc, payload } = Self::split(stored)?;
+        if crc != checksum(key, header, payload) {
+            return Err(damaged(key));
+        }
+        Ok(head)
+    }
+
+    /// Takes what is stored apart. Nothing of it may be relied on until it is verified.
+    pub(crate) fn split(stored: &[u8]) -> Result<UnverifiedHead<'_>> {
         let cut_short = || Error::corrupt("a record is cut short");
         let format = *stored.first().ok_or_else(cut_short)?;
         if format > FORMAT {
@@ -133,19 +142,17 @@ impl RecordHead {
         }
         let has_ttl = flags & FLAG_TTL != 0;
         let header_bytes = if has_ttl { HEADER_TTL_BYTES } else { HEADER_BYTES };
-        let (header, mut rest) = stored.split_at_checked(header_bytes).ok_or_else(cut_short)?;
-        if rest.len() < CRC_BYTES {
+        let (header, mut payload) = stored.split_at_checked(header_bytes).ok_or_else(cut_short)?;
+        if payload.len() < CRC_BYTES {
             return Err(cut_short());
         }
-        let crc = rest.get_u32();
-        if crc != checksum(key, header, rest) {
-            return Err(Error::corrupt(format!("the record under key {} fails its checksum", key.escape_ascii())));
-        }
+        let crc = payload.get_u32();
         let mut fields = header.get(2..).ok_or_else(cut_short)?;
         let revision = Revision(fields.get_u64());
         let expires_at_ms = has_ttl.then(|| fields.get_u64());
         let tombstone = flags & FLAG_TOMBSTONE != 0;
-        Ok(Self { revision, expires_at_ms, tombstone, payload_at: header_bytes + CRC_BYTES })
+        let head = Self { revision, expires_at_ms, tombstone, payload_at: header_bytes + CRC_BYTES };
+        Ok(UnverifiedHead { head, header, crc, payload })
     }
 
     /// The record with its value.
@@ -153,6 +160,29 @@ impl RecordHead {
         let Self { revision, expires_at_ms, tombstone, .. } = self;
         StoredRecord { record: Record { revision, expires_at_ms, value }, tombstone }
     }
+}
+
+/// A stored record, taken apart but not verified.
+#[derive(Debug)]
+pub(crate) struct UnverifiedHead<'a> {
+    /// What it says of its payload.
+    pub(crate) head: RecordHead,
+    /// Its header, as stored.
+    pub(crate) header: &'a [u8],
+    /// Its checksum, of the encoded key, the header and the payload.
+    pub(crate) crc: u32,
+    /// Its value.
+    pub(crate) payload: &'a [u8],
+}
+
+/// Refuses a record whose checksum is not `crc`. `joined` is the encoded key, the header and the payload, side by side:
+/// one pass over them takes a third of the time of three.
+pub(crate) fn verify_joined(key: &[u8], crc: u32, joined: &[u8]) -> Result<()> {
+    if crc32fast::hash(joined) == crc { Ok(()) } else { Err(damaged(key)) }
+}
+
+fn damaged(key: &[u8]) -> Error {
+    Error::corrupt(format!("the record under key {} fails its checksum", key.escape_ascii()))
 }
 
 fn checksum(key: &[u8], header: &[u8], value: &[u8]) -> u32 {

@@ -1,17 +1,17 @@
 //! The records of one page of a scan, gathered in one piece of memory.
 //!
 //! ```text
-//! buffer   [sort key 0][value 0][sort key 1][value 1]…      rows   where each of them ends
+//! buffer   [key 0][header 0][value 0][key 1][header 1][value 1]…      rows   where each of them begins and ends
 //! ```
 //!
 //! A page of 25 records so costs a few allocations instead of three a record. Its keys and values share that memory: who
-//! keeps one of them keeps the page.
+//! keeps one of them keeps the page. What a record's checksum is of lies side by side in it, so that one pass verifies it.
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::key::{Key, Keyspace};
-use crate::record::{Record, RecordHead, StoredRecord};
+use crate::record::{Record, RecordHead, StoredRecord, UnverifiedHead, verify_joined};
 use crate::scan::ScanRange;
 
 /// For how many records like the first one there is room at once.
@@ -22,16 +22,21 @@ const ROOM_RECORDS_MAX: usize = 128;
 pub(super) struct PageRows {
     decoder: KeyDecoder,
     limit: usize,
+    /// Encoded keys, headers and values.
     buffer: Vec<u8>,
     rows: Vec<Row>,
     /// Bytes of the encoded keys and of the values.
     bytes: usize,
 }
 
+/// A record without its value, and where in the buffer its parts lie.
 #[derive(Debug)]
 struct Row {
     stored: StoredRecord,
+    /// Where what is kept of the key begins.
+    kept_at: usize,
     key_end: usize,
+    value_at: usize,
     value_end: usize,
 }
 
@@ -52,46 +57,56 @@ impl PageRows {
     }
 
     /// Verifies what is stored under an encoded key, and adds it if it `is_visible`, which is told of it without its
-    /// value.
+    /// value. Tells whether it was added. After an error the rows are good for nothing.
     pub(super) fn add(
         &mut self,
         key: &[u8],
         stored: &[u8],
         is_visible: impl FnOnce(&StoredRecord) -> bool,
-    ) -> Result<()> {
-        let head = RecordHead::decode(key, stored)?;
-        let row = head.with_value(Bytes::new());
-        if !is_visible(&row) {
-            return Ok(());
-        }
-        let kept = key
-            .get(self.decoder.prefix_bytes..)
-            .ok_or_else(|| Error::corrupt("a key is shorter than its partition"))?;
-        let value = stored.get(head.payload_at..).unwrap_or_default();
-        if self.rows.is_empty() {
+    ) -> Result<bool> {
+        let UnverifiedHead { head, header, crc, payload } = RecordHead::split(stored)?;
+        if self.rows.is_empty() && self.buffer.capacity() == 0 {
             let records = self.limit.min(ROOM_RECORDS_MAX);
             self.rows.reserve(records);
             // One byte more than may be needed: references to a buffer that is full cost more.
-            self.buffer.reserve((kept.len() + value.len()) * records + 1);
+            self.buffer.reserve((key.len() + header.len() + payload.len()) * records + 1);
         }
-        self.buffer.extend_from_slice(kept);
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(key);
         let key_end = self.buffer.len();
-        self.buffer.extend_from_slice(value);
-        self.bytes += key.len() + value.len();
-        self.rows.push(Row { stored: row, key_end, value_end: self.buffer.len() });
-        Ok(())
+        self.buffer.extend_from_slice(header);
+        let value_at = self.buffer.len();
+        self.buffer.extend_from_slice(payload);
+        let value_end = self.buffer.len();
+        verify_joined(key, crc, self.buffer.get(start..).unwrap_or_default())?;
+        let kept_at = start + self.decoder.prefix_bytes;
+        if kept_at > key_end {
+            return Err(Error::corrupt("a key is shorter than its partition"));
+        }
+        let stored = head.with_value(Bytes::new());
+        let visible = is_visible(&stored);
+        if visible {
+            self.bytes += key.len() + payload.len();
+            self.rows.push(Row { stored, kept_at, key_end, value_at, value_end });
+        } else {
+            self.buffer.truncate(start);
+        }
+        Ok(visible)
+    }
+
+    /// The encoded key of the last row.
+    pub(super) fn last_key(&self) -> Option<&[u8]> {
+        let row = self.rows.last()?;
+        self.buffer.get(row.kept_at - self.decoder.prefix_bytes..row.key_end)
     }
 
     /// The records.
     pub(super) fn into_records(self) -> Result<Vec<(Key, Record)>> {
         let buffer = Bytes::from(self.buffer);
-        let mut start = 0;
         let mut records = Vec::with_capacity(self.rows.len());
-        for Row { stored, key_end, value_end } in self.rows {
-            let key = self.decoder.key(buffer.slice(start..key_end))?;
-            let value = buffer.slice(key_end..value_end);
-            start = value_end;
-            records.push((key, Record { value, ..stored.record }));
+        for Row { stored, kept_at, key_end, value_at, value_end } in self.rows {
+            let key = self.decoder.key(buffer.slice(kept_at..key_end))?;
+            records.push((key, Record { value: buffer.slice(value_at..value_end), ..stored.record }));
         }
         Ok(records)
     }
@@ -163,15 +178,18 @@ mod tests {
             for number in 0..5 {
                 let encoded = key(number).encode();
                 let stored = StoredRecord::value(record(number)).encode(&encoded);
-                rows.add(&encoded, &stored, |stored| stored.record.revision != Revision(3)).expect("intact");
-                if number != 3 {
+                let added =
+                    rows.add(&encoded, &stored, |stored| stored.record.revision != Revision(3)).expect("intact");
+                assert_eq!(added, number != 3);
+                if added {
                     expected.push((key(number), record(number)));
                 }
                 let mut damaged = stored.to_vec();
                 *damaged.last_mut().expect("a header at least") ^= 1;
-                let refused = rows.add(&encoded, &damaged, |_| true).expect_err("damaged");
+                let refused = PageRows::new(&range, 10).add(&encoded, &damaged, |_| true).expect_err("damaged");
                 assert_eq!(refused.kind(), ErrorKind::Corrupt);
             }
+            assert_eq!(rows.last_key(), Some(&key(4).encode()[..]));
             assert_eq!(rows.len(), 4);
             let bytes: usize = expected.iter().map(|(key, record)| key.encode().len() + record.value.len()).sum();
             assert_eq!(rows.bytes(), bytes);

@@ -155,16 +155,23 @@ pub(super) fn fill_page(
         return Ok(page);
     }
     let mut rows = PageRows::new(&scan.range, scan.limit);
-    let (mut visited, mut last) = (0, Vec::new());
+    let mut visited = 0;
+    // The last key, where it is not that of the last row.
+    let mut left_out: Option<Vec<u8>> = None;
     walk(&lower, &upper, &mut |key, stored| {
         if rows.len() == scan.limit || rows.bytes() >= SCAN_BYTES_MAX || visited == VISITED_MAX {
-            page.next = Some(PageToken(Bytes::copy_from_slice(&last)));
+            let last = left_out.as_deref().or_else(|| rows.last_key()).unwrap_or_default();
+            page.next = Some(PageToken(Bytes::copy_from_slice(last)));
             return Ok(ControlFlow::Break(()));
         }
         visited += 1;
-        last.clear();
-        last.extend_from_slice(key);
-        rows.add(key, stored, &mut is_visible)?;
+        if rows.add(key, stored, &mut is_visible)? {
+            left_out = None;
+        } else {
+            let last = left_out.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(key);
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     page.records = rows.into_records()?;
