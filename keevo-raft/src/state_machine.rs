@@ -311,7 +311,7 @@ impl GroupMachine {
 
 /// The next entries, as many as one store batch takes, and what they add to it, in bytes.
 fn next_batch(entries: &mut IntoIter<EntryResponder<TypeConfig>>, bytes_max: usize) -> Result<(Vec<Decoded>, usize)> {
-    let mut batch = Vec::with_capacity(entries.len());
+    let mut batch = Vec::new();
     let mut bytes = 0;
     while bytes < bytes_max
         && let Some(entry) = entries.next()
@@ -370,9 +370,9 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
     {
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
-            self.shared.has_space().await;
             let mut entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
             while entries.len() > 0 {
+                self.shared.has_space().await;
                 let (batch, bytes) = next_batch(&mut entries, APPLY_BYTES_MAX).map_err(to_io)?;
                 let shared = Arc::clone(&self.shared);
                 let turn = if bytes < LARGE_BYTES { None } else { shared.gate.large_apply().await };
