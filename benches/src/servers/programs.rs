@@ -50,15 +50,19 @@ pub(crate) fn keevod(named: Option<&Path>) -> Result<PathBuf, Failure> {
             .map_err(|error| Error::new(ErrorKind::Io, "this program's own place is not known").with_source(error))?
             .with_file_name("keevod"),
     };
-    if is_executable(&path) {
-        return Ok(path);
+    built(&path, "--workspace --bin keevod --bin keevo-bench").map_err(|failure| match failure {
+        Failure::Missing(sentence) => Failure::Missing(format!("{sentence}, or name another with --keevod")),
+        other => other,
+    })
+}
+
+/// A program of Keevo's own at `path`. `Missing`, with the arguments of `cargo build` that make it.
+pub(crate) fn built(path: &Path, arguments: &str) -> Result<PathBuf, Failure> {
+    if is_executable(path) {
+        return Ok(path.to_owned());
     }
     let release = if cfg!(debug_assertions) { "" } else { "--release " };
-    Err(Failure::Missing(format!(
-        "{} is no program: build it with `cargo build {release}--workspace --bin keevod --bin keevo-bench`, or name \
-         another with --keevod",
-        path.display()
-    )))
+    Err(Failure::Missing(format!("{} is no program: build it with `cargo build {release}{arguments}`", path.display())))
 }
 
 /// The version that `program --version` prints first, as `etcd Version: 3.4.23` and `Redis server v=7.0.15` do.
