@@ -2,14 +2,16 @@
 //! lost.
 //!
 //! ```text
-//! nodes ─▶ data ─▶ load ─▶ show ─▶ kill a leader under load ─▶ verify ─▶ report ─▶ serve until Ctrl-C
+//! nodes ─▶ data ─▶ load ─▶ show ─▶ kill a leader under load ─▶ moderate ─▶ verify ─▶ report ─▶ serve until Ctrl-C
 //! ```
 //!
 //! Invariant: however it ends, no child process and no temporary folder is left behind.
 
 mod admin;
 mod kill;
+mod moderation;
 mod nodes;
+mod process;
 mod report;
 mod show;
 mod writers;
@@ -97,6 +99,13 @@ async fn run(options: &DemoOptions) -> Result<Cluster> {
         Screen.say("\nfewer than three nodes: no leader is killed, as nobody could take over")?;
         None
     };
+    Screen.title("moderation")?;
+    let judged = if options.check {
+        moderation::check(Screen, &mut cluster, &plan, &bars, &mismatches).await?
+    } else {
+        moderation::start(Screen, &mut cluster, &mismatches).await?;
+        None
+    };
     let verified = if options.check {
         Screen.title("verifying every figure")?;
         let read = verify(&loader, &plan, &bars, &mismatches).await?;
@@ -112,7 +121,7 @@ async fn run(options: &DemoOptions) -> Result<Cluster> {
         Screen.say(&format!("MISMATCH {mismatch}"))?;
     }
     let shards = admin::shards(&cluster).await?.into_iter().filter(|shard| shard.id != 0).count();
-    let figures = Figures { loaded: &loaded, verified, shards, killed: killed.as_ref() };
+    let figures = Figures { loaded: &loaded, verified, shards, killed: killed.as_ref(), judged };
     print_report(options, &dataset, &figures, &mismatches)?;
     let lost = killed.as_ref().map_or(0, |killed| killed.lost);
     if mismatches.count() > 0 || lost > 0 {
@@ -147,6 +156,8 @@ struct Figures<'a> {
     verified: Option<Verified>,
     shards: usize,
     killed: Option<&'a kill::Killed>,
+    /// Nothing without a check, or without a sidecar.
+    judged: Option<moderation::Judged>,
 }
 
 /// Prints the figures: those that were read back where everything was, else those that the cluster acknowledged.
@@ -156,7 +167,7 @@ fn print_report(
     figures: &Figures<'_>,
     mismatches: &Mismatches,
 ) -> Result<()> {
-    let Figures { loaded, verified, shards, killed } = figures;
+    let Figures { loaded, verified, shards, killed, judged } = figures;
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let messages = verified.map_or(loaded.messages, |read| read.messages);
     let mut report = Report::default();
@@ -175,6 +186,11 @@ fn print_report(
     report.add("leader_kills_survived", u64::from(killed.is_some()));
     report.add("writes_acknowledged", killed.map_or(0, |killed| killed.acknowledged));
     report.add("acknowledged_writes_lost", killed.map_or(0, |killed| killed.lost));
+    if let Some(judged) = judged {
+        report.add("mails_judged", judged.mails);
+        report.add("late_verdicts", judged.late);
+        report.add("texts_in_review", judged.in_queue);
+    }
     if options.check {
         report.add("mismatches", mismatches.count());
     }

@@ -53,14 +53,18 @@ pub(super) async fn checksums(cluster: &Cluster) -> Result<Vec<pb::ReplicaChecks
 }
 
 fn running(cluster: &Cluster) -> impl Iterator<Item = SocketAddr> {
-    cluster.nodes.iter().filter(|node| node.is_started()).map(|node| node.grpc)
+    cluster.nodes.iter().filter(|node| node.process.is_started()).map(|node| node.grpc)
 }
 
 fn client(address: SocketAddr) -> Result<AdminClient<Channel>> {
+    Ok(AdminClient::new(channel(address)?))
+}
+
+/// A connection to a node, made when it is first used.
+pub(super) fn channel(address: SocketAddr) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| Error::invalid(format!("{address} is no address")).with_source(error))?;
-    let endpoint = endpoint.connect_timeout(Duration::from_secs(2)).timeout(ANSWER_WITHIN);
-    Ok(AdminClient::new(endpoint.connect_lazy()))
+    Ok(endpoint.connect_timeout(Duration::from_secs(2)).timeout(ANSWER_WITHIN).connect_lazy())
 }
 
 fn nobody() -> Error {

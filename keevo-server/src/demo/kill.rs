@@ -48,7 +48,7 @@ pub(super) async fn kill_a_leader(
         "{} writes acknowledged; killing node {leader}, which leads shard {shard}",
         writers.acknowledged()
     ))?;
-    cluster.node(leader)?.kill();
+    cluster.node(leader)?.process.kill();
     let began = tokio::time::Instant::now();
     let next = wait_for_leader(cluster, shard, leader).await?;
     screen.say(&format!("node {next} leads shard {shard} after {} ms; writing on", began.elapsed().as_millis()))?;
@@ -56,7 +56,7 @@ pub(super) async fn kill_a_leader(
     tokio::time::sleep(WRITE_ON).await;
 
     screen.say(&format!("{} writes acknowledged; restarting node {leader}", writers.acknowledged()))?;
-    let node = cluster.node(leader)?;
+    let node = &mut cluster.node(leader)?.process;
     node.start()?;
     node.wait_ready().await?;
     writers.wait_for(WRITES_EACH, LEADER_WITHIN).await?;

@@ -1,24 +1,14 @@
-//! The demo's nodes: child processes of this very program.
-//!
-//! Invariant: a child lives no longer than its [`NodeProcess`]; dropping that kills it.
+//! The demo's nodes: child processes of this very program, and the moderation sidecar beside them.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
 
 use keevo_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-/// How long a node may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_mins(1);
-/// How long a node may take to end by itself.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(50);
+use super::process::{Process, Program};
 
 /// A node as a process.
 #[derive(Debug)]
@@ -29,17 +19,17 @@ pub(super) struct NodeProcess {
     pub(super) grpc: SocketAddr,
     /// Where it serves HTTP.
     pub(super) http: SocketAddr,
-    /// The file that its log goes to.
-    pub(super) log: PathBuf,
-    arguments: Vec<OsString>,
-    child: Option<Child>,
+    /// The process.
+    pub(super) process: Process,
 }
 
-/// All nodes, and the folder they live in.
+/// All nodes, the sidecar, and the folder they live in.
 #[derive(Debug)]
 pub(super) struct Cluster {
     /// The nodes, by id.
     pub(super) nodes: Vec<NodeProcess>,
+    /// The moderation sidecar, not started yet; none where its program is not beside this one.
+    pub(super) sidecar: Option<Process>,
     /// How many replicas each shard has.
     pub(super) replicas: usize,
     // Dropped after the nodes: removes the folder if it is temporary.
@@ -61,13 +51,15 @@ impl Cluster {
             (None, Some(folder)) => empty_folder(folder)?,
             (None, None) => return Err(Error::invalid("no folder")),
         };
-        let addresses = free_addresses(count)?;
-        let peers = addresses.iter().map(|(id, grpc, _)| format!("{id}={grpc}")).collect::<Vec<_>>().join(",");
+        let Addresses { of_nodes, of_sidecar } = free_addresses(count)?;
+        let path = std::env::current_exe()
+            .map_err(|error| Error::new(ErrorKind::Io, "this program has no path").with_source(error))?;
+        let sidecar = sidecar(&path, of_sidecar, folder);
+        let peers = of_nodes.iter().map(|(id, grpc, _)| format!("{id}={grpc}")).collect::<Vec<_>>().join(",");
         let replicas = if count >= 3 { 3 } else { 1 };
         let mut nodes = Vec::new();
-        for (id, grpc, http) in addresses {
+        for (id, grpc, http) in of_nodes {
             let data = folder.join(format!("node-{id}"));
-            let log = folder.join(format!("node-{id}.log"));
             let mut arguments: Vec<OsString> = vec!["--data-dir".into(), data.into()];
             for (flag, value) in [
                 ("--node-id", id.to_string()),
@@ -79,13 +71,21 @@ impl Cluster {
             ] {
                 arguments.extend([flag.into(), value.into()]);
             }
-            let mut node = NodeProcess { id, grpc, http, log, arguments, child: None };
-            node.start()?;
-            nodes.push(node);
+            if sidecar.is_some() {
+                let workers = format!("http://{of_sidecar}");
+                arguments.extend(["--moderation-workers".into(), workers.into()]);
+                arguments.extend(["--moderation-sources".into(), "chat".into()]);
+            }
+            let log = folder.join(format!("node-{id}.log"));
+            let program =
+                Program { name: format!("node {id}"), path: path.clone(), arguments, http, ready: "/ready", log };
+            let mut process = Process::new(program);
+            process.start()?;
+            nodes.push(NodeProcess { id, grpc, http, process });
         }
-        let mut cluster = Self { nodes, replicas, _temporary: temporary };
+        let mut cluster = Self { nodes, sidecar, replicas, _temporary: temporary };
         for node in &mut cluster.nodes {
-            node.wait_ready().await?;
+            node.process.wait_ready().await?;
         }
         Ok(cluster)
     }
@@ -101,96 +101,33 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.id == id).ok_or_else(missing)
     }
 
-    /// Lets all nodes end by themselves; one that takes too long is killed.
+    /// Lets all processes end by themselves; one that takes too long is killed.
     pub(super) async fn stop(&mut self) {
-        for node in &self.nodes {
-            node.ask_to_stop();
+        for process in self.processes() {
+            process.ask_to_stop();
         }
-        for node in &mut self.nodes {
-            node.wait_ended().await;
+        for process in self.processes() {
+            process.wait_ended().await;
         }
+    }
+
+    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.sidecar.iter_mut().chain(self.nodes.iter_mut().map(|node| &mut node.process))
     }
 }
 
-impl NodeProcess {
-    /// Starts the process.
-    pub(super) fn start(&mut self) -> Result<()> {
-        let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("node {} cannot be started", self.id)).with_source(error)
-        };
-        let program = std::env::current_exe().map_err(failed)?;
-        let log = File::options().create(true).append(true).open(&self.log).map_err(failed)?;
-        let mut command = Command::new(program);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // The caller's settings are for a daemon of its own, not for these.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEEVO_")) {
-            command.env_remove(name);
-        }
-        self.child = Some(command.spawn().map_err(failed)?);
-        Ok(())
-    }
-
-    /// Kills the process with SIGKILL.
-    pub(super) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Both fail only for a process that has ended already.
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-
-    /// Whether the process was started and not killed.
-    pub(super) fn is_started(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// Waits until `/ready` answers 200. `Unavailable` when the process ends first, or takes too long.
-    pub(super) async fn wait_ready(&mut self) -> Result<()> {
-        let (id, log) = (self.id, self.log.display().to_string());
-        let waiting = async {
-            loop {
-                if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
-                    let tail = last_line(&self.log);
-                    let message = format!("node {id} ended ({status}): {tail} (see {log})");
-                    return Err(Error::new(ErrorKind::Unavailable, message));
-                }
-                if is_ready(self.http).await.unwrap_or(false) {
-                    return Ok(());
-                }
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        tokio::time::timeout(READY_WITHIN, waiting).await.unwrap_or_else(|elapsed| {
-            let message = format!("node {id} is not ready after {} s (see {log})", READY_WITHIN.as_secs());
-            Err(Error::new(ErrorKind::Unavailable, message).with_source(elapsed))
-        })
-    }
-
-    /// Sends SIGTERM.
-    fn ask_to_stop(&self) {
-        if let Some(child) = &self.child {
-            // A shell's `kill` is the way to send a signal without unsafe code; if it fails, the wait below kills.
-            drop(Command::new("kill").arg("-TERM").arg(child.id().to_string()).stderr(Stdio::null()).status());
-        }
-    }
-
-    async fn wait_ended(&mut self) {
-        let ended = async {
-            while let Some(Ok(None)) = self.child.as_mut().map(Child::try_wait) {
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
-            tracing::warn!(node = self.id, "the node did not end in time and is killed");
-        }
-        self.kill();
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// The moderation sidecar whose program lies beside this one at `path`.
+fn sidecar(path: &Path, http: SocketAddr, folder: &Path) -> Option<Process> {
+    let path = path.with_file_name("keevo-moderation");
+    let program = || Program {
+        name: "the moderation sidecar".to_owned(),
+        arguments: ["serve", "--http", &http.to_string()].map(OsString::from).to_vec(),
+        http,
+        ready: "/health",
+        log: folder.join("moderation.log"),
+        path: path.clone(),
+    };
+    path.is_file().then(|| Process::new(program()))
 }
 
 /// Makes the folder if it is not there; `Invalid` if something lies in it, since a cluster's addresses are its own.
@@ -205,34 +142,23 @@ fn empty_folder(folder: &Path) -> Result<&Path> {
     Ok(folder)
 }
 
-/// Free loopback addresses for gRPC and HTTP, by node id. All are bound before any is released, so none comes twice.
-fn free_addresses(count: u64) -> Result<Vec<(u64, SocketAddr, SocketAddr)>> {
-    let bind = || -> std::io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
+/// Loopback addresses.
+struct Addresses {
+    /// For gRPC and HTTP, by node id.
+    of_nodes: Vec<(u64, SocketAddr, SocketAddr)>,
+    of_sidecar: SocketAddr,
+}
+
+/// Free loopback addresses. All are bound before any is released, so none comes twice.
+fn free_addresses(count: u64) -> Result<Addresses> {
     let mut held = Vec::new();
-    let mut addresses = Vec::new();
-    for id in 1..=count {
-        let both = bind().and_then(|grpc| Ok((grpc, bind()?)));
-        let ((grpc_listener, grpc), (http_listener, http)) =
-            both.map_err(|error| Error::new(ErrorKind::Io, "no loopback port is free").with_source(error))?;
-        held.push((grpc_listener, http_listener));
-        addresses.push((id, grpc, http));
-    }
-    Ok(addresses)
-}
-
-async fn is_ready(http: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(http).await?;
-    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(2), stream.take(4_096).read_to_end(&mut answer)).await??;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
-}
-
-fn last_line(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().last().unwrap_or("its log is empty").to_owned()
+    let mut bind = || -> Result<SocketAddr> {
+        let no_port = |error: std::io::Error| Error::new(ErrorKind::Io, "no loopback port is free").with_source(error);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(no_port)?;
+        let address = listener.local_addr().map_err(no_port)?;
+        held.push(listener);
+        Ok(address)
+    };
+    let of_nodes = (1..=count).map(|id| Ok((id, bind()?, bind()?))).collect::<Result<_>>()?;
+    Ok(Addresses { of_nodes, of_sidecar: bind()? })
 }

@@ -7,7 +7,7 @@ mod readers;
 use std::fmt::Write;
 use std::time::Duration;
 
-use keevo_chat::{ChannelId, ChatEvent, HistoryRequest, NewChannel, NewMessage, ResumeFrom};
+use keevo_chat::{ChannelId, ChatEvent, HistoryRequest, NewChannel, NewMember, NewMessage, ResumeFrom};
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_demo::{Loaded, Loader, Plan, feed_name};
 use keevo_feeds::{FeedId, PageRequest};
@@ -15,16 +15,25 @@ use keevo_proto::admin::v1 as pb;
 
 use super::admin;
 use super::nodes::Cluster;
+use super::process::Process;
 use super::report::{Screen, rate};
 pub(super) use readers::{aggregated, notifications, ranked};
 
 const PAGE: usize = 5;
 const LIVE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Who writes to the channel with the live message.
+pub(super) const LIVE_USER: &str = "demo";
+
+/// The channel with the live message.
+pub(super) fn live_channel() -> Result<ChannelId> {
+    ChannelId::new("demo", "live")
+}
+
 /// Where the nodes serve.
 pub(super) fn endpoints(screen: Screen, cluster: &Cluster) -> Result<()> {
     for node in &cluster.nodes {
-        let (grpc, http, log) = (node.grpc, node.http, node.log.display());
+        let (grpc, http, log) = (node.grpc, node.http, node.process.log().display());
         screen.say(&format!("node {}  gRPC {grpc}  HTTP http://{http}/metrics  log {log}", node.id))?;
     }
     Ok(())
@@ -72,13 +81,14 @@ pub(super) async fn history(screen: Screen, loader: &Loader, plan: &Plan<'_>) ->
 
 /// Subscribes to a channel of its own, sends to it, and shows what arrives.
 pub(super) async fn live_message(screen: Screen, loader: &Loader) -> Result<()> {
-    let channel = ChannelId::new("demo", "live")?;
+    let channel = live_channel()?;
     screen.title(&format!("{channel}: a live message"))?;
-    let new = NewChannel { created_by: "demo".to_owned(), ..NewChannel::default() };
+    let members = vec![NewMember::new(LIVE_USER)];
+    let new = NewChannel { created_by: LIVE_USER.to_owned(), members, ..NewChannel::default() };
     loader.chat.create_channel(&channel, new).await?;
     let mut live = loader.chat.subscribe(&channel, ResumeFrom::Now).await?;
     let began = tokio::time::Instant::now();
-    let sent = loader.chat.send(&channel, NewMessage::new("demo", "Is anybody listening?")).await?;
+    let sent = loader.chat.send(&channel, NewMessage::new(LIVE_USER, "Is anybody listening?")).await?;
     let arriving = async {
         while let Some(delivery) = live.next().await {
             if let ChatEvent::MessageNew(message) = delivery?.event
@@ -124,11 +134,14 @@ pub(super) fn hints(screen: Screen, cluster: &Cluster) -> Result<()> {
     for command in ["cluster status", "shard list", "feed get timeline:bash", "chat history demo:live"] {
         screen.say(&format!("keevo-cli --endpoints {server} {command}"))?;
     }
+    if cluster.sidecar.as_ref().is_some_and(Process::is_started) {
+        screen.say(&format!("keevo-cli --endpoints {server} moderation queue 1"))?;
+    }
     screen.say(&format!("curl http://{}/metrics", node.http))
 }
 
 /// The first line with words, cut to so many characters.
-fn start_of(text: &str, chars: usize) -> String {
+pub(super) fn start_of(text: &str, chars: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| line.chars().any(char::is_alphanumeric)).unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(chars).collect()
 }
