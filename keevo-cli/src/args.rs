@@ -3,12 +3,15 @@
 //! Invariant: what can be checked without a node is checked here, so that a typing error costs no connection.
 
 pub(crate) mod app;
+pub(crate) mod auth;
+pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +65,18 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) endpoints: Vec<String>,
+    /// PEM file of the CA of the nodes; with it they are called over TLS
+    #[arg(long, env = "KEEVO_CA", value_name = "FILE", global = true)]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file of the certificate to show them
+    #[arg(long, env = "KEEVO_CERT", value_name = "FILE", global = true)]
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file of the key of --cert
+    #[arg(long, env = "KEEVO_CERT_KEY", value_name = "FILE", global = true)]
+    pub(crate) cert_key: Option<PathBuf>,
+    /// File with the API key to send (default: the variable KEEVO_API_KEY)
+    #[arg(long, env = "KEEVO_API_KEY_FILE", value_name = "FILE", global = true)]
+    pub(crate) api_key_file: Option<PathBuf>,
     /// How to write answers
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table", global = true)]
     pub(crate) output: Format,
@@ -112,6 +127,15 @@ pub(crate) enum Command {
     /// Manage the apps of the feeds REST API: keys, feed groups, policies, limits, webhooks
     #[command(subcommand, after_help = app::EXAMPLES)]
     App(app::App),
+    /// Say who may do what: roles, and API keys for them
+    #[command(subcommand, after_help = auth::EXAMPLES)]
+    Auth(auth::Auth),
+    /// Read the log of what was administered, and verify its chain
+    #[command(subcommand, after_help = auth::AUDIT_EXAMPLES)]
+    Audit(auth::Audit),
+    /// Make a development CA and certificates, and show certificates
+    #[command(subcommand, after_help = cert::EXAMPLES)]
+    Cert(cert::Cert),
     /// Write to channels, and read and watch them
     #[command(subcommand, after_help = chat::EXAMPLES)]
     Chat(chat::Chat),

@@ -4,12 +4,14 @@
 //! nothing happened; only a node's own word is passed on as it is.
 
 use std::future::Future;
+use std::io::Read;
 use std::time::Duration;
 
-use keevo_client::{ClientOptions, RemoteEngine};
+use keevo_client::{Access, ApiKey, ClientOptions, Connection, RemoteEngine};
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::{KIND_METADATA, error_from_status};
-use tonic::transport::{Channel, Endpoint};
+use keevo_tls::{ClientFiles, ClientTls};
+use tonic::transport::Endpoint;
 use tonic::{Response, Status};
 
 use crate::args::Global;
@@ -22,6 +24,10 @@ pub(crate) const QUICK: Duration = Duration::from_secs(5);
 pub(crate) const SLOW: Duration = Duration::from_mins(1);
 const CONNECT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The variable that the API key may come from.
+const KEY_VARIABLE: &str = "KEEVO_API_KEY";
+/// More than an API key may have.
+const KEY_BYTES_READ: u64 = 4_096;
 
 /// Whether a call that got no answer may have changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,19 +43,35 @@ pub(crate) enum Effect {
 pub(crate) struct Context {
     pub(crate) endpoints: Vec<String>,
     pub(crate) output: Format,
+    access: Access,
     timeout: Option<Duration>,
 }
 
 impl Context {
     /// Fails with `Invalid` when no endpoint is left after empty ones are dropped.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let given = global.endpoints.iter().map(|one| one.trim().to_owned());
-        let endpoints: Vec<String> = given.filter(|one| !one.is_empty()).collect();
+        let access = access(global)?;
+        let mut endpoints = Vec::new();
+        for given in global.endpoints.iter().map(|one| one.trim()).filter(|one| !one.is_empty()) {
+            endpoints.push(match given.strip_prefix("https://") {
+                Some(address) if access.tls.is_some() => address.to_owned(),
+                Some(_) => {
+                    let error = Error::invalid(format!("{given} needs the CA of the nodes"));
+                    return Err(Failure::with_advice(error, "Name its file with --ca."));
+                }
+                None => given.to_owned(),
+            });
+        }
         if endpoints.is_empty() {
             let error = Error::invalid("no endpoint was given");
             return Err(Failure::with_advice(error, "Name a node: --endpoints 127.0.0.1:7101."));
         }
-        Ok(Self { endpoints, output: global.output, timeout: global.timeout })
+        Ok(Self { endpoints, output: global.output, access, timeout: global.timeout })
+    }
+
+    /// For commands that call no node: what is said of nodes is not looked at.
+    pub(crate) fn offline(output: Format) -> Self {
+        Self { endpoints: Vec::new(), output, access: Access::default(), timeout: None }
     }
 
     /// The time a call has: `--timeout`, or `default`.
@@ -58,7 +80,7 @@ impl Context {
     }
 
     /// A connection to the first endpoint that takes one.
-    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+    pub(crate) async fn channel(&self) -> Result<Connection, Failure> {
         let mut faults = Vec::new();
         for address in &self.endpoints {
             match self.try_connect(address).await? {
@@ -70,22 +92,24 @@ impl Context {
     }
 
     /// A connection to one endpoint.
-    pub(crate) async fn channel_to(&self, address: &str) -> Result<Channel, Failure> {
+    pub(crate) async fn channel_to(&self, address: &str) -> Result<Connection, Failure> {
         self.try_connect(address).await?.map_err(|fault| unreachable(&[fault]))
     }
 
     /// The whole cluster as an engine.
     pub(crate) async fn engine(&self) -> Result<RemoteEngine, Failure> {
         drop(self.channel().await?);
-        let options = ClientOptions { deadline: self.limit(QUICK), pipes_per_node: 1, ..ClientOptions::default() };
+        let access = self.access.clone();
+        let deadline = self.limit(QUICK);
+        let options = ClientOptions { deadline, pipes_per_node: 1, access, ..ClientOptions::default() };
         Ok(RemoteEngine::connect(self.endpoints.clone(), options).await?)
     }
 
     /// Connects, or says why that failed; an address that is none is an error at once.
-    async fn try_connect(&self, address: &str) -> Result<Result<Channel, String>, Failure> {
-        let endpoint = endpoint(address)?;
+    async fn try_connect(&self, address: &str) -> Result<Result<Connection, String>, Failure> {
+        let endpoint = endpoint(&self.access, address)?;
         let limit = self.limit(CONNECT).min(CONNECT);
-        Ok(match tokio::time::timeout(limit, endpoint.connect()).await {
+        Ok(match tokio::time::timeout(limit, self.access.connect(&endpoint)).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(format!("{address} ({})", root_cause(&error))),
             Err(_) => Err(format!("{address} (no answer within {} ms)", limit.as_millis())),
@@ -129,7 +153,24 @@ pub(crate) fn failed(effect: Effect, status: &Status) -> Failure {
     Error::new(kind, format!("the connection was lost: {}", status.message())).into()
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, Failure> {
+/// What the command line, the environment and files say of TLS and the key.
+fn access(global: &Global) -> Result<Access, Failure> {
+    let files = ClientFiles::from_parts(global.ca.clone(), global.cert.clone(), global.cert_key.clone())?;
+    let tls = files.map(ClientTls::open).transpose()?;
+    let key = match &global.api_key_file {
+        Some(path) => {
+            let mut text = String::new();
+            let read = std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES_READ).read_to_string(&mut text));
+            read.map_err(|error| Failure::io(&format!("{} cannot be read", path.display()), error))?;
+            Some(text)
+        }
+        None => std::env::var(KEY_VARIABLE).ok().filter(|text| !text.is_empty()),
+    };
+    let key: Option<ApiKey> = key.map(|text| text.parse()).transpose()?;
+    Ok(Access { tls, key })
+}
+
+fn endpoint(access: &Access, address: &str) -> Result<Endpoint, Failure> {
     let bad = |why: String| {
         let error = Error::invalid(format!("{address:?} is no endpoint{why}"));
         Failure::with_advice(error, "Write host:port, several with commas between them.")
@@ -138,8 +179,8 @@ fn endpoint(address: &str) -> Result<Endpoint, Failure> {
     if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
         return Err(bad(String::new()));
     }
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| bad(format!(": {error}")))?;
-    Ok(endpoint
+    Ok(access
+        .endpoint(address)?
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
@@ -179,10 +220,14 @@ mod tests {
     #[test]
     fn endpoints_are_host_and_port() {
         for good in ["127.0.0.1:7101", "localhost:1", "[::1]:7101"] {
-            assert!(endpoint(good).is_ok(), "{good}");
+            assert!(endpoint(&Access::default(), good).is_ok(), "{good}");
         }
         for bad in ["", "localhost", "http://a:1", ":7101", "a:70000", "a b:1"] {
-            assert_eq!(endpoint(bad).map(drop).map_err(|failure| failure.exit_code()), Err(2), "{bad}");
+            assert_eq!(
+                endpoint(&Access::default(), bad).map(drop).map_err(|failure| failure.exit_code()),
+                Err(2),
+                "{bad}"
+            );
         }
     }
 }

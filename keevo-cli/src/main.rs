@@ -73,7 +73,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, ExitCod
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let context = Context::new(&cli.global)?;
+    let context = match cli.command {
+        Command::Cert(_) => Context::offline(cli.global.output),
+        _ => Context::new(&cli.global)?,
+    };
     let task = async {
         match cli.command {
             Command::Kv(kv) => run::kv::run(&context, kv).await,
@@ -87,6 +90,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Feed(feed) => run::feed::run(&context, feed).await,
             Command::App(app) => run::app::run(&context, app).await,
             Command::Moderation(moderation) => run::moderation::run(&context, moderation).await,
+            Command::Auth(auth) => run::auth::run(&context, auth).await,
+            Command::Audit(audit) => run::auth::audit(&context, audit).await,
+            Command::Cert(cert) => run::cert::run(&context, cert),
             Command::Chat(chat) => run::chat::run(&context, chat).await,
             Command::Completions { shell } => run::completions(shell, &mut command()),
         }

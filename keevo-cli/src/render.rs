@@ -3,6 +3,8 @@
 //! Invariant: both formats say the same; text that came from a store is escaped before a terminal sees it.
 
 pub(crate) mod app;
+pub(crate) mod auth;
+pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;

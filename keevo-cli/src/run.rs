@@ -3,6 +3,8 @@
 //! Invariant: an answer is shown once, when it is complete; only watches and progress show anything earlier.
 
 pub(crate) mod app;
+pub(crate) mod auth;
+pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod feed;

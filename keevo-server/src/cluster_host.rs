@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, ShardId, WatchRange};
+use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, ShardId, WatchRange, keyspaces};
 use keevo_proto::admin::v1 as admin;
 use keevo_raft::shard_map::ShardInfo;
 use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap, StorageStatus};
@@ -125,6 +125,10 @@ impl Host for ClusterHost {
 
     async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
         self.engine.keyspace_by_id(id).await
+    }
+
+    async fn keyspace_name(&self, id: KeyspaceId) -> Result<String> {
+        keyspaces::keyspace_by_id(&self.engine.meta(), id).await.map(|(name, _)| name)
     }
 
     async fn open_session(&self, scope: SessionScope, client: ClientId) -> Result<ShardId> {

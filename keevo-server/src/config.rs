@@ -11,6 +11,7 @@ mod machine;
 mod moderation;
 mod settings;
 mod storage;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_raft::Timing;
+use keevo_tls::ServerFiles;
 
 pub use layers::{Layers, Origin, Value};
 pub use machine::{Machine, raise_open_files_limit};
@@ -33,6 +35,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// How callers are asked who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// The file with a key that may do everything.
+    pub admin_key_file: Option<PathBuf>,
 }
 
 /// What a keevod runs with.
@@ -56,8 +65,12 @@ pub struct Config {
     pub replication_factor: u32,
     /// Waits to be added to an existing cluster.
     pub join: bool,
-    /// Listens beyond loopback, although nothing is encrypted and nobody is asked who they are.
+    /// Listens beyond loopback, even if nothing is encrypted or nobody is asked who they are.
     pub insecure: bool,
+    /// The files of its TLS; `None` = nothing is encrypted.
+    pub tls: Option<ServerFiles>,
+    /// How callers of gRPC are asked who they are, and let do only what they may; `None` = they are not.
+    pub auth: Option<AuthConfig>,
     /// What is logged: a level or tracing's filter directives.
     pub log_level: String,
     /// How it looks.
@@ -93,10 +106,13 @@ impl Config {
         let node_id: u64 = layers.parse("node_id", "a number from 1")?;
         let advertise = if advertise.is_empty() { grpc.to_string() } else { advertise.to_owned() };
         let mut peers = parse_peers(layers)?;
-        let join = layers.parse("join", "true or false")?;
+        let join: bool = layers.parse("join", "true or false")?;
         if peers.is_empty() {
             peers.insert(node_id, advertise.clone());
         }
+        let alone = peers.len() == 1 && !join;
+        let auth: bool = layers.parse("auth", "true or false")?;
+        let path = |name: &str| Some(layers.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
         let config = Self {
             node_id,
             data_dir: PathBuf::from(layers.text("data_dir")),
@@ -108,6 +124,8 @@ impl Config {
             replication_factor: layers.parse("replication_factor", "an odd number, 1, 3 or 5")?,
             join,
             insecure: layers.parse("insecure", "true or false")?,
+            tls: tls::from_layers(layers, node_id, auth, alone)?,
+            auth: auth.then(|| AuthConfig { admin_key_file: path("auth_admin_key_file") }),
             log_level: layers.text("log_level").to_owned(),
             log_format: match layers.text("log_format") {
                 "text" => LogFormat::Text,
@@ -150,15 +168,8 @@ impl Config {
         if !self.join && !self.peers.contains_key(&self.node_id) {
             return Err(layers.refuse("peers", &format!("a list that names this node, {}", self.node_id)));
         }
-        for (name, address) in [("grpc", self.grpc), ("http", self.http)] {
-            if !self.insecure && !address.ip().is_loopback() {
-                return Err(layers.refuse(
-                    name,
-                    "a loopback address: there is neither TLS nor authentication yet. In a network where everybody may \
-                     read and write all data, say --insecure",
-                ));
-            }
-        }
+        self.check_exposure(layers)?;
+        self.check_auth(layers)?;
         if self.files_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(layers.refuse("files_url", "an address like https://files.example.org"));
         }
@@ -180,6 +191,45 @@ impl Config {
         }
         if timing.election_ms_max <= timing.election_ms_min {
             return Err(layers.refuse("election_ms_max", "more than election_ms_min"));
+        }
+        Ok(())
+    }
+
+    /// Authentication that locks everybody out, or leaves a door open, is refused.
+    fn check_auth(&self, layers: &Layers) -> Result<()> {
+        let Some(auth) = &self.auth else { return Ok(()) };
+        let certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if !certificates && auth.admin_key_file.is_none() {
+            let means = "true together with auth_admin_key_file or tls_client_ca: else nobody could make the first key";
+            return Err(layers.refuse("auth", means));
+        }
+        let alone = self.peers.len() == 1 && !self.join;
+        if self.tls.is_none() && !alone && !self.insecure {
+            let means = "set, since there are peers and auth is on: without TLS nodes do not know each other, so whoever \
+                         reaches one may pass for a node and do everything";
+            return Err(layers.refuse("tls_cert", means));
+        }
+        Ok(())
+    }
+
+    /// Whoever reaches a node beyond loopback must be told from others, over a wire that nobody can read.
+    fn check_exposure(&self, layers: &Layers) -> Result<()> {
+        let asks = self.tls.as_ref().is_some_and(|tls| self.auth.is_some() || tls.client_ca.is_some());
+        for (name, address) in [("grpc", self.grpc), ("http", self.http)] {
+            if self.insecure || address.ip().is_loopback() || asks {
+                continue;
+            }
+            let lacks = match self.tls {
+                None => "TLS: set tls_cert, tls_key and tls_client_ca (`keevo-cli cert init` makes them)",
+                Some(_) => "to ask clients who they are: set auth = true, or tls_client_ca",
+            };
+            return Err(layers.refuse(
+                name,
+                &format!(
+                    "a loopback address, since this node lacks {lacks}. In a network where everybody may read and write \
+                     all data, say --insecure"
+                ),
+            ));
         }
         Ok(())
     }
@@ -229,6 +279,8 @@ mod tests {
         assert_eq!((config.shards, config.node_id), (32, 1));
         expect_test::expect![[r#"
             advertise            = ""                  default
+            auth                 = "false"             default
+            auth_admin_key_file  = ""                  default
             background_jobs      = "auto"              default
             background_mib_per_s = "256"               default
             block_cache_mib      = "auto"              default
@@ -261,6 +313,10 @@ mod tests {
             replication_factor   = "3"                 default
             shards               = "32"                environment KEEVO_SHARDS
             snapshot_mib_per_s   = "64"                default
+            tls_cert             = ""                  default
+            tls_client_ca        = ""                  default
+            tls_key              = ""                  default
+            tls_peer_ca          = ""                  default
             unapplied_mib_max    = "256"               default
             unflushed_mib_flush  = "auto"              default
             unflushed_mib_max    = "auto"              default
@@ -280,6 +336,30 @@ mod tests {
             assert!(config(&[open, ("insecure", "true")]).is_ok_and(|config| config.insecure));
         }
         assert!(config(&[("grpc", "[::1]:7000")]).is_ok_and(|config| !config.insecure));
+        let open = ("grpc", "192.0.2.1:7000");
+        let tls = [open, ("tls_cert", "c"), ("tls_key", "k"), ("tls_peer_ca", "p")];
+        let error = config(&tls).expect_err("nobody is asked who they are");
+        assert!(error.message().contains("tls_client_ca"), "{error}");
+        assert!(config(&[&tls[..], &[("tls_client_ca", "c")]].concat()).is_ok());
+        assert!(config(&[&tls[..], &[("auth", "true"), ("auth_admin_key_file", "k")]].concat()).is_ok());
+    }
+
+    #[test]
+    fn authentication_locks_nobody_out_and_leaves_no_door_open() {
+        let config = |flags: &[(&str, &str)]| layered("", &[], flags).and_then(|layers| Config::from_layers(&layers));
+        let on = ("auth", "true");
+        let error = config(&[on]).expect_err("nobody could make the first key");
+        assert!(error.message().contains("auth_admin_key_file"), "{error}");
+        let key = ("auth_admin_key_file", "key");
+        assert!(config(&[on, key]).is_ok_and(|config| config.auth.is_some()));
+        let peers = ("peers", "1=127.0.0.1:7101,2=127.0.0.1:7102");
+        for more in [peers, ("join", "true")] {
+            let error = config(&[on, key, more]).expect_err("peers without TLS");
+            assert!(error.message().starts_with("tls_cert"), "{error}");
+            assert!(config(&[on, key, more, ("insecure", "true")]).is_ok());
+            let tls = [("tls_cert", "c"), ("tls_key", "k"), ("tls_client_ca", "a")];
+            assert!(config(&[&[on, more][..], &tls].concat()).is_ok(), "certificates will do");
+        }
     }
 
     #[test]

@@ -15,16 +15,19 @@ use keevo_gateway::apps::{Apps, OsRandom};
 use keevo_gateway::{Gateway, GatewayOptions, Registry};
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
 use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare};
+use keevo_tls::{Protocol, ServerTls, TlsIncoming};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use crate::auth::{Authority, DoorLayer};
 use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
 use crate::config::Config;
 use crate::grpc::admin::AdminService;
 use crate::grpc::apps::AppsService;
+use crate::grpc::auth::AuthService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
@@ -33,6 +36,7 @@ use crate::grpc::moderation::ModerationService;
 use crate::grpc::refusals::Refusals;
 use crate::grpc::social::SocialService;
 use crate::health::Health;
+use crate::http::{Https, over_tls};
 use crate::identity::Folders;
 use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
@@ -82,12 +86,9 @@ impl Daemon {
             }
             let grpc_listener = bind("gRPC", config.grpc).await?;
             let http_listener = bind("HTTP", config.http).await?;
-            let local = |listener: &TcpListener| {
-                listener.local_addr().map_err(|error| {
-                    Error::new(ErrorKind::Io, "the listening address cannot be read").with_source(error)
-                })
-            };
+            let local = |listener: &TcpListener| listener.local_addr().map_err(no_listener);
             let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
+            let tls = config.tls.clone().map(ServerTls::open).transpose()?;
             let random = Arc::new(SeededRandom::from_os());
             let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
             let (data_db, log_folder) = folders.stores()?;
@@ -95,10 +96,11 @@ impl Daemon {
             let log = open_log(&log_folder, &config.storage)?;
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
+            let transport = GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second);
             let parts = NodeParts {
                 store: store.clone().into(),
                 log: Arc::clone(&log),
-                transport: Arc::new(GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second)),
+                transport: Arc::new(transport.with_tls(tls.clone())),
                 identity: Arc::new(folders.identity.clone()),
                 clock: Arc::new(SystemClock::new()),
                 random,
@@ -109,19 +111,46 @@ impl Daemon {
             let calls = Arc::new(Calls::default());
             let gateway = gateway(&config, &node, shutdown.clone())?;
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
-            let parts =
-                GrpcParts { node: &node, stores: &stores, calls: &calls, gateway: &gateway, moderation: &moderation };
+            let authority = authority(&config, &node)?;
+            let door = DoorLayer {
+                authority: config.auth.is_some().then(|| Arc::clone(&authority)),
+                proven: tls.is_some() || (config.auth.is_some() && !config.insecure),
+            };
+            let parts = GrpcParts {
+                node: &node,
+                stores: &stores,
+                calls: &calls,
+                gateway: &gateway,
+                moderation: &moderation,
+                authority: Arc::clone(&authority),
+                door: door.clone(),
+                tls: tls.clone(),
+            };
             let grpc_server = serve_grpc(grpc_listener, parts, local_peer, shutdown.clone()).await?;
             let scrubs = stores.scrubs();
             let registry = gateway.registry().clone();
             let feeds = Arc::new(move || registry.metrics());
             let counted = moderation.clone();
             let moderated = Arc::new(move || counted.metrics());
-            let metrics = Metrics { node: node.clone(), log, store, scrubs, calls, feeds, moderation: moderated };
-            let http_server = serve_http(http_listener, metrics, &gateway, shutdown.clone());
+            let metrics = Metrics {
+                node: node.clone(),
+                log,
+                store,
+                scrubs,
+                calls,
+                feeds,
+                moderation: moderated,
+                tls: tls.clone(),
+                authority: door.authority.clone(),
+            };
+            let http_server = serve_http(http_listener, metrics, &gateway, tls.clone(), shutdown.clone())?;
             let servers = vec![grpc_server.task, http_server];
             let pipeline = moderation.run(shutdown.clone());
-            let background = tokio::spawn(futures::future::join(gateway.clone().run(), pipeline).map(drop));
+            let security = futures::future::join(
+                watch_tls(tls, shutdown.clone()),
+                follow_rights(door.authority, shutdown.clone()),
+            );
+            let background = tokio::spawn(futures::future::join3(gateway.clone().run(), pipeline, security).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
             Ok(Self { node, grpc, http, shutdown, servers, health, gateway, background, _folders: folders })
@@ -244,6 +273,9 @@ struct GrpcParts<'a> {
     calls: &'a Arc<Calls>,
     gateway: &'a Gateway,
     moderation: &'a Moderation<ClusterEngine>,
+    authority: Arc<Authority>,
+    door: DoorLayer,
+    tls: Option<Arc<ServerTls>>,
 }
 
 async fn serve_grpc(
@@ -252,7 +284,7 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts { node, stores, calls, gateway, moderation } = parts;
+    let GrpcParts { node, stores, calls, gateway, moderation, authority, door, tls } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -268,38 +300,86 @@ async fn serve_grpc(
     let transfer_service = ChatTransferService::server(layers(node));
     let moderation_service = ModerationService::server(moderation.clone());
     let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
+    let proven = door.proven;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .layer(door)
         .add_service(Counted::new(Refusals::of(kv_service), calls))
         .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
         .add_service(Counted::new(Refusals::of(apps_service), calls))
+        .add_service(Counted::new(Refusals::of(AuthService::server(authority)), calls))
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
-        .add_service(RaftService::server(handler, local, shutdown.clone()))
+        .add_service(RaftService::proving_server(handler, local, proven, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(feeds_service), calls))
         .add_service(Counted::new(Refusals::of(social_service), calls))
         .add_service(Counted::new(Refusals::of(chat_service), calls))
         .add_service(Counted::new(Refusals::of(transfer_service), calls))
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(reflection);
+    let ended = shutdown.cancelled_owned();
+    let failed = |error| Error::new(ErrorKind::Io, "the gRPC server failed").with_source(error);
+    let task = if let Some(tls) = tls {
+        let incoming = TlsIncoming::start(listener, tls, Protocol::Grpc).map_err(no_listener)?;
+        let served = server.serve_with_incoming_shutdown(incoming, ended);
+        tokio::spawn(async move { served.await.map_err(failed) })
+    } else {
         // Without it small answers wait for the acknowledgement of those before, 40 ms at a time.
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown.cancelled_owned());
-    let task = tokio::spawn(async move {
-        server.await.map_err(|error| Error::new(ErrorKind::Io, "the gRPC server failed").with_source(error))
-    });
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let served = server.serve_with_incoming_shutdown(incoming, ended);
+        tokio::spawn(async move { served.await.map_err(failed) })
+    };
     Ok(GrpcServer { task, health })
+}
+
+fn no_listener(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the listening address cannot be read").with_source(error)
+}
+
+/// Who may do what on a node.
+fn authority(config: &Config, node: &Node) -> Result<Arc<Authority>> {
+    let key = config.auth.as_ref().and_then(|auth| auth.admin_key_file.as_ref()).map(|path| {
+        std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("auth_admin_key_file: {} cannot be read", path.display());
+            Error::new(ErrorKind::Config, message).with_source(error)
+        })
+    });
+    let key = key.transpose()?;
+    let clock = Arc::new(SystemClock::new());
+    Authority::new(node.engine().meta(), config.node_id, key.as_deref(), clock, Arc::new(OsRandom))
+}
+
+/// Keeps the table of roles and keys fresh, until `shutdown`.
+async fn follow_rights(authority: Option<Arc<Authority>>, shutdown: CancellationToken) {
+    if let Some(authority) = authority {
+        authority.follow(shutdown).await;
+    }
+}
+
+/// Takes the TLS files anew when they change, until `shutdown`.
+async fn watch_tls(tls: Option<Arc<ServerTls>>, shutdown: CancellationToken) {
+    if let Some(tls) = tls {
+        tls.watch(shutdown).await;
+    }
 }
 
 fn serve_http(
     listener: TcpListener,
     metrics: Metrics,
     gateway: &Gateway,
+    tls: Option<Arc<ServerTls>>,
     shutdown: CancellationToken,
-) -> JoinHandle<Result<()>> {
+) -> Result<JoinHandle<Result<()>>> {
     let routes = crate::http::routes(Arc::new(metrics), gateway);
-    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned());
-    tokio::spawn(async move {
-        server.await.map_err(|error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error))
+    let ended = shutdown.cancelled_owned();
+    let failed = |error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error);
+    Ok(if let Some(tls) = tls {
+        let incoming = TlsIncoming::start(listener, tls, Protocol::Http).map_err(no_listener)?;
+        let server = axum::serve(Https(incoming), over_tls(routes)).with_graceful_shutdown(ended);
+        tokio::spawn(async move { server.await.map_err(failed) })
+    } else {
+        let server = axum::serve(listener, routes).with_graceful_shutdown(ended);
+        tokio::spawn(async move { server.await.map_err(failed) })
     })
 }

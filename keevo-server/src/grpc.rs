@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apps;
+pub mod auth;
 pub mod chat;
 pub mod chat_transfer;
 pub mod feeds;
@@ -9,3 +10,5 @@ pub mod kv;
 pub mod moderation;
 pub mod refusals;
 pub mod social;
+
+pub(crate) use feeds::app_of;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use keevo_core::{
-    ClientId, Cursor, Engine, Error, Key, Keyspace, KeyspaceId, KeyspaceKind, Result, Scan, ScanRange, ShardId,
-    WatchRange,
+    ClientId, Cursor, Engine, Error, ErrorKind, Key, Keyspace, KeyspaceId, KeyspaceKind, Result, Scan, ScanRange,
+    ShardId, WatchRange,
 };
 use keevo_proto::admin::v1 as admin;
 
@@ -42,6 +42,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// The keyspace with this id, or `UnknownKeyspace`. Services cache the answer: a keyspace never changes.
     fn keyspace_by_id(&self, id: KeyspaceId) -> impl Future<Output = Result<Keyspace>> + Send;
+
+    /// The name of the keyspace with this id, or `UnknownKeyspace`. Asked for only where callers have limited rights.
+    fn keyspace_name(&self, id: KeyspaceId) -> impl Future<Output = Result<String>> + Send {
+        ready(Err(Error::new(ErrorKind::UnknownKeyspace, format!("this node knows no name of keyspace {id}"))))
+    }
 
     /// Opens a client's session and gives the shard it is open on. `ShardMoved` when the shard does not exist.
     fn open_session(&self, scope: SessionScope, client: ClientId) -> impl Future<Output = Result<ShardId>> + Send;

@@ -4,14 +4,17 @@
 //! shards, methods and kinds of errors only.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keevo_core::RocksStore;
 use keevo_feeds::FeedsMetrics;
 use keevo_moderation_policy::{Action, ModerationMetrics};
 use keevo_raft::Node;
 use keevo_raft::log_store::LogStore;
+use keevo_tls::{ServerTls, TlsMetrics};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use crate::auth::{Authority, AuthorityMetrics};
 use crate::calls::Calls;
 use crate::health;
 use crate::stores::Scrubs;
@@ -31,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) calls: Arc<Calls>,
     pub(crate) feeds: FeedsMeter,
     pub(crate) moderation: ModerationMeter,
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) authority: Option<Arc<Authority>>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -58,6 +63,12 @@ impl Metrics {
             }
             if let Some(moderation) = (self.moderation)() {
                 gather_moderation(&moderation);
+            }
+            if let Some(tls) = &self.tls {
+                gather_tls(&tls.metrics());
+            }
+            if let Some(authority) = &self.authority {
+                gather_rights(authority.metrics());
             }
         });
         recorder.handle().render() + &self.calls.render()
@@ -210,6 +221,29 @@ fn gather_moderation(moderation: &ModerationMetrics) {
     }
     gauge("keevo_moderation_pending", "Texts that the last sweep here found waiting.", moderation.pending);
     gauge("keevo_moderation_lag_ms", "Age of the oldest of them, in milliseconds.", moderation.lag_ms);
+}
+
+fn gather_rights(rights: &AuthorityMetrics) {
+    for (name, help, value) in [
+        ("keevo_auth_unauthenticated_total", "Calls of callers that are not known.", &rights.unauthenticated),
+        ("keevo_auth_denied_total", "Calls and requests that their callers may not make.", &rights.denied),
+        ("keevo_auth_read_failures_total", "Times that roles and keys could not be read.", &rights.read_failures),
+    ] {
+        counter(name, help, value.load(Ordering::Relaxed));
+    }
+}
+
+fn gather_tls(tls: &TlsMetrics) {
+    for (name, help, value) in [
+        ("keevo_tls_reloads_total", "Times that changed TLS files were taken.", tls.reloads),
+        ("keevo_tls_reload_failures_total", "Times that they could not be used.", tls.reload_failures),
+        ("keevo_tls_handshake_failures_total", "Handshakes that failed or took too long.", tls.handshake_failures),
+    ] {
+        counter(name, help, value);
+    }
+    gauge("keevo_tls_files_are_bad", "1 while the TLS files cannot be used and older ones are.", u64::from(tls.stale));
+    let until = u64::try_from(tls.not_after_s).unwrap_or_default();
+    gauge("keevo_tls_not_after_seconds", "Until when the certificate is valid, in seconds since 1970.", until);
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) {

@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use keevo_core::{ClusterId, Error, ErrorKind, Result, SnapshotFile};
 use keevo_proto::raft::v1 as pb;
 use keevo_raft::{Peer, PeerRequest, SnapshotHead, Transport};
+use keevo_tls::{Dialer, ServerTls};
 
 use link::Link;
 pub use service::RaftService;
@@ -70,6 +71,7 @@ type LinkKey = (Peer, Option<ClusterId>);
 /// Keevo's transport between nodes.
 pub struct GrpcTransport {
     local: LocalPeer,
+    dial: Dial,
     pace: Arc<snapshot::Pace>,
     links: Mutex<HashMap<LinkKey, Arc<Link>>>,
 }
@@ -85,7 +87,13 @@ impl GrpcTransport {
     /// together, at most; 0 = no bound.
     pub fn new(local: LocalPeer, snapshot_bytes_per_second: u64) -> Self {
         let pace = Arc::new(snapshot::Pace::new(snapshot_bytes_per_second));
-        Self { local, pace, links: Mutex::new(HashMap::new()) }
+        Self { local, dial: Dial { tls: None }, pace, links: Mutex::new(HashMap::new()) }
+    }
+
+    /// The same transport over TLS, or over TCP as it is.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ServerTls>>) -> Self {
+        Self { dial: Dial { tls }, ..self }
     }
 
     fn link(&self, peer: &Peer, cluster: Option<ClusterId>) -> Arc<Link> {
@@ -96,7 +104,7 @@ impl GrpcTransport {
         }
         // One link a peer: what belonged to an older address or to the time before the cluster ends here.
         links.retain(|(other, _), link| other.node_id != peer.node_id || !link.is_spent());
-        let link = Arc::new(Link::open(peer, self.local.hello(cluster)));
+        let link = Arc::new(Link::open(peer, self.local.hello(cluster), self.dial.clone()));
         links.insert(key, Arc::clone(&link));
         link
     }
@@ -125,9 +133,9 @@ impl Transport for GrpcTransport {
         files: Vec<SnapshotFile>,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes>> {
-        let (peer, pace) = (to.clone(), Arc::clone(&self.pace));
+        let (peer, pace, dial) = (to.clone(), Arc::clone(&self.pace), self.dial.clone());
         Box::pin(async move {
-            match tokio::time::timeout(timeout, snapshot::send(&peer, head, files, pace)).await {
+            match tokio::time::timeout(timeout, snapshot::send(&peer, &dial, head, files, pace)).await {
                 Ok(answer) => answer,
                 Err(elapsed) => Err(Error::new(
                     ErrorKind::Unavailable,
@@ -139,17 +147,32 @@ impl Transport for GrpcTransport {
     }
 }
 
-/// A channel to a peer, which connects when it is first used.
-fn channel(peer: &Peer) -> Result<tonic::transport::Channel> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", peer.address)).map_err(|error| {
-        Error::new(ErrorKind::Config, format!("{} is no address of a node", peer.address)).with_source(error)
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
-        .connect_lazy())
+/// How peers are dialled.
+#[derive(Debug, Clone)]
+struct Dial {
+    /// `None` = over TCP as it is.
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Dial {
+    /// A channel to a peer, which connects when it is first used. Over TLS the peer must show that it is the node that is
+    /// meant, whatever answers at its address.
+    fn channel(&self, peer: &Peer) -> Result<tonic::transport::Channel> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", peer.address);
+        let endpoint = tonic::transport::Endpoint::from_shared(address).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("{} is no address of a node", peer.address)).with_source(error)
+        })?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20);
+        Ok(match &self.tls {
+            None => endpoint.connect_lazy(),
+            Some(tls) => endpoint.connect_with_connector_lazy(Dialer::peer(Arc::clone(tls), peer.node_id)),
+        })
+    }
 }

@@ -27,8 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("keevo-chat", &["keevo-core"]),
-    ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto"]),
-    ("keevo-client", &["keevo-core", "keevo-proto"]),
+    ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto", "keevo-tls"]),
+    ("keevo-client", &["keevo-core", "keevo-proto", "keevo-tls"]),
     ("keevo-core", &[]),
     ("keevo-demo", &["keevo-chat", "keevo-core", "keevo-feeds"]),
     ("keevo-faults", &["keevo-client", "keevo-core", "keevo-proto"]),
@@ -63,10 +63,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-moderation-policy",
             "keevo-proto",
             "keevo-raft",
+            "keevo-tls",
         ],
     ),
     ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
     ("keevo-tidy", &[]),
+    ("keevo-tls", &["keevo-core"]),
 ];
 
 /// Libraries that only the named packages may use.

@@ -36,6 +36,9 @@ fn the_examples_of_the_help_parse() {
     let all = [
         EXAMPLES,
         app::EXAMPLES,
+        auth::AUDIT_EXAMPLES,
+        auth::EXAMPLES,
+        cert::EXAMPLES,
         kv::EXAMPLES,
         moderation::EXAMPLES,
         cluster::EXAMPLES,

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
+use keevo_client::Connection;
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::apps_client::AppsClient;
 use serde_json::{Map, Value, json};
-use tonic::transport::Channel;
 
 use super::incomplete;
 use crate::args::app::{App, Group, GroupSet, Key, Kind, NewKey, SecretSource, Webhook};
@@ -67,18 +67,18 @@ pub(crate) async fn run(context: &Context, command: App) -> Result<(), Failure> 
     }
 }
 
-async fn get(context: &Context, apps: &mut AppsClient<Channel>, app: u32) -> Result<pb::App, Failure> {
+async fn get(context: &Context, apps: &mut AppsClient<Connection>, app: u32) -> Result<pb::App, Failure> {
     let found = context.ask(Effect::Reads, QUICK, apps.get_app(pb::GetAppRequest { id: app })).await?;
     found.app.ok_or_else(|| incomplete("the app"))
 }
 
-async fn suspend(context: &Context, apps: &mut AppsClient<Channel>, app: u32, on: bool) -> Result<(), Failure> {
+async fn suspend(context: &Context, apps: &mut AppsClient<Connection>, app: u32, on: bool) -> Result<(), Failure> {
     let change = pb::ConfigureAppRequest { id: app, suspended: Some(on), ..Default::default() };
     context.ask(Effect::Writes, QUICK, apps.configure_app(change)).await?;
     done(context, format!("app {app} is {}", if on { "suspended" } else { "served" }), app)
 }
 
-async fn keys(context: &Context, apps: &mut AppsClient<Channel>, command: Key) -> Result<(), Failure> {
+async fn keys(context: &Context, apps: &mut AppsClient<Connection>, command: Key) -> Result<(), Failure> {
     match command {
         Key::Add { app, key } => {
             let (key, secret) = key_and_secret(key)?;
@@ -94,7 +94,7 @@ async fn keys(context: &Context, apps: &mut AppsClient<Channel>, command: Key) -
     }
 }
 
-async fn groups(context: &Context, apps: &mut AppsClient<Channel>, command: Group) -> Result<(), Failure> {
+async fn groups(context: &Context, apps: &mut AppsClient<Connection>, command: Group) -> Result<(), Failure> {
     match command {
         Group::Set(set) => {
             let found = get(context, apps, set.app).await?;
@@ -113,7 +113,7 @@ async fn groups(context: &Context, apps: &mut AppsClient<Channel>, command: Grou
     }
 }
 
-async fn webhooks(context: &Context, apps: &mut AppsClient<Channel>, command: Webhook) -> Result<(), Failure> {
+async fn webhooks(context: &Context, apps: &mut AppsClient<Connection>, command: Webhook) -> Result<(), Failure> {
     match command {
         Webhook::Set { app, url, groups, secret } => {
             let secret = read_secret(&secret)?.ok_or_else(|| {

@@ -4,13 +4,13 @@ mod export;
 mod import;
 
 use bytes::Bytes;
+use keevo_client::Connection;
 use keevo_core::{Error, ErrorKind, Random, SeededRandom};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::chat::v1 as pb;
 use keevo_proto::chat::v1::chat_client::ChatClient;
 use keevo_proto::chat::v1::chat_transfer_client::ChatTransferClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{incomplete, standard_input, until_interrupted};
 use crate::args::chat::{Chat, History, Send};
@@ -22,8 +22,8 @@ use crate::text::line;
 
 const PAGE: u32 = 1_000;
 
-type Client = ChatClient<Channel>;
-type Transfer = ChatTransferClient<Channel>;
+type Client = ChatClient<Connection>;
+type Transfer = ChatTransferClient<Connection>;
 
 /// Carries out a command on channels.
 pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure> {

@@ -1,11 +1,11 @@
 //! `keevo-cli cluster` and `keevo-cli shard`: any node answers for the cluster.
 
+use keevo_client::Connection;
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::admin_client::AdminClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use crate::args::cluster::{Cluster, Shard};
 use crate::connect::{Context, Effect, QUICK, SLOW};
@@ -16,7 +16,7 @@ use crate::render::cluster::differing_shards;
 use crate::text::{hex, line};
 
 /// The administration client of a node.
-pub(super) fn admin(channel: Channel) -> AdminClient<Channel> {
+pub(super) fn admin(channel: Connection) -> AdminClient<Connection> {
     AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 

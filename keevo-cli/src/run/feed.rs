@@ -8,6 +8,7 @@ mod social;
 mod verify;
 
 use bytes::Bytes;
+use keevo_client::Connection;
 use keevo_core::{Clock, ErrorKind, Random, SeededRandom, SystemClock};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::feeds::v1 as pb;
@@ -17,7 +18,6 @@ use serde_json::json;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::incomplete;
@@ -41,7 +41,7 @@ impl Interceptor for ForApp {
     }
 }
 
-type Wire = InterceptedService<Channel, ForApp>;
+type Wire = InterceptedService<Connection, ForApp>;
 
 /// The two services of feeds, for one app.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@ mod csv;
 use std::io::Read;
 use std::path::Path;
 
+use keevo_client::Connection;
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::moderation_client::ModerationClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use crate::args::moderation::{Blocklist, Decide, Decision, Kind, Moderation, Policy};
 use crate::connect::{Context, Effect, QUICK};
@@ -62,7 +62,7 @@ fn done(context: &Context, sentence: String, app: u32) -> Result<(), Failure> {
     show(context.output, &Done { sentence, json: json!({ "app": app }) })
 }
 
-async fn policy(context: &Context, client: &mut ModerationClient<Channel>, command: Policy) -> Result<(), Failure> {
+async fn policy(context: &Context, client: &mut ModerationClient<Connection>, command: Policy) -> Result<(), Failure> {
     match command {
         Policy::Show { app } => {
             let call = client.get_moderation_policy(pb::GetModerationPolicyRequest { app });
@@ -79,7 +79,7 @@ async fn policy(context: &Context, client: &mut ModerationClient<Channel>, comma
 
 async fn blocklist(
     context: &Context,
-    client: &mut ModerationClient<Channel>,
+    client: &mut ModerationClient<Connection>,
     command: Blocklist,
 ) -> Result<(), Failure> {
     match command {
@@ -103,7 +103,7 @@ async fn blocklist(
     }
 }
 
-async fn decide(context: &Context, client: &mut ModerationClient<Channel>, one: Decide) -> Result<(), Failure> {
+async fn decide(context: &Context, client: &mut ModerationClient<Connection>, one: Decide) -> Result<(), Failure> {
     let Decide { app, id, decision, reviewer, labels, note } = one;
     let decision = match decision {
         Decision::Allow => "allow",
@@ -117,7 +117,7 @@ async fn decide(context: &Context, client: &mut ModerationClient<Channel>, one: 
 }
 
 /// Writes all labelled data of an app as CSV, whatever the output format: it is data, not an answer to look at.
-async fn export(context: &Context, client: &mut ModerationClient<Channel>, app: u32) -> Result<(), Failure> {
+async fn export(context: &Context, client: &mut ModerationClient<Connection>, app: u32) -> Result<(), Failure> {
     let mut labels = Vec::new();
     let mut after = String::new();
     loop {

@@ -13,8 +13,8 @@ use keevo_proto::admin::v1::admin_client::AdminClient;
 use keevo_proto::id_bytes;
 use keevo_proto::kv::v1 as pb;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
+use crate::access::Connection;
 use crate::node::Nodes;
 use crate::options::ClientOptions;
 use crate::pipe::{Answer, Ask};
@@ -93,7 +93,7 @@ impl RemoteEngine {
     }
 
     /// The administration client of the node that leads the meta group, or of any other if that is not known.
-    pub async fn admin(&self) -> Result<AdminClient<Channel>> {
+    pub async fn admin(&self) -> Result<AdminClient<Connection>> {
         let map = self.shard_map().await?;
         let shard = map.locate(&meta_key().encode())?;
         let address = self.inner.routes.address_of(shard, false, 0)?;

@@ -10,6 +10,7 @@
 //! later attempt told; every other error means that it was not. Reads, fan-outs and session openings are repeatable
 //! and simply retried. All queues are bounded: a full one is `ResourceExhausted`.
 
+mod access;
 mod engine;
 mod fan_out;
 mod node;
@@ -23,6 +24,7 @@ mod shard_map;
 mod watch;
 mod write;
 
+pub use access::{Access, ApiKey, Connection};
 pub use engine::RemoteEngine;
 pub use options::ClientOptions;
 pub use shard_map::{Shard, ShardMap};

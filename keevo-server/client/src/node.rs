@@ -12,8 +12,8 @@ use keevo_core::{Error, ErrorKind, Result};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::admin::v1::admin_client::AdminClient;
 use keevo_proto::kv::v1::kv_client::KvClient;
-use tonic::transport::{Channel, Endpoint};
 
+use crate::access::Connection;
 use crate::options::ClientOptions;
 use crate::pipe::{Answer, Ask, Fault, Pipe};
 
@@ -57,23 +57,25 @@ impl Nodes {
 #[derive(Debug)]
 pub(crate) struct Node {
     /// For watches and administration, which have streams of their own.
-    channel: Channel,
+    connection: Connection,
     pipes: Vec<Pipe>,
     next: AtomicUsize,
 }
 
 impl Node {
     fn new(address: &str, options: &ClientOptions) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Error::invalid(format!("{address} is no host:port")).with_source(error))?
+        let access = &options.access;
+        let endpoint = access
+            .endpoint(address)?
             .connect_timeout(options.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let pipes = (0..options.pipes_per_node.max(1)).map(|_| Pipe::open(endpoint.connect_lazy(), options)).collect();
-        Ok(Self { channel: endpoint.connect_lazy(), pipes, next: AtomicUsize::new(0) })
+        let pipe = |_| Pipe::open(access.connect_lazy(&endpoint), options);
+        let pipes = (0..options.pipes_per_node.max(1)).map(pipe).collect();
+        Ok(Self { connection: access.connect_lazy(&endpoint), pipes, next: AtomicUsize::new(0) })
     }
 
     /// Sends a request over one of the pipes.
@@ -85,11 +87,11 @@ impl Node {
         }
     }
 
-    pub(crate) fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn admin(&self) -> AdminClient<Connection> {
+        AdminClient::new(self.connection.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn kv(&self) -> KvClient<Connection> {
+        KvClient::new(self.connection.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }

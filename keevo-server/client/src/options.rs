@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use keevo_core::{Random, SeededRandom};
 
+use crate::access::Access;
+
 /// The most connections to a node that are opened unless it is said.
 const PIPES_PER_NODE_MAX: usize = 4;
 
@@ -33,6 +35,8 @@ pub struct ClientOptions {
     /// Addresses (`host:port`, as the cluster's nodes name themselves) of nodes near this client, such as those in
     /// its own zone: `Follower` and `Stale` reads go to them where they hold a replica. Empty = to any replica.
     pub near: Vec<String>,
+    /// TLS, and the key that requests carry.
+    pub access: Access,
     /// Where client ids, jitter and the choice of replicas come from.
     pub random: Arc<dyn Random>,
 }
@@ -51,6 +55,7 @@ impl Default for ClientOptions {
             in_flight_max: 1_024,
             queue_max: 4_096,
             near: Vec::new(),
+            access: Access::default(),
             random: Arc::new(SeededRandom::from_os()),
         }
     }

@@ -16,9 +16,9 @@ use keevo_proto::kv::v1::kv_client::KvClient;
 use keevo_proto::{MESSAGE_BYTES_MAX, Message, error_from_status};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::access::Connection;
 use crate::options::ClientOptions;
 
 /// What a pipe carries.
@@ -62,10 +62,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn open(channel: Channel, options: &ClientOptions) -> Self {
+    pub(crate) fn open(connection: Connection, options: &ClientOptions) -> Self {
         let (queue_tx, queue_rx) = mpsc::channel(options.queue_max.max(1));
         let task = Task {
-            client: KvClient::new(channel)
+            client: KvClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
             queue_rx,
@@ -106,7 +106,7 @@ fn unavailable(message: &str) -> Error {
 }
 
 struct Task {
-    client: KvClient<Channel>,
+    client: KvClient<Connection>,
     queue_rx: mpsc::Receiver<Job>,
     /// Taken from the queue and not sent yet.
     waiting: VecDeque<Job>,

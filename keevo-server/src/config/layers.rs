@@ -12,7 +12,8 @@ use super::config_error;
 use super::settings::{SETTINGS, Setting, nearest};
 
 /// Variables that are no settings: the place of the file, and those of keevo-cli and the tests.
-const OTHERS: [&str; 3] = ["config", "endpoints", "conformance_seed"];
+const OTHERS: [&str; 8] =
+    ["config", "endpoints", "conformance_seed", "ca", "cert", "cert_key", "api_key", "api_key_file"];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,8 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = &[
     setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
+    setting("auth", "false", "Ask callers of gRPC who they are: API keys, or certificates of tls_client_ca"),
+    setting("auth_admin_key_file", "", "File with an API key of 32 bytes or more that may do everything"),
     setting("background_jobs", "auto", "Threads for flushes and compactions; auto = the processors, 2 to 8"),
     setting("background_mib_per_s", "256", "Most that flushes and compactions write, MiB a second; 0 = no limit"),
     setting("block_cache_mib", "auto", "Cache of blocks and write buffers, MiB; auto = memory_percent of the memory"),
@@ -40,7 +42,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "insecure",
         "false",
-        "Listen beyond loopback too: no TLS, no authentication, whoever reaches it may do all",
+        "Listen beyond loopback without TLS or authentication too: whoever reaches it may do all",
     ),
     setting("join", "false", "Wait to be added to an existing cluster by `keevo-cli cluster join`"),
     setting("log_entries_kept", "10000", "Flushed log entries that each shard keeps for lagging followers"),
@@ -62,6 +64,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("replication_factor", "3", "Replicas of each shard of a new cluster: 1, 3, 5 or 7"),
     setting("shards", "8", "Data shards of a new cluster, 1 to 4096"),
     setting("snapshot_mib_per_s", "64", "Bound on what all snapshots to peers send together, MiB a second; 0 = none"),
+    setting("tls_cert", "", "PEM file of this node's certificate; with it gRPC and HTTP are served over TLS"),
+    setting("tls_client_ca", "", "PEM file of the CA whose clients are let in, by their certificates"),
+    setting("tls_key", "", "PEM file of the key of tls_cert; all TLS files are read again when they change"),
+    setting("tls_peer_ca", "", "PEM file of the CA of the nodes' certificates (default: tls_client_ca)"),
     setting("unapplied_mib_max", "256", "Writes under way or not yet applied at which more are refused, MiB"),
     setting(
         "unflushed_mib_flush",

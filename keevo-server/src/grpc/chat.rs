@@ -23,6 +23,8 @@ use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::auth::grant::{Action, Target};
+use crate::auth::{Pass, while_allowed};
 use crate::moderation::{Gate, Way};
 
 /// The app that gRPC calls work on.
@@ -345,6 +347,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         &self,
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let pass = request.extensions().get::<Pass>().cloned();
         let request = request.into_inner();
         let id = channel_id(&request.channel)?;
         let from = if request.resume.is_empty() {
@@ -369,6 +372,8 @@ impl<E: Engine> ChatApi for ChatService<E> {
         // Behind the subscription's own error nobody asks for more, so this one is seen at a shutdown only.
         let stopped = Error::new(ErrorKind::Unavailable, "the node stops: subscribe at another with the last cursor");
         let stopped = futures::stream::once(std::future::ready(Err(status_from_error(&stopped))));
-        Ok(Response::new(first.chain(events).take_until(ended).chain(stopped).boxed()))
+        let events = first.chain(events).take_until(ended).chain(stopped).boxed();
+        let may = |pass: &Pass| pass.check(Action::Watch, Target::Chat(APP.0));
+        Ok(Response::new(while_allowed(events, pass, may)))
     }
 }

@@ -17,6 +17,7 @@ use keevo_proto::feeds::v1 as pb;
 use keevo_proto::feeds::v1::feeds_server::{Feeds as FeedsApi, FeedsServer};
 use tonic::{Request, Response, Status};
 
+pub(crate) use convert::app_of;
 use convert::{
     activity, all, answer, check_count, foreign_id, held_by, invalid, list_request, names, new_activity, object, open,
     parsed, relations, told,

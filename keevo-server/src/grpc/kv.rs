@@ -12,6 +12,7 @@
 mod keyspaces;
 mod pipe;
 mod requests;
+mod rights;
 mod watch;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::auth::Pass;
 use crate::calls::Calls;
 use crate::host::Host;
 use keyspaces::Keyspaces;
@@ -34,6 +36,8 @@ pub struct KvService<H> {
     host: Arc<H>,
     keyspaces: Arc<Keyspaces>,
     calls: Arc<Calls>,
+    /// The caller, where its rights are limited.
+    pass: Option<Pass>,
     shutdown: CancellationToken,
 }
 
@@ -46,7 +50,7 @@ impl<H: Host> KvService<H> {
 
     /// The same, which counts the requests of pipes in `calls`.
     pub fn counting_server(host: Arc<H>, shutdown: CancellationToken, calls: Arc<Calls>) -> KvServer<Self> {
-        KvServer::new(Self { host, keyspaces: Arc::default(), calls, shutdown })
+        KvServer::new(Self { host, keyspaces: Arc::default(), calls, pass: None, shutdown })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -58,6 +62,7 @@ impl<H> Clone for KvService<H> {
             host: Arc::clone(&self.host),
             keyspaces: Arc::clone(&self.keyspaces),
             calls: Arc::clone(&self.calls),
+            pass: self.pass.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -79,41 +84,41 @@ impl<H: Host> Kv for KvService<H> {
     type PipeStream = BoxStream<'static, Result<pb::PipeResponses, Status>>;
 
     async fn keyspace(&self, request: Request<pb::KeyspaceRequest>) -> Result<Response<pb::KeyspaceResponse>, Status> {
-        answer(self.answer_keyspace(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_keyspace(request.into_inner()).await)
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        answer(self.answer_get(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_get(request.into_inner()).await)
     }
 
     async fn multi_get(&self, request: Request<pb::MultiGetRequest>) -> Result<Response<pb::MultiGetResponse>, Status> {
-        answer(self.answer_multi_get(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_multi_get(request.into_inner()).await)
     }
 
     async fn scan(&self, request: Request<pb::ScanRequest>) -> Result<Response<pb::ScanResponse>, Status> {
-        answer(self.answer_scan(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_scan(request.into_inner()).await)
     }
 
     async fn write(&self, request: Request<pb::WriteRequest>) -> Result<Response<pb::WriteResponse>, Status> {
-        answer(self.answer_write(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_write(request.into_inner()).await)
     }
 
     async fn fan_out(&self, request: Request<pb::FanOutRequest>) -> Result<Response<pb::FanOutResponse>, Status> {
-        answer(self.answer_fan_out(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_fan_out(request.into_inner()).await)
     }
 
     async fn open_session(
         &self,
         request: Request<pb::OpenSessionRequest>,
     ) -> Result<Response<pb::OpenSessionResponse>, Status> {
-        answer(self.answer_open_session(request.into_inner()).await)
+        answer(self.of_caller(&request).answer_open_session(request.into_inner()).await)
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        answer(self.open_watch(request.into_inner()).await)
+        answer(self.of_caller(&request).open_watch(request.into_inner()).await)
     }
 
     async fn pipe(&self, request: Request<Streaming<pb::PipeRequests>>) -> Result<Response<Self::PipeStream>, Status> {
-        Ok(Response::new(pipe::open(self.clone(), request.into_inner())))
+        Ok(Response::new(pipe::open(self.of_caller(&request), request.into_inner())))
     }
 }

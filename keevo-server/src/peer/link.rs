@@ -14,6 +14,7 @@ use keevo_proto::{KIND_METADATA, MESSAGE_BYTES_MAX, error_from_status};
 use keevo_raft::{Peer, PeerRequest, answer};
 use tokio::sync::oneshot;
 
+use super::Dial;
 use super::outbox::{self, Inbox, Outbox};
 
 /// How many requests may wait to be sent.
@@ -57,10 +58,10 @@ fn lock(state: &Waiting) -> MutexGuard<'_, State> {
 
 impl Link {
     /// Opens a stream to the peer in the background; requests may be sent at once.
-    pub(super) fn open(peer: &Peer, hello: pb::Hello) -> Self {
+    pub(super) fn open(peer: &Peer, hello: pb::Hello, dial: Dial) -> Self {
         let (inbox, outbox) = outbox::queue(FRAMES_QUEUED_MAX);
         let state = Waiting::default();
-        tokio::spawn(run(peer.clone(), hello, outbox, Arc::clone(&state)));
+        tokio::spawn(run(peer.clone(), hello, dial, outbox, Arc::clone(&state)));
         Self { inbox, state, next_id: AtomicU64::new(1), node_id: peer.node_id }
     }
 
@@ -124,8 +125,8 @@ impl Drop for Guard {
     }
 }
 
-async fn run(peer: Peer, hello: pb::Hello, outbox: Outbox, state: Waiting) {
-    let ended = match talk(&peer, hello, outbox, &state).await {
+async fn run(peer: Peer, hello: pb::Hello, dial: Dial, outbox: Outbox, state: Waiting) {
+    let ended = match talk(&peer, hello, &dial, outbox, &state).await {
         Ok(()) => Error::new(ErrorKind::Unavailable, format!("node {} has closed the connection", peer.node_id)),
         Err(error) => error,
     };
@@ -169,8 +170,8 @@ fn messages(outbox: Outbox, state: Waiting) -> impl futures::Stream<Item = pb::F
     })
 }
 
-async fn talk(peer: &Peer, hello: pb::Hello, outbox: Outbox, state: &Waiting) -> Result<()> {
-    let mut client = RaftClient::new(super::channel(peer)?)
+async fn talk(peer: &Peer, hello: pb::Hello, dial: &Dial, outbox: Outbox, state: &Waiting) -> Result<()> {
+    let mut client = RaftClient::new(dial.channel(peer)?)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let first = pb::Frames { hello: Some(hello), frames: Vec::new() };

@@ -10,6 +10,7 @@ use keevo_proto::raft::v1 as pb;
 use keevo_proto::raft::v1::raft_server::{Raft, RaftServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
 use keevo_raft::{PeerCall, PeerHandler, PeerRequest, answer};
+use keevo_tls::Caller;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -30,6 +31,8 @@ pub struct RaftService {
     handler: Arc<dyn PeerHandler>,
     local: LocalPeer,
     arriving: snapshot::Arriving,
+    /// Whether a caller has to show that it is a node.
+    proven: bool,
     shutdown: CancellationToken,
 }
 
@@ -42,9 +45,34 @@ impl fmt::Debug for RaftService {
 impl RaftService {
     /// The service that hands what comes to `handler`. Links end when `shutdown` is cancelled.
     pub fn server(handler: Arc<dyn PeerHandler>, local: LocalPeer, shutdown: CancellationToken) -> RaftServer<Self> {
-        RaftServer::new(Self { handler, local, arriving: snapshot::Arriving::default(), shutdown })
+        Self::proving_server(handler, local, false, shutdown)
+    }
+
+    /// The same. If `proven` a caller is taken only for the node that its certificate names, and without one for none.
+    pub fn proving_server(
+        handler: Arc<dyn PeerHandler>,
+        local: LocalPeer,
+        proven: bool,
+        shutdown: CancellationToken,
+    ) -> RaftServer<Self> {
+        RaftServer::new(Self { handler, local, arriving: snapshot::Arriving::default(), proven, shutdown })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Refuses a caller that is no node, or another than it says.
+    fn check(&self, caller: Option<&Caller>, says: Option<u64>) -> Result<(), Status> {
+        if !self.proven {
+            return Ok(());
+        }
+        let refused = match caller.and_then(|caller| caller.node) {
+            None => "only nodes call here, with a certificate of the nodes' CA that names them".to_owned(),
+            Some(node) if says.is_none_or(|says| says == node) => return Ok(()),
+            Some(node) => format!("the certificate is node {node}'s, not that of node {}", says.unwrap_or_default()),
+        };
+        let address = caller.map(|caller| caller.address.to_string()).unwrap_or_default();
+        tracing::warn!(address, refused, "a call to the nodes' own service was refused");
+        Err(status_from_error(&Error::new(ErrorKind::PermissionDenied, refused)))
     }
 }
 
@@ -53,11 +81,14 @@ impl Raft for RaftService {
     type LinkStream = BoxStream<'static, Result<pb::Frames, Status>>;
 
     async fn link(&self, request: Request<Streaming<pb::Frames>>) -> Result<Response<Self::LinkStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        self.check(caller.as_ref(), None)?;
         let mut inbound = request.into_inner();
         let first = inbound.message().await?.and_then(|frames| frames.hello);
         let hello = first.ok_or_else(|| {
             status_from_error(&Error::new(ErrorKind::Corrupt, "the first frame of a link is not a hello"))
         })?;
+        self.check(caller.as_ref(), Some(hello.node_id))?;
         let cluster = cluster_of(&hello.cluster_id).map_err(|error| status_from_error(&error))?;
         let (answers, outbox) = outbox::queue(ANSWERS_QUEUED_MAX);
         let serve = serve(Arc::clone(&self.handler), cluster, hello.node_id, inbound, answers);
@@ -74,6 +105,7 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotReply>, Status> {
+        self.check(request.extensions().get::<Caller>(), None)?;
         let answer = snapshot::receive(self.handler.as_ref(), &self.arriving, request.into_inner()).await;
         Ok(Response::new(pb::SnapshotReply { body: answer::encode(&answer) }))
     }
@@ -82,6 +114,7 @@ impl Raft for RaftService {
         &self,
         request: Request<pb::SnapshotHead>,
     ) -> Result<Response<pb::SnapshotPositionReply>, Status> {
+        self.check(request.extensions().get::<Caller>(), None)?;
         Ok(Response::new(snapshot::position(&self.arriving, request.get_ref())))
     }
 }

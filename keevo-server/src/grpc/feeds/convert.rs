@@ -14,6 +14,7 @@ use keevo_gateway::{FIRST_APP, Gateway};
 use keevo_proto::feeds::v1 as pb;
 use keevo_proto::status_from_error;
 use serde_json::{Map, Value};
+use tonic::codegen::http::HeaderMap;
 use tonic::{Request, Status};
 
 /// The metadata that names the app of a call.
@@ -76,14 +77,17 @@ pub(in crate::grpc) fn texts_of(objects: Vec<Map<String, Value>>) -> Vec<String>
 
 /// The feeds that a call is about, and what it asks for.
 pub(in crate::grpc) async fn open<T>(gateway: &Gateway, request: Request<T>) -> Result<(Feeds<AnyEngine>, T), Status> {
-    let app = match request.metadata().get(APP_METADATA) {
-        None => FIRST_APP,
-        Some(value) => {
-            let number = value.to_str().ok().and_then(|text| text.parse().ok());
-            AppId(number.ok_or_else(|| invalid(format!("the metadata {APP_METADATA} is the number of an app")))?)
-        }
-    };
+    let app = answer(app_of(request.metadata().as_ref()))?;
     Ok((answer(gateway.feeds(app).await)?, request.into_inner()))
+}
+
+/// The app that a call is about, by its metadata. Whether the caller may is decided by the same function.
+pub(crate) fn app_of(headers: &HeaderMap) -> Result<AppId> {
+    let Some(value) = headers.get(APP_METADATA) else { return Ok(FIRST_APP) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    let number =
+        number.ok_or_else(|| Error::invalid(format!("the metadata {APP_METADATA} is the number of an app")))?;
+    Ok(AppId(number))
 }
 
 pub(super) fn new_activity(activity: pb::Activity) -> Result<NewActivity, Status> {

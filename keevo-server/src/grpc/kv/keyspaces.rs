@@ -4,7 +4,7 @@
 //! stays true for ever.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use keevo_core::{Error, ErrorKind, Keyspace, KeyspaceId, KeyspaceKind, Result};
 
@@ -16,6 +16,8 @@ const KEPT_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Keyspaces {
     known: RwLock<BTreeMap<KeyspaceId, KeyspaceKind>>,
+    /// Asked for only where callers have limited rights.
+    names: RwLock<BTreeMap<KeyspaceId, Arc<str>>>,
 }
 
 impl Keyspaces {
@@ -25,6 +27,20 @@ impl Keyspaces {
         if known.len() < KEPT_MAX {
             known.insert(keyspace.id, keyspace.kind);
         }
+    }
+
+    /// The name of a keyspace, or `UnknownKeyspace`.
+    pub(super) async fn name<H: Host>(&self, host: &H, id: KeyspaceId) -> Result<Arc<str>> {
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(name) = known {
+            return Ok(name);
+        }
+        let name: Arc<str> = host.keyspace_name(id).await?.into();
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if names.len() < KEPT_MAX {
+            names.insert(id, Arc::clone(&name));
+        }
+        Ok(name)
     }
 
     /// Refuses keyspace 0 with `Invalid`, and one that does not exist with this layout with `UnknownKeyspace`.

@@ -16,6 +16,7 @@ use keevo_proto::kv::v1 as pb;
 use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
 
 use super::KvService;
+use crate::auth::grant::Action;
 use crate::host::{Host, SessionScope};
 
 /// How much earlier than the request the engine gives up, at most; a tenth of a shorter deadline.
@@ -55,6 +56,9 @@ impl<H: Host> KvService<H> {
         let kind: Option<KeyspaceKind> = request.create.map(TryInto::try_into).transpose()?;
         let service = self.bounded(request.deadline_ms);
         let keyspace = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
+            if let Some(pass) = &service.pass {
+                return service.limited_keyspace(pass, &request.name, kind).await;
+            }
             match kind {
                 Some(kind) => service.host.engine().keyspace(&request.name, kind).await,
                 None => service.host.engine().find_keyspace(&request.name).await,
@@ -71,6 +75,7 @@ impl<H: Host> KvService<H> {
         let service = self.bounded(request.deadline_ms);
         let record = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
             service.check(key.keyspace).await?;
+            service.allow(Action::Read, key.keyspace, [&key.partition]).await?;
             service.host.engine().get(key, consistency).await
         })
         .await?;
@@ -93,6 +98,7 @@ impl<H: Host> KvService<H> {
                 if checked.replace(key.keyspace) != Some(key.keyspace) {
                     service.check(key.keyspace).await?;
                 }
+                service.allow(Action::Read, key.keyspace, [&key.partition]).await?;
             }
             service.host.engine().multi_get(keys, consistency).await
         })
@@ -117,6 +123,7 @@ impl<H: Host> KvService<H> {
         let service = self.bounded(deadline_ms);
         let page = within(deadline_ms, ErrorKind::DeadlineExceeded, async {
             service.check(keyspace).await?;
+            service.allow_scan(&scan.range).await?;
             service.host.engine().scan(scan).await
         })
         .await?;
@@ -128,7 +135,11 @@ impl<H: Host> KvService<H> {
         batch.validate()?;
         let service = self.bounded(request.deadline_ms);
         if let Some(key) = batch.partition_key() {
-            within(request.deadline_ms, ErrorKind::DeadlineExceeded, service.check(key.keyspace)).await?;
+            within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
+                service.check(key.keyspace).await?;
+                service.allow(Action::Write, key.keyspace, [&key.partition]).await
+            })
+            .await?;
         }
         let write = service.host.engine().write(batch);
         Ok(within(request.deadline_ms, ErrorKind::OutcomeUnknown, write).await?.into())
@@ -139,6 +150,8 @@ impl<H: Host> KvService<H> {
         let service = self.bounded(request.deadline_ms);
         let done = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
             service.check(fan_out.keyspace).await?;
+            let partitions = fan_out.targets.iter().map(|target| &target.partition);
+            service.allow(Action::Write, fan_out.keyspace, partitions).await?;
             service.host.engine().fan_out(fan_out).await
         })
         .await
@@ -156,6 +169,7 @@ impl<H: Host> KvService<H> {
                 SessionScope::Key(key)
             }
         };
+        self.allow_session()?;
         let service = self.bounded(request.deadline_ms);
         let open = service.host.open_session(scope, client);
         let shard = within(request.deadline_ms, ErrorKind::DeadlineExceeded, open).await?;

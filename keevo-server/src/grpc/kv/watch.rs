@@ -19,13 +19,14 @@ const EVENTS_MAX: usize = 256;
 /// A message is closed when it has this many bytes.
 const MESSAGE_BYTES: usize = 1 << 20;
 
-type Messages = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+pub(super) type Messages = BoxStream<'static, Result<pb::WatchResponse, Status>>;
 
 impl<H: Host> KvService<H> {
     pub(super) async fn open_watch(&self, request: pb::WatchRequest) -> Result<Messages> {
         let (range, from) = <(WatchRange, WatchFrom)>::try_from(request)?;
         let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = range;
         self.check(keyspace).await?;
+        let limited = self.allow_watch(&range).await?;
         let mut start = self.host.watch_start(&range).await?;
         if let WatchFrom::After(cursors) = from {
             merge(&mut start, cursors)?;
@@ -41,7 +42,8 @@ impl<H: Host> KvService<H> {
             events.next().await.map(|message| (message, events))
         });
         let until = async move { shutdown.cancelled().await };
-        Ok(stream::once(async { Ok(header) }).chain(events.take_until(until.boxed()).chain(stopping)).boxed())
+        let messages = stream::once(async { Ok(header) }).chain(events.take_until(until.boxed()).chain(stopping));
+        Ok(limited(messages.boxed()))
     }
 }
 

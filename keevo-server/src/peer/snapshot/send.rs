@@ -13,6 +13,7 @@ use keevo_raft::{Peer, SnapshotHead, answer};
 use pb::snapshot_chunk::Part;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use super::super::Dial;
 use super::{CHUNK_BYTES, Pace, head_message};
 
 /// How often a snapshot goes on after its stream broke, before it is given up and made anew.
@@ -27,6 +28,7 @@ const POSITION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sends a snapshot, going on where a broken stream ended, and gives the receiver's answer.
 pub(in crate::peer) async fn send(
     peer: &Peer,
+    dial: &Dial,
     head: SnapshotHead,
     files: Vec<SnapshotFile>,
     pace: Arc<Pace>,
@@ -36,7 +38,7 @@ pub(in crate::peer) async fn send(
     let mut from = pb::SnapshotPositionReply::default();
     let mut pause = PAUSE_MIN;
     for resumed in 0.. {
-        let mut client = RaftClient::new(super::super::channel(peer)?).max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = RaftClient::new(dial.channel(peer)?).max_encoding_message_size(MESSAGE_BYTES_MAX);
         let stream = chunks(message.clone(), from, Arc::clone(&files), Arc::clone(&pace));
         let error = match client.snapshot(stream).await {
             Ok(reply) => match answer::decode(reply.into_inner().body) {

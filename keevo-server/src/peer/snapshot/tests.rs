@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
-use super::super::{LocalPeer, RaftService};
+use super::super::{Dial, LocalPeer, RaftService};
 use super::{Pace, send};
 
 /// Stages below a folder, and keeps the bytes of what it is told to install.
@@ -119,7 +119,9 @@ async fn a_snapshot_goes_on_where_its_stream_broke() {
     let (proxy, passed) = breaking_proxy(node, vec![4 << 20, 7 << 20]).await;
     let head = SnapshotHead { cluster: ClusterId(1), shard: ShardId(3), replica: 9, body: Bytes::from_static(b"meta") };
     let peer = Peer { node_id: 2, address: proxy.to_string() };
-    let answer = send(&peer, head.clone(), files.clone(), Arc::new(Pace::new(0))).await.expect("it arrives");
+    let answer = send(&peer, &Dial { tls: None }, head.clone(), files.clone(), Arc::new(Pace::new(0)))
+        .await
+        .expect("it arrives");
     assert_eq!(answer, "installed");
     assert_eq!(*receiver.installed.lock().expect("not poisoned"), contents);
     assert_eq!(receiver.staged.load(Ordering::SeqCst), 1, "one staging folder for all three streams");
@@ -130,13 +132,13 @@ async fn a_snapshot_goes_on_where_its_stream_broke() {
     let peer = Peer { node_id: 2, address: cut.to_string() };
     let lost = tokio::time::timeout(
         std::time::Duration::from_secs(2),
-        send(&peer, head.clone(), files.clone(), Arc::new(Pace::new(0))),
+        send(&peer, &Dial { tls: None }, head.clone(), files.clone(), Arc::new(Pace::new(0))),
     );
     assert!(lost.await.is_err(), "it is tried again and again");
     let (other, content) = snapshot_file(dir.path(), "d", 6 << 20, 7);
     let peer = Peer { node_id: 2, address: node.to_string() };
     receiver.installed.lock().expect("not poisoned").clear();
-    send(&peer, head, vec![other], Arc::new(Pace::new(0))).await.expect("it arrives");
+    send(&peer, &Dial { tls: None }, head, vec![other], Arc::new(Pace::new(0))).await.expect("it arrives");
     assert_eq!(*receiver.installed.lock().expect("not poisoned"), [content]);
     shutdown.cancel();
 }
@@ -175,7 +177,8 @@ async fn what_a_receiver_refuses_is_not_sent_again() {
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))),
     );
     let head = SnapshotHead { cluster: ClusterId(1), shard: ShardId(3), replica: 9, body: Bytes::new() };
-    let refused = send(&peer, head, vec![file], Arc::new(Pace::new(0))).await.expect_err("refused");
+    let refused =
+        send(&peer, &Dial { tls: None }, head, vec![file], Arc::new(Pace::new(0))).await.expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::ResourceExhausted);
     assert_eq!(refuses.0.load(Ordering::SeqCst), 1);
 }

@@ -1,0 +1,14 @@
+//! Who gets in, and what they may do there: TLS between real keevods, changes of certificates under load, rights of roles,
+//! apps apart from each other, and secrets that show nowhere.
+
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
+mod security {
+    pub(crate) mod support;
+
+    mod rights;
+    mod rotation;
+    mod secrets;
+    mod tenants;
+    mod tls;
+}
