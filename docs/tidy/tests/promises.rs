@@ -1,4 +1,4 @@
-//! Every test that docs/PROMISES.md names is in the file that it links to.
+//! Every test that docs/PROMISES.md and docs/SECURITY.md name is in the file that it links to.
 
 use std::path::Path;
 
@@ -19,6 +19,16 @@ fn every_test_that_a_promise_names_is_there() {
     let tests = links.iter().filter(|(_, target)| Path::new(target).extension().is_some_and(|found| found == "rs"));
     let complaints: Vec<String> = tests.clone().filter_map(|(name, target)| complaint(name, target)).collect();
     assert!(tests.count() > 60, "the links to tests could not be read");
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let model = text("docs/SECURITY.md").expect("docs/SECURITY.md can be read").expect("it is UTF-8");
+    let links = markdown::named_links(&model);
+    let tests = links.iter().filter(|(_, target)| Path::new(target).extension().is_some_and(|found| found == "rs"));
+    let complaints: Vec<String> = tests.clone().filter_map(|(name, target)| complaint(name, target)).collect();
+    assert!(tests.count() > 20, "the links to tests could not be read");
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
