@@ -232,7 +232,7 @@ impl<E: Engine> Chat<E> {
                         continue;
                     }
                     Personal::InGroup(group) => {
-                        self.leave_group(group, user).await?;
+                        self.leave_found_group(group, user).await?;
                         return Ok(1);
                     }
                     Personal::Reminder(channel, message) => {

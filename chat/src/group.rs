@@ -191,12 +191,25 @@ impl<E: Engine> Chat<E> {
         Ok(())
     }
 
-    /// Takes a user out of a group, on both sides.
-    pub(crate) async fn leave_group(&self, id: &str, user: &str) -> Result<()> {
-        let sides = [
+    /// Takes a user out of a group, on both sides: the user's first, so that no mention counts any more.
+    async fn leave_group(&self, id: &str, user: &str) -> Result<()> {
+        self.leave_sides(id, user, false).await
+    }
+
+    /// As [`Chat::leave_group`], the group's side first: for who finds the group by the user's side, and would not find it
+    /// again.
+    pub(crate) async fn leave_found_group(&self, id: &str, user: &str) -> Result<()> {
+        self.leave_sides(id, user, true).await
+    }
+
+    async fn leave_sides(&self, id: &str, user: &str, group_first: bool) -> Result<()> {
+        let mut sides = [
             (self.user_key(user, keys::in_group(id)).await?, self.user_key(user, keys::in_group_count()).await?),
             (self.group_key(id, keys::group_member(user)).await?, self.group_key(id, keys::group_count()).await?),
         ];
+        if group_first {
+            sides.reverse();
+        }
         for (row, count) in sides {
             let batch = Batch::new().delete(row.clone()).merge(count, -1).require(row, Check::Exists);
             match self.engine.write(batch).await {
