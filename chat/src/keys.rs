@@ -18,7 +18,7 @@ use crate::ids::{AppId, ChannelId, Place};
 
 pub(crate) use apart::{
     app_ban, block, directory_bucket, directory_partition, listing, mute, outbox_partition, parse_listing,
-    parse_queued, preference, queue_partition, queued, trailing_name, user, user_partition,
+    parse_queued, parse_user, preference, queue_partition, queued, trailing_name, user, user_partition,
 };
 pub(crate) use features::{all_passed_over, ballots, locations, poll_counts, polls};
 pub(crate) use personal::{

@@ -11,13 +11,15 @@ use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Row, Stat};
-use crate::message::validate_custom;
+use crate::message::{Message, validate_custom};
 use crate::rows::{self, ReactionRow};
 
 /// The largest score, either way: a million, so that sums of them can't overflow.
 const SCORE_MAX: u64 = 1_000_000;
 /// The most types of reactions among which a unique one finds those that it replaces.
 const KINDS_MAX: usize = 500;
+/// How many reactions are looked up at once.
+const LOOKED_UP_MAX: usize = 1_000;
 
 /// A reaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +224,35 @@ impl<E: Engine> Chat<E> {
         for (key, record) in self.first(scan, limit).await? {
             if let Row::Reaction { kind, user, .. } = Row::parse(&key.sort)? {
                 found.push(Reaction::from_row(rows::decode(&record.value, "a reaction")?, kind, user));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<E: Engine> Chat<E> {
+    /// The types of the user's reactions on each of these messages of a channel, in their order: of the types that the
+    /// messages' own counts name, so messages without counts have none.
+    pub async fn own_reactions(
+        &self,
+        channel: &ChannelId,
+        messages: &[Message],
+        user: &str,
+    ) -> Result<Vec<Vec<String>>> {
+        validate_name("a user id", user)?;
+        let keys = self.keys(channel).await?;
+        let mut asked = Vec::new();
+        for (number, message) in messages.iter().enumerate() {
+            let kinds = message.stats.iter().flat_map(|stats| stats.reactions.keys());
+            asked.extend(kinds.map(|kind| (number, kind, keys.reaction(message.place, kind, user))));
+        }
+        let mut found = vec![Vec::new(); messages.len()];
+        for chunk in asked.chunks(LOOKED_UP_MAX) {
+            let records = self.multi_get(chunk.iter().map(|(_, _, key)| key.clone()).collect()).await?;
+            for ((number, kind, _), record) in chunk.iter().zip(records) {
+                if let (Some(own), Some(_)) = (found.get_mut(*number), record) {
+                    own.push((*kind).clone());
+                }
             }
         }
         Ok(found)

@@ -10,6 +10,7 @@ use crate::chat::{ATTEMPTS_MAX, Chat, Head, contended, range};
 use crate::history::messages_between;
 use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Row, Setting};
+use crate::member::{behind, validate_limit};
 use crate::rows::{self, AdjustmentRow, MemberRow, MessageRow, ReadRow};
 
 /// How often the counters are read for a consistent cut before the messages are counted one by one.
@@ -137,6 +138,21 @@ impl<E: Engine> Chat<E> {
         let disagree = || Error::corrupt(format!("the counters of channel {channel} and user '{user}' disagree"));
         let unread = count.ok_or_else(disagree)?;
         Ok(Unread { unread, read: ReadState::from_row(user, &state), last_sequence: head.sequence })
+    }
+
+    /// Up to `limit` read states of a channel by user, those after `after`. Members who marked nothing have none.
+    pub async fn reads(&self, channel: &ChannelId, after: Option<&str>, limit: usize) -> Result<Vec<ReadState>> {
+        validate_limit(limit)?;
+        let keys = self.keys(channel).await?;
+        let prefix = keys::prefix::reads();
+        let start = after.map_or_else(|| prefix.clone(), |user| behind(&keys.read(user).sort));
+        let mut found = Vec::new();
+        for (key, record) in self.first(range(&keys, start, prefix_end(&prefix), limit), limit).await? {
+            if let Row::Read(user) = Row::parse(&key.sort)? {
+                found.push(ReadState::from_row(user, &rows::decode(&record.value, "a read state")?));
+            }
+        }
+        Ok(found)
     }
 
     async fn move_read(

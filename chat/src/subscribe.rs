@@ -277,6 +277,21 @@ impl<E: Engine> Subscription<E> {
     }
 
     async fn next_change(&mut self) -> Result<CommitEvent> {
+        match self.watched().await {
+            Err(error) if error.kind() == ErrorKind::CursorCompacted => {
+                // Where nothing has happened in the channel since, nothing was missed.
+                let head = self.chat.head(&self.keys).await?;
+                if self.token.position != (Position { version: head.version, index: u32::MAX }) {
+                    return Err(error);
+                }
+                (self.token.cursor, self.watch) = (head.as_of, None);
+                self.watched().await
+            }
+            watched => watched,
+        }
+    }
+
+    async fn watched(&mut self) -> Result<CommitEvent> {
         if self.watch.is_none() {
             let range = WatchRange::Partition {
                 keyspace: self.keys.keyspace,

@@ -58,6 +58,35 @@ impl ResumeToken {
         self
     }
 
+    /// The same token for a trusted caller's subscription.
+    #[must_use]
+    pub fn for_nobody(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// The same token for whoever has also had the events up to `position`: those do not come again.
+    #[must_use]
+    pub fn having_seen(mut self, position: Position) -> Self {
+        self.position = self.position.max(position);
+        self
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &ChannelId {
+        &self.channel
+    }
+
+    /// The place of the last event that is done with; behind a page of history, one behind all events of a version.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether stored messages come before the live events: such a token's events repeat one place.
+    pub fn replays(&self) -> bool {
+        self.replaying
+    }
+
     /// The token as bytes, for a client to keep.
     pub fn encode(&self) -> Bytes {
         let cluster = self.cursor.cluster.0;

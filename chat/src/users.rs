@@ -12,6 +12,7 @@ use bytes::Bytes;
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
+use crate::custom::Patch;
 use crate::ids::validate_name;
 use crate::keys;
 use crate::message::validate_custom;
@@ -123,6 +124,24 @@ impl<E: Engine> Chat<E> {
                 row.created_at_ms = created_at_ms.unwrap_or(now_ms);
                 (row.updated_at_ms, row.deactivated_at_ms) = (updated_at_ms, deactivated_at_ms);
             }
+            Ok(row)
+        })
+        .await
+    }
+
+    /// Changes a user's custom data alone: the whole of it where `custom` is given, then single fields. One that was never
+    /// put is put with the role `user` where `or_put` says so; else `NotFound`.
+    pub async fn update_user(&self, id: &str, custom: Option<String>, patch: &Patch, or_put: bool) -> Result<User> {
+        validate_name("a user id", id)?;
+        validate_custom(custom.as_deref(), &self.options)?;
+        self.change_user(id, |stored, now_ms| {
+            let mut row = match stored {
+                Some(stored) => stored.clone(),
+                None if or_put => UserRow { role: NewUser::new(id).role, created_at_ms: now_ms, ..UserRow::default() },
+                None => return Err(no_user(id)),
+            };
+            row.custom = patch.apply(custom.as_deref().or(row.custom.as_deref()))?;
+            validate_custom(row.custom.as_deref(), &self.options)?;
             Ok(row)
         })
         .await

@@ -24,6 +24,13 @@ pub(crate) fn listing(channel: &str) -> Bytes {
     tagged(LISTING, channel)
 }
 
+/// The app and user of a user's partition; `None` for a partition of another kind.
+pub(crate) fn parse_user(partition: &[u8]) -> Option<(AppId, &str)> {
+    let (app, rest) = partition.split_first_chunk::<4>()?;
+    let user = std::str::from_utf8(rest.strip_prefix(&[PARTITION_USER])?).ok()?;
+    Some((AppId(u32::from_be_bytes(*app)), user))
+}
+
 /// The channel that the sort key of a listing names.
 pub(crate) fn parse_listing(sort: &[u8]) -> Result<ChannelId> {
     match sort.split_first() {

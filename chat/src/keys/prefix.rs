@@ -2,8 +2,8 @@
 
 use super::{
     ADJUSTMENT, BAN, BLOCK, BufMut, Bytes, BytesMut, COUNTERS, EDIT, FLAG, FOLLOWED, INVITE, JOB, LISTING, MEMBER,
-    MENTION, MESSAGE, MUTE, Mentioned, ONLY_REACTION, PARTICIPANT, PIN, PLACE_CHANNEL, Place, REACTION, RECEIPT, STATS,
-    THREAD_ADJUSTMENT, mentions, numbered, placed,
+    MENTION, MESSAGE, MUTE, Mentioned, ONLY_REACTION, PARTICIPANT, PIN, PLACE_CHANNEL, Place, REACTION, READ, RECEIPT,
+    STATS, THREAD_ADJUSTMENT, mentions, numbered, placed,
 };
 
 /// The counters of a thread: replies that count, all replies, deleted ones.
@@ -55,6 +55,10 @@ pub(crate) fn members() -> Bytes {
 
 pub(crate) fn receipts() -> Bytes {
     Bytes::from_static(&[RECEIPT])
+}
+
+pub(crate) fn reads() -> Bytes {
+    Bytes::from_static(&[READ])
 }
 
 pub(crate) fn bans() -> Bytes {
