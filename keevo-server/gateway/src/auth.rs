@@ -11,11 +11,12 @@ mod token;
 
 use keevo_feeds::FeedId;
 
-pub(crate) use token::{principal, verify_feed};
+pub use token::Bearer;
+pub(crate) use token::{bearer, header_token, principal, verify_feed};
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Principal {
+pub enum Principal {
     /// A server, within what its token is for.
     Server(Scopes),
     /// A user of the app.
@@ -24,7 +25,7 @@ pub(crate) enum Principal {
 
 /// What a server's token is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scopes {
+pub struct Scopes {
     resources: Names,
     actions: Names,
     feeds: Names,
@@ -56,7 +57,7 @@ impl Names {
 
 /// What a request does to what it addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Looks.
     Read,
     /// Adds or changes.
@@ -67,7 +68,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// As tokens spell it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",
@@ -79,7 +80,7 @@ impl Action {
 impl Scopes {
     /// Whether the token covers a request to `resource`, and to `feed` where the request addresses one. One that names
     /// a feed covers requests to that feed only.
-    pub(crate) fn cover(&self, resource: &str, action: Action, feed: Option<&FeedId>) -> bool {
+    pub fn cover(&self, resource: &str, action: Action, feed: Option<&FeedId>) -> bool {
         let feed = match (&self.feeds, feed) {
             (Names::All, _) => true,
             (Names::Some(_), None) => false,

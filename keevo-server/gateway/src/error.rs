@@ -8,28 +8,69 @@ use keevo_feeds::RankingFault;
 use serde_json::{Map, Value, json};
 
 /// The result of an endpoint.
-pub(crate) type ApiResult<T> = Result<T, ApiError>;
+pub type ApiResult<T> = Result<T, ApiError>;
 
 /// An error of the REST API.
 #[derive(Debug)]
-pub(crate) struct ApiError {
-    pub(crate) status: StatusCode,
+pub struct ApiError {
+    /// The status of HTTP.
+    pub status: StatusCode,
     code: i32,
     exception: &'static str,
     detail: String,
     fields: Map<String, Value>,
     /// Seconds after which to try again.
-    pub(crate) retry_after_s: Option<u64>,
+    pub retry_after_s: Option<u64>,
+}
+
+/// What is wrong with a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenFault {
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYet,
+    /// It says that it was issued in the future.
+    BeforeIssued,
+    /// It is missing, malformed, or not signed by this key's secret.
+    Invalid(String),
+}
+
+impl TokenFault {
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::Invalid(detail.into())
+    }
+
+    pub(crate) fn missing() -> Self {
+        Self::invalid("the header Authorization is missing: it carries a token signed with the secret")
+    }
+
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Expired => "the token has expired; make a new one",
+            Self::NotYet => "the token is not valid yet",
+            Self::BeforeIssued => "the token says that it was issued in the future; set the clock of whoever makes it",
+            Self::Invalid(detail) => detail,
+        }
+    }
+}
+
+impl From<TokenFault> for ApiError {
+    fn from(fault: TokenFault) -> Self {
+        Self::signature(fault.detail())
+    }
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: i32, exception: &'static str, detail: impl Into<String>) -> Self {
+    /// An error with a code of its own.
+    pub fn new(status: StatusCode, code: i32, exception: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { status, code, exception, detail, fields: Map::new(), retry_after_s: None }
     }
 
     /// The key belongs to no app.
-    pub(crate) fn api_key() -> Self {
+    pub fn api_key() -> Self {
         let detail = "api_key is missing, unknown or revoked; `keevo-cli app show` lists an app's keys";
         Self::new(StatusCode::UNAUTHORIZED, 2, "ApiKeyException", detail)
     }
@@ -40,12 +81,12 @@ impl ApiError {
     }
 
     /// A field, id or page is malformed.
-    pub(crate) fn input(detail: impl Into<String>) -> Self {
+    pub fn input(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, 4, "InputException", detail)
     }
 
     /// One field is malformed, and named.
-    pub(crate) fn field(name: &str, problem: impl Into<String>) -> Self {
+    pub fn field(name: &str, problem: impl Into<String>) -> Self {
         let problem = problem.into();
         let mut error = Self::input(format!("{name}: {problem}"));
         error.fields.insert(name.to_owned(), json!([problem]));
@@ -58,19 +99,19 @@ impl ApiError {
     }
 
     /// The app is suspended.
-    pub(crate) fn suspended() -> Self {
+    pub fn suspended() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, 7, "SiteSuspendedException", "the app is suspended")
     }
 
     /// More requests than the limit.
-    pub(crate) fn rate(detail: impl Into<String>, retry_after_s: u64) -> Self {
+    pub fn rate(detail: impl Into<String>, retry_after_s: u64) -> Self {
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, 9, "RateLimitReached", detail);
         error.retry_after_s = Some(retry_after_s);
         error
     }
 
     /// The request is about a user and names none.
-    pub(crate) fn missing_user() -> Self {
+    pub fn missing_user() -> Self {
         let detail = "user_id is missing: a server names the user, and a user's token is about that user";
         Self::new(StatusCode::BAD_REQUEST, 10, "MissingUserException", detail)
     }
@@ -86,28 +127,28 @@ impl ApiError {
     }
 
     /// What was asked for does not exist.
-    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+    pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 16, "DoesNotExistException", detail)
     }
 
     /// The token does not give the right.
-    pub(crate) fn not_allowed(detail: impl Into<String>) -> Self {
+    pub fn not_allowed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, 17, "NotAllowedException", detail)
     }
 
     /// The path exists with other methods.
-    pub(crate) fn method(detail: impl Into<String>) -> Self {
+    pub fn method(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, 17, "NotAllowedException", detail)
     }
 
     /// The body is too large.
-    pub(crate) fn too_large(bytes_max: usize) -> Self {
+    pub fn too_large(bytes_max: usize) -> Self {
         let detail = format!("the body has more than {bytes_max} bytes; send it in smaller parts");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, 18, "PayloadTooLargeException", detail)
     }
 
     /// It exists already.
-    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+    pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, 22, "ConflictException", detail)
     }
 
@@ -118,13 +159,18 @@ impl ApiError {
         error
     }
 
+    /// The code, as the contract numbers it.
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+
     /// The server failed without a cause that the client could know.
-    pub(crate) fn internal() -> Self {
+    pub fn internal() -> Self {
         Self::system(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says why")
     }
 
     /// What the client is told, without the duration.
-    pub(crate) fn body(&self) -> Map<String, Value> {
+    pub fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         body.insert("detail".to_owned(), json!(self.detail));
         body.insert("status_code".to_owned(), json!(self.status.as_u16()));
@@ -138,7 +184,7 @@ impl ApiError {
     }
 
     /// The sentence, for protocols with errors of their own.
-    pub(crate) fn detail(&self) -> &str {
+    pub fn detail(&self) -> &str {
         &self.detail
     }
 }

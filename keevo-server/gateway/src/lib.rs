@@ -28,6 +28,7 @@ mod render;
 mod reply;
 mod route;
 mod serve;
+pub mod shared;
 
 pub use gateway::{FIRST_APP, Gateway, GatewayOptions};
 pub use registry::Registry;

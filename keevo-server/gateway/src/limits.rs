@@ -19,22 +19,47 @@ const COUNTERS_MAX: usize = 65_536;
 
 /// Which limit an endpoint falls under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Limit {
+pub enum Limit {
+    /// Adding and removing activities.
     Add,
+    /// Sockets of chat.
+    ChatConnect,
+    /// Queries of chat by filter.
+    ChatQuery,
+    /// Reading chat.
+    ChatRead,
+    /// Sending messages of chat.
+    ChatSend,
+    /// Whatever else changes something of chat.
+    ChatWrite,
+    /// Changing collections.
     Collection,
+    /// Uploading and deleting files.
     File,
+    /// Following.
     Follow,
+    /// Scraping pages.
     OpenGraph,
+    /// Whatever has no limit of its own.
     Other,
+    /// Changing reactions of feeds.
     Reaction,
+    /// Reading feeds.
     Read,
+    /// Changing activities.
     Update,
+    /// Changing users of feeds.
     User,
 }
 
 /// Every limit, its name in an app's `rates`, and its default in requests a minute.
 pub(crate) const LIMITS: &[(Limit, &str, u32)] = &[
     (Limit::Add, "add", 1_000),
+    (Limit::ChatConnect, "chat_connect", 20_000),
+    (Limit::ChatQuery, "chat_query", 10_000),
+    (Limit::ChatRead, "chat_read", 20_000),
+    (Limit::ChatSend, "chat_send", 10_000),
+    (Limit::ChatWrite, "chat_write", 10_000),
     (Limit::Collection, "collection", 1_000),
     (Limit::File, "file", 120),
     (Limit::Follow, "follow", 500),
@@ -47,6 +72,16 @@ pub(crate) const LIMITS: &[(Limit, &str, u32)] = &[
 ];
 
 impl Limit {
+    /// Its name in an app's `rates`.
+    pub fn name(self) -> &'static str {
+        LIMITS.iter().find(|(limit, ..)| *limit == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// Its requests a minute for an app that says nothing of it.
+    pub fn per_minute_default(self) -> u32 {
+        LIMITS.iter().find(|(limit, ..)| *limit == self).map_or(u32::MAX, |(.., default)| *default)
+    }
+
     /// Its requests a minute for an app.
     pub(crate) fn per_minute(self, app: &App) -> u32 {
         let row = LIMITS.iter().find(|(limit, ..)| *limit == self);
@@ -56,16 +91,18 @@ impl Limit {
 
 /// What a client is told of its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quota {
-    pub(crate) limit: u32,
-    pub(crate) remaining: u64,
+pub struct Quota {
+    /// Requests a minute.
+    pub limit: u32,
+    /// How many of them are left.
+    pub remaining: u64,
     /// When the minute ends, in seconds since the epoch.
-    pub(crate) reset_s: u64,
+    pub reset_s: u64,
 }
 
 impl Quota {
     /// Writes the three headers.
-    pub(crate) fn write(self, headers: &mut HeaderMap) {
+    pub fn write(self, headers: &mut HeaderMap) {
         headers.insert("x-ratelimit-limit", HeaderValue::from(self.limit));
         headers.insert("x-ratelimit-remaining", HeaderValue::from(self.remaining));
         headers.insert("x-ratelimit-reset", HeaderValue::from(self.reset_s));
@@ -120,7 +157,7 @@ impl Limiter {
         let remaining = if refused.is_some() { 0 } else { u64::from(per_minute).saturating_sub(used) };
         let quota = Quota { limit: per_minute, remaining, reset_s: (now_s / 60 + 1) * 60 };
         let answer = refused.map_or(Ok(()), |(window_s, wait_s)| {
-            let name = LIMITS.iter().find(|(one, ..)| *one == limit).map_or("", |(_, name, _)| name);
+            let name = limit.name();
             let minutes = window_s / 60;
             Err(ApiError::rate(
                 format!("the limit '{name}' of {minutes} minutes is reached; come again in {wait_s} s"),

@@ -9,11 +9,11 @@ const PARAMETERS_MAX: usize = 1_000;
 
 /// A request's query, decoded.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Decodes a query; bytes that are no text become replacement characters. `400` with more than 1,000 parameters.
-    pub(crate) fn parse(raw: &str) -> ApiResult<Self> {
+    pub fn parse(raw: &str) -> ApiResult<Self> {
         let pairs: Vec<_> = form_urlencoded::parse(raw.as_bytes()).into_owned().take(PARAMETERS_MAX + 1).collect();
         if pairs.len() > PARAMETERS_MAX {
             return Err(ApiError::input(format!("a query has at most {PARAMETERS_MAX} parameters")));
@@ -22,9 +22,14 @@ impl Query {
     }
 
     /// The first value of a parameter that is not empty.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         values.find(|value| !value.is_empty())
+    }
+
+    /// The names of all parameters.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// All values of a parameter.
@@ -39,7 +44,7 @@ impl Query {
     }
 
     /// A truth: `true`, `True` and `1`, or `false`, `False` and `0`; absent or empty is false.
-    pub(crate) fn flag(&self, name: &str) -> ApiResult<bool> {
+    pub fn flag(&self, name: &str) -> ApiResult<bool> {
         match self.get(name) {
             None => Ok(false),
             Some(text) => {
@@ -49,7 +54,7 @@ impl Query {
     }
 
     /// A number or another thing that is read from text; absent or empty is `None`.
-    pub(crate) fn parsed<T: FromStr>(&self, name: &str, what: &str) -> ApiResult<Option<T>> {
+    pub fn parsed<T: FromStr>(&self, name: &str, what: &str) -> ApiResult<Option<T>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         match text.parse() {
             Ok(value) => Ok(Some(value)),
@@ -58,7 +63,7 @@ impl Query {
     }
 
     /// A number within bounds, or the default.
-    pub(crate) fn number(&self, name: &str, default: usize, max: usize) -> ApiResult<usize> {
+    pub fn number(&self, name: &str, default: usize, max: usize) -> ApiResult<usize> {
         let value = self.parsed(name, "a number")?.unwrap_or(default);
         if value > max {
             return Err(ApiError::field(name, format!("{value} is more than {max}")));

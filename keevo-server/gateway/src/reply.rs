@@ -62,7 +62,7 @@ pub(crate) fn response(answer: Result<Reply, ApiError>, took: Duration) -> Respo
 }
 
 /// A time as the clients expect it: `"13.20ms"`.
-pub(crate) fn duration(took: Duration) -> String {
+pub fn duration(took: Duration) -> String {
     format!("{:.2}ms", took.as_secs_f64() * 1_000.0)
 }
 

@@ -214,13 +214,7 @@ pub(crate) fn find(method: &Method, path: &str) -> ApiResult<Found> {
         ["redirect"] => ("analytics", raw.as_slice()),
         _ => return Err(unknown()),
     };
-    let decode = |part: &&str| {
-        let decoded = percent_decode_str(part).decode_utf8();
-        decoded
-            .map(String::from)
-            .map_err(|_not_text| ApiError::input(format!("the part {part} of the path is no text")))
-    };
-    let parts: Vec<String> = raw.iter().map(decode).collect::<ApiResult<_>>()?;
+    let parts: Vec<String> = raw.iter().map(|part| decode(part)).collect::<ApiResult<_>>()?;
     let mut allowed: Vec<&str> = Vec::new();
     for row in TABLE.iter().filter(|row| row.service == service) {
         let Some(captures) = matches(row.path, &parts) else { continue };
@@ -236,8 +230,19 @@ pub(crate) fn find(method: &Method, path: &str) -> ApiResult<Found> {
     }
 }
 
+/// The text of a part of a path.
+fn decode(part: &str) -> ApiResult<String> {
+    let decoded = percent_decode_str(part).decode_utf8();
+    decoded.map(String::from).map_err(|_not_text| ApiError::input(format!("the part {part} of the path is no text")))
+}
+
+/// The decoded parts of a path; empty ones do not count. `400` for one that is no text.
+pub fn parts(path: &str) -> ApiResult<Vec<String>> {
+    path.split('/').filter(|part| !part.is_empty()).map(decode).collect()
+}
+
 /// The named parts, if `parts` are what `pattern` describes.
-fn matches(pattern: &'static str, parts: &[String]) -> Option<Vec<(&'static str, String)>> {
+pub fn matches(pattern: &'static str, parts: &[String]) -> Option<Vec<(&'static str, String)>> {
     let mut captures = Vec::new();
     let mut parts = parts.iter();
     for expected in pattern.split('/') {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Names, Principal, Scopes};
 use crate::apps::Secret;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, TokenFault};
 use crate::query::Query;
 
 /// The longest token, in bytes.
@@ -18,25 +18,50 @@ const LEEWAY: Duration = Duration::from_mins(1);
 /// The longest user id, in bytes.
 pub(super) const USER_BYTES_MAX: usize = 255;
 
+/// A token that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// Who calls.
+    pub principal: Principal,
+    /// When the token ends, in milliseconds since the epoch, where it says so.
+    pub expires_ms: Option<u64>,
+}
+
+/// The token in the header `Authorization`, if there is one.
+pub(crate) fn header_token(headers: &HeaderMap) -> Result<Option<&str>, TokenFault> {
+    let Some(value) = headers.get("authorization") else { return Ok(None) };
+    let text = value.to_str().map_err(|_not_text| TokenFault::invalid("the header Authorization is no token"))?;
+    Ok(Some(text.strip_prefix("Bearer ").unwrap_or(text).trim()))
+}
+
+/// Whoever bears `token`, and until when: also judges when it was issued.
+pub(crate) fn bearer(token: &str, secret: &Secret, now_ms: u64) -> Result<Bearer, TokenFault> {
+    if token.is_empty() {
+        return Err(TokenFault::missing());
+    }
+    let claims = verify(token, secret, now_ms)?;
+    if seconds(&claims, "iat")?.is_some_and(|issued| issued - LEEWAY.as_secs_f64() > now_s(now_ms)) {
+        return Err(TokenFault::BeforeIssued);
+    }
+    let expires = seconds(&claims, "exp")?.and_then(|expires| Duration::try_from_secs_f64(expires).ok());
+    let expires_ms = expires.and_then(|expires| u64::try_from((expires + LEEWAY).as_millis()).ok());
+    Ok(Bearer { principal: of_claims(&claims)?, expires_ms })
+}
+
 /// Who calls: from the header `Authorization`, or from the query of links that a browser follows.
 pub(crate) fn principal(headers: &HeaderMap, query: &Query, secret: &Secret, now_ms: u64) -> ApiResult<Principal> {
-    let header = headers
-        .get("authorization")
-        .map(|value| value.to_str().map_err(|_not_text| ApiError::signature("the header Authorization is no token")));
-    let token = match header.transpose()? {
-        Some(text) => text.strip_prefix("Bearer ").unwrap_or(text).trim(),
+    let token = match header_token(headers)? {
+        Some(token) => token,
         None => query.get("authorization").unwrap_or_default(),
     };
     if token.is_empty() {
-        return Err(ApiError::signature(
-            "the header Authorization is missing: it carries a token signed with the secret",
-        ));
+        return Err(TokenFault::missing().into());
     }
     let kind = headers.get("stream-auth-type").and_then(|value| value.to_str().ok()).or_else(|| query.get("auth_type"));
     if kind.is_some_and(|kind| kind != "jwt") {
         return Err(ApiError::signature("stream-auth-type is jwt, the only kind there is"));
     }
-    of_claims(&verify(token, secret, now_ms)?)
+    Ok(of_claims(&verify(token, secret, now_ms)?)?)
 }
 
 /// Whether `signature` is a token that reads the feed called `feed`, slug and id without a colon.
@@ -52,9 +77,9 @@ pub(crate) fn verify_feed(signature: &str, feed: &str, secret: &Secret, now_ms: 
 }
 
 /// The claims of a token whose signature and times are right.
-fn verify(token: &str, secret: &Secret, now_ms: u64) -> ApiResult<Map<String, Value>> {
+fn verify(token: &str, secret: &Secret, now_ms: u64) -> Result<Map<String, Value>, TokenFault> {
     if token.len() > TOKEN_BYTES_MAX {
-        return Err(ApiError::signature(format!("a token has up to {TOKEN_BYTES_MAX} bytes")));
+        return Err(TokenFault::invalid(format!("a token has up to {TOKEN_BYTES_MAX} bytes")));
     }
     let mut validation = Validation::new(Algorithm::HS256);
     validation.required_spec_claims.clear();
@@ -63,37 +88,44 @@ fn verify(token: &str, secret: &Secret, now_ms: u64) -> ApiResult<Map<String, Va
     validation.validate_exp = false;
     validation.validate_nbf = false;
     let key = DecodingKey::from_secret(secret.expose().as_bytes());
-    let claims = decode::<Map<String, Value>>(token, &key, &validation)
-        .map_err(|_why| ApiError::signature("the token is malformed, or not signed by HS256 with this key's secret"))?
-        .claims;
-    let now_s = Duration::from_millis(now_ms).as_secs_f64();
-    let leeway_s = LEEWAY.as_secs_f64();
-    let time = |name: &str| match claims.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(seconds)) => Ok(seconds.as_f64()),
-        Some(_) => Err(ApiError::signature(format!("the token's {name} is no number of seconds"))),
-    };
-    if time("exp")?.is_some_and(|expires| expires + leeway_s < now_s) {
-        return Err(ApiError::signature("the token has expired; make a new one"));
+    let unsigned = "the token is malformed, or not signed by HS256 with this key's secret";
+    let claims =
+        decode::<Map<String, Value>>(token, &key, &validation).map_err(|_why| TokenFault::invalid(unsigned))?.claims;
+    let (now_s, leeway_s) = (now_s(now_ms), LEEWAY.as_secs_f64());
+    if seconds(&claims, "exp")?.is_some_and(|expires| expires + leeway_s < now_s) {
+        return Err(TokenFault::Expired);
     }
-    if time("nbf")?.is_some_and(|begins| begins - leeway_s > now_s) {
-        return Err(ApiError::signature("the token is not valid yet"));
+    if seconds(&claims, "nbf")?.is_some_and(|begins| begins - leeway_s > now_s) {
+        return Err(TokenFault::NotYet);
     }
     Ok(claims)
 }
 
-fn of_claims(claims: &Map<String, Value>) -> ApiResult<Principal> {
+fn now_s(now_ms: u64) -> f64 {
+    Duration::from_millis(now_ms).as_secs_f64()
+}
+
+/// A claim that is a time, in seconds since the epoch.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, TokenFault> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(seconds)) => Ok(seconds.as_f64()),
+        Some(_) => Err(TokenFault::invalid(format!("the token's {name} is no number of seconds"))),
+    }
+}
+
+fn of_claims(claims: &Map<String, Value>) -> Result<Principal, TokenFault> {
     let text = |name: &str| match claims.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
         Some(Value::Number(number)) if name == "user_id" && number.is_u64() => {
-            Err(ApiError::signature("the token's user_id is a number; write it as text"))
+            Err(TokenFault::invalid("the token's user_id is a number; write it as text"))
         }
-        Some(_) => Err(ApiError::signature(format!("the token's {name} is no text"))),
+        Some(_) => Err(TokenFault::invalid(format!("the token's {name} is no text"))),
     };
     let user = text("user_id")?.map(str::to_owned);
     if user.as_ref().is_some_and(|user| user.is_empty() || user.len() > USER_BYTES_MAX) {
-        return Err(ApiError::signature(format!("the token's user_id has 1 to {USER_BYTES_MAX} bytes")));
+        return Err(TokenFault::invalid(format!("the token's user_id has 1 to {USER_BYTES_MAX} bytes")));
     }
     match (text("resource")?, user) {
         (Some(resource), user) => Ok(Principal::Server(Scopes {
@@ -103,7 +135,7 @@ fn of_claims(claims: &Map<String, Value>) -> ApiResult<Principal> {
             user,
         })),
         (None, Some(user)) => Ok(Principal::User(user)),
-        (None, None) => Err(ApiError::signature("the token names neither a resource nor a user_id")),
+        (None, None) => Err(TokenFault::invalid("the token names neither a resource nor a user_id")),
     }
 }
 
