@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use futures::FutureExt;
+use keevo_chat_gateway::{ChatGateway, ChatGatewayOptions, Gatekeeper};
 use keevo_core::{Error, ErrorKind, Result, RocksStore, SeededRandom, SystemClock};
 use keevo_feeds::FeedsOptions;
 use keevo_gateway::apps::{Apps, OsRandom};
@@ -62,7 +64,7 @@ pub struct Daemon {
     servers: Vec<JoinHandle<Result<()>>>,
     health: Health,
     gateway: Gateway,
-    /// The feeds' workers, the webhooks, and moderation's pipeline.
+    /// The workers of feeds and chat, the webhooks, and moderation's pipeline.
     background: JoinHandle<()>,
     /// Keeps the folders locked.
     _folders: Arc<Folders>,
@@ -143,14 +145,17 @@ impl Daemon {
                 tls: tls.clone(),
                 authority: door.authority.clone(),
             };
-            let http_server = serve_http(http_listener, metrics, &gateway, tls.clone(), shutdown.clone())?;
+            let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
+            let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
+            let http_server = serve_http(http_listener, metrics, (&gateway, &chat), tls.clone(), shutdown.clone())?;
             let servers = vec![grpc_server.task, http_server];
             let pipeline = moderation.run(shutdown.clone());
             let security = futures::future::join(
                 watch_tls(tls, shutdown.clone()),
                 follow_rights(door.authority, shutdown.clone()),
             );
-            let background = tokio::spawn(futures::future::join3(gateway.clone().run(), pipeline, security).map(drop));
+            let background =
+                tokio::spawn(futures::future::join4(gateway.clone().run(), chat.run(), pipeline, security).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
             Ok(Self { node, grpc, http, shutdown, servers, health, gateway, background, _folders: folders })
@@ -367,11 +372,11 @@ async fn watch_tls(tls: Option<Arc<ServerTls>>, shutdown: CancellationToken) {
 fn serve_http(
     listener: TcpListener,
     metrics: Metrics,
-    gateway: &Gateway,
+    (gateway, chat): (&Gateway, &ChatGateway),
     tls: Option<Arc<ServerTls>>,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<Result<()>>> {
-    let routes = crate::http::routes(Arc::new(metrics), gateway);
+    let routes = crate::http::routes(Arc::new(metrics), gateway, chat);
     let ended = shutdown.cancelled_owned();
     let failed = |error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error);
     Ok(if let Some(tls) = tls {
@@ -379,6 +384,8 @@ fn serve_http(
         let server = axum::serve(Https(incoming), over_tls(routes)).with_graceful_shutdown(ended);
         tokio::spawn(async move { server.await.map_err(failed) })
     } else {
+        // Without it small frames wait for the acknowledgement of those before, 40 ms at a time.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let server = axum::serve(listener, routes).with_graceful_shutdown(ended);
         tokio::spawn(async move { server.await.map_err(failed) })
     })

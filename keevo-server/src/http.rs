@@ -1,4 +1,5 @@
-//! The HTTP side of a node: health for load balancers, metrics for Prometheus, and the feeds REST API for the rest.
+//! The HTTP side of a node: health for load balancers, metrics for Prometheus, chat under `/chat/v1`, and the feeds REST API
+//! for the rest.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,19 +11,21 @@ use axum::middleware::map_request;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::Listener;
+use keevo_chat_gateway::ChatGateway;
 use keevo_gateway::Gateway;
 use keevo_tls::{TlsConnection, TlsIncoming};
 
 use crate::metrics::Metrics;
 
-/// The routes: `/health` (the process runs), `/ready` (every replica here knows a leader), `/metrics`; any other path
-/// goes to the gateway.
-pub(crate) fn routes(metrics: Arc<Metrics>, gateway: &Gateway) -> Router {
+/// The routes: `/health` (the process runs), `/ready` (every replica here knows a leader), `/metrics`, those of chat; any
+/// other path goes to the gateway.
+pub(crate) fn routes(metrics: Arc<Metrics>, gateway: &Gateway, chat: &ChatGateway) -> Router {
     Router::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(render))
         .with_state(metrics)
+        .merge(chat.router())
         .fallback_service(gateway.router())
 }
 

@@ -100,6 +100,25 @@ fn objects(activities: &[feeds::Activity]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chat_and_feeds_are_served_at_the_http_address() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (daemon, _) = node(dir.path()).await;
+    for (path, said) in [
+        ("/chat/v1/openapi.json", "\"title\":\"Keevo chat\""),
+        ("/chat/v1/inbox", "\"code\":2"),
+        ("/openapi.json", "\"title\":\"Keevo feeds\""),
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(daemon.http()).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.contains(said), "{path}: {answer:.500}");
+    }
+    daemon.stop().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_of_feeds_answers_and_refuses() {
     let dir = tempfile::tempdir().expect("a folder");
     let (daemon, channel) = node(dir.path()).await;

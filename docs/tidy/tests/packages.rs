@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("keevo-chat", &["keevo-core"]),
+    ("keevo-chat-gateway", &["keevo-chat", "keevo-core", "keevo-gateway"]),
     ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto", "keevo-tls"]),
     ("keevo-client", &["keevo-core", "keevo-proto", "keevo-tls"]),
     ("keevo-core", &[]),
@@ -55,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "keevo-server",
         &[
             "keevo-chat",
+            "keevo-chat-gateway",
             "keevo-client",
             "keevo-core",
             "keevo-demo",

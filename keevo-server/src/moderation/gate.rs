@@ -2,7 +2,10 @@
 //!
 //! Invariant: a message passes only once its version has a verdict or waits for one, on disk.
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use keevo_chat::ChannelId;
+use keevo_chat_gateway::{Gatekeeper, Passed};
 use keevo_core::{Clock, Engine, Error, ErrorKind, Random, Result, SystemClock};
 use keevo_gateway::apps::OsRandom;
 use keevo_moderation_policy::{Action, Checked, Moderator, Reason, TextKind, TextVersion, Verdict, WhenLate};
@@ -58,6 +61,26 @@ impl<E: Engine> Gate<E> {
                 Err(Error::new(ErrorKind::Unavailable, message))
             }
         }
+    }
+}
+
+impl<E: Engine> Gatekeeper for Gate<E> {
+    fn pass<'a>(
+        &'a self,
+        app: u32,
+        channel: &'a ChannelId,
+        id: &'a str,
+        user: &'a str,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<Passed>> {
+        let passed = Self::pass(self, app, channel, id, user, text).map(|way| {
+            way.map(|way| match way {
+                Way::Through => Passed::Through,
+                Way::Masked(text) => Passed::Masked(text),
+                Way::Shadowed => Passed::Shadowed,
+            })
+        });
+        passed.boxed()
     }
 }
 

@@ -1,0 +1,246 @@
+//! Messages: sending, reading, changing and taking back.
+
+use std::collections::BTreeSet;
+
+use keevo_chat::{
+    Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Mentions, Message, MessagesQuery, NewMessage, Order,
+};
+use serde_json::{Value, json};
+
+use crate::call::{Call, Caller};
+use crate::error::{Answered, Refusal, of_query};
+use crate::field::{Field, Kind, check_object, may};
+use crate::gate::Passed;
+use crate::render;
+
+const PAGE_MAX: usize = 300;
+const LIST_MAX: usize = 1_000;
+const MENTIONS: &[Field] = &[may("users", Kind::Texts), may("groups", Kind::Texts), may("channel", Kind::Truth)];
+
+/// Messages as objects, with the viewer's own reactions where counts are there.
+pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Message]) -> Answered<Vec<Value>> {
+    let own = match call.viewer() {
+        Some(user) => Some(call.chats.trusted.own_reactions(channel, messages, user).await?),
+        None => None,
+    };
+    let one = |(number, message): (usize, &Message)| {
+        let own = own.as_ref().and_then(|own| own.get(number)).filter(|_| message.stats.is_some());
+        render::message(channel, message, own.map(Vec::as_slice))
+    };
+    Ok(messages.iter().enumerate().map(one).collect())
+}
+
+/// The answer of a write: the message without counts.
+fn written(channel: &ChannelId, message: &Message) -> Value {
+    json!({ "message": render::message(channel, message, None) })
+}
+
+fn mentions(call: &Call) -> Answered<Option<Mentions>> {
+    let Some(Value::Object(object)) = call.body.get("mentions") else { return Ok(None) };
+    check_object(object, MENTIONS)?;
+    let names = |name: &str| -> BTreeSet<String> {
+        let list = object.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let channel = object.get("channel").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Some(Mentions { users: names("users"), groups: names("groups"), channel }))
+}
+
+fn attachments(call: &Call) -> Answered<Vec<String>> {
+    Ok(call.list("attachments", keevo_chat::ATTACHMENTS_MAX)?.iter().map(Value::to_string).collect())
+}
+
+pub(crate) async fn send(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    if !call.is_server() && (call.truth("system") || call.number("created_at").is_some()) {
+        return Err(Refusal::denied("server-only", "only servers send as the system, or say when a message was sent"));
+    }
+    let mut new = NewMessage {
+        id: call.owned("id"),
+        user_id: call.user()?.to_owned(),
+        text: call.owned("text").unwrap_or_default(),
+        parent_id: call.owned("parent_id"),
+        custom: call.object("custom"),
+        attachments: attachments(call)?,
+        mentions: mentions(call)?.unwrap_or_default(),
+        quoted_id: call.owned("quoted_id"),
+        system: call.truth("system"),
+        silent: call.truth("silent"),
+        created_at_ms: call.number("created_at"),
+        ..NewMessage::default()
+    };
+    if let Some(gate) = call.gateway.gate.as_ref().filter(|_| !new.text.is_empty() && !new.system) {
+        let random = || format!("{:032x}", call.gateway.shared.options().random.next_u128());
+        let id = new.id.take().unwrap_or_else(random);
+        let passed = gate.pass(call.app.id, &channel, &id, &new.user_id, &new.text).await;
+        match passed.map_err(refused)? {
+            Passed::Through => {}
+            Passed::Masked(text) => new.text = text,
+            Passed::Shadowed => return Ok(unsent(call, &channel, &id, &new)),
+        }
+        new.id = Some(id);
+    }
+    Ok(written(&channel, &call.chat().send(&channel, new).await?))
+}
+
+/// A refusal by whoever judges texts says so.
+fn refused(error: keevo_core::Error) -> Refusal {
+    if error.kind() == keevo_core::ErrorKind::PermissionDenied {
+        return Refusal::denied("refused", error.message());
+    }
+    error.into()
+}
+
+/// What the author of a message that nobody is to see is told: it looks sent.
+fn unsent(call: &Call, channel: &ChannelId, id: &str, new: &NewMessage) -> Value {
+    let now_ms = call.gateway.shared.now_ms();
+    json!({ "message": {
+        "id": id,
+        "cid": channel.as_str(),
+        "sequence": null,
+        "thread_sequence": null,
+        "parent_id": new.parent_id,
+        "parent_sequence": null,
+        "user_id": new.user_id,
+        "text": new.text,
+        "custom": render::custom(new.custom.as_deref()),
+        "attachments": new.attachments.iter().map(|one| render::custom(Some(one))).collect::<Vec<_>>(),
+        "mentions": render::mentions(&new.mentions),
+        "quoted_id": new.quoted_id,
+        "pinned": null,
+        "system": false,
+        "silent": new.silent,
+        "shadowed": false,
+        "created_at": now_ms,
+        "updated_at": null,
+        "deleted_at": null,
+        "erased": false,
+        "version": 1,
+        "reply_count": null,
+        "reactions": null,
+        "scores": null,
+        "own_reactions": null,
+    } })
+}
+
+/// Which page of a history a request asks for.
+pub(super) fn request(call: &Call) -> Answered<HistoryRequest> {
+    let before = call.query.parsed("before", "a number")?;
+    let after = call.query.parsed("after", "a number")?;
+    let order = match call.query.get("order") {
+        None if after.is_some() && before.is_none() => Order::OldestFirst,
+        None | Some("newest") => Order::NewestFirst,
+        Some("oldest") => Order::OldestFirst,
+        Some(_) => return Err(Refusal::field("order", "is newest or oldest")),
+    };
+    Ok(HistoryRequest { before, after, limit: call.limit(PAGE_MAX)?, order })
+}
+
+/// A page as the caller sees it.
+pub(super) async fn page(call: &Call, channel: &ChannelId, page: HistoryPage) -> Answered<Value> {
+    let next = page.next;
+    let messages = match call.viewer() {
+        Some(user) => page.visible_to(user).messages,
+        None => page.messages,
+    };
+    Ok(json!({ "messages": rendered(call, channel, &messages).await?, "next": next }))
+}
+
+pub(crate) async fn history(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
+    let found = call.chat().history(&channel, request(call)?).await?;
+    page(call, &channel, found).await
+}
+
+pub(crate) async fn query(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
+    let asked = MessagesQuery { query: call.asked(), viewer: call.viewer().map(str::to_owned) };
+    let found = call.chat().query_messages(&channel, &asked).await.map_err(of_query)?;
+    Ok(json!({ "messages": rendered(call, &channel, &found.items).await?, "next": found.next }))
+}
+
+/// The message that the path names, if the caller sees it.
+pub(super) async fn visible(call: &Call, channel: &ChannelId) -> Answered<Message> {
+    let message = call.chat().message(channel, call.message()).await?;
+    if let Caller::User(user) = &call.caller
+        && !message.is_visible_to(user)
+    {
+        let detail = format!("message '{}' does not exist in the channel", call.message());
+        return Err(keevo_gateway::shared::ApiError::not_found(detail).into());
+    }
+    Ok(message)
+}
+
+pub(crate) async fn get(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
+    let message = visible(call, &channel).await?;
+    let mut all = rendered(call, &channel, &[message]).await?;
+    Ok(json!({ "message": all.pop() }))
+}
+
+pub(crate) async fn edit(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    let id = call.message();
+    let attachments = if call.body.contains_key("attachments") { Some(attachments(call)?) } else { None };
+    let mut edit = Edit {
+        user_id: call.user()?.to_owned(),
+        text: call.owned("text"),
+        custom: call.object("custom"),
+        attachments,
+        mentions: mentions(call)?,
+        patch: call.patch(),
+    };
+    if let (Some(gate), Some(text)) = (&call.gateway.gate, &edit.text)
+        && !text.is_empty()
+    {
+        match gate.pass(call.app.id, &channel, id, &edit.user_id, text).await.map_err(refused)? {
+            Passed::Through => {}
+            Passed::Masked(text) => edit.text = Some(text),
+            // Who reads the message still reads what it said before.
+            Passed::Shadowed => return get(call).await,
+        }
+    }
+    Ok(written(&channel, &call.chat().edit(&channel, id, edit).await?))
+}
+
+pub(crate) async fn delete(call: &Call) -> Answered<Value> {
+    let (channel, user) = (call.channel()?, call.user()?);
+    let deleted = if call.query.flag("erase")? {
+        call.chat().erase(&channel, call.message(), user).await?
+    } else {
+        call.chat().delete(&channel, call.message(), user).await?
+    };
+    Ok(written(&channel, &deleted))
+}
+
+pub(crate) async fn undelete(call: &Call) -> Answered<Value> {
+    let (channel, user) = (call.channel()?, call.user()?);
+    Ok(written(&channel, &call.chat().undelete(&channel, call.message(), user).await?))
+}
+
+pub(crate) async fn edits(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
+    let message = visible(call, &channel).await?;
+    // What was taken back is not read in its edits either.
+    let hidden = message.deleted_at_ms.is_some() && !call.is_server();
+    let edits = if hidden { Vec::new() } else { call.chat().edits(&channel, call.message()).await? };
+    Ok(json!({ "edits": edits.iter().map(render::previous).collect::<Vec<_>>() }))
+}
+
+pub(crate) async fn pin(call: &Call) -> Answered<Value> {
+    let (channel, user) = (call.channel()?, call.user()?);
+    let (pinned, until) = (call.truth("pinned"), call.number("until"));
+    Ok(written(&channel, &call.chat().pin(&channel, call.message(), user, pinned, until).await?))
+}
+
+pub(crate) async fn pinned(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
+    let mut messages = call.chat().pinned(&channel, call.limit(LIST_MAX)?).await?;
+    messages.retain(|message| call.viewer().is_none_or(|user| message.is_visible_to(user)));
+    Ok(json!({ "messages": rendered(call, &channel, &messages).await? }))
+}

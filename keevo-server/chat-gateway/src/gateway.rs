@@ -1,0 +1,106 @@
+//! `ChatGateway`: the handle, its options, and what all requests share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use keevo_chat::ChatOptions;
+use keevo_gateway::Gateway;
+
+use crate::chats::Chats;
+use crate::gate::Gatekeeper;
+use crate::serve;
+use crate::socket::Hub;
+use crate::users_limit::UserLimiter;
+
+/// How the chat API behaves. The defaults suit production.
+#[derive(Debug, Clone)]
+pub struct ChatGatewayOptions {
+    /// The largest JSON body, in bytes.
+    pub body_bytes_max: usize,
+    /// The most sockets of this node.
+    pub sockets_max: usize,
+    /// The most sockets of one user on this node.
+    pub user_sockets_max: usize,
+    /// The most channels of one socket.
+    pub channels_max: usize,
+    /// The most frames that wait for a socket.
+    pub queue_frames_max: usize,
+    /// The most bytes that wait for a socket.
+    pub queue_bytes_max: usize,
+    /// How often a socket is told something at least.
+    pub heartbeat: Duration,
+    /// How long a client may say nothing.
+    pub silence: Duration,
+    /// How long a client may take to say hello.
+    pub hello: Duration,
+    /// The most requests of one user in a minute, on this node.
+    pub user_per_minute: u32,
+    /// How many recent events of a channel are kept for those who come back.
+    pub recent_max: usize,
+}
+
+impl Default for ChatGatewayOptions {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1 << 20,
+            sockets_max: 20_000,
+            user_sockets_max: 20,
+            channels_max: 200,
+            queue_frames_max: 2_000,
+            queue_bytes_max: 4 << 20,
+            heartbeat: Duration::from_secs(25),
+            silence: Duration::from_mins(1),
+            hello: Duration::from_secs(10),
+            user_per_minute: 600,
+            recent_max: 128,
+        }
+    }
+}
+
+/// The chat API of one node. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct ChatGateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shared: Gateway,
+    pub(crate) options: ChatGatewayOptions,
+    pub(crate) chats: Arc<Chats>,
+    pub(crate) users: UserLimiter,
+    pub(crate) gate: Option<Arc<dyn Gatekeeper>>,
+    pub(crate) hub: Hub,
+}
+
+impl fmt::Debug for ChatGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChatGateway")
+    }
+}
+
+impl ChatGateway {
+    /// Chat beside `shared`, on the same engine; texts pass `gate` before they are sent. Everything that waits ends when
+    /// `shared` stops. Does no I/O.
+    pub fn new(shared: Gateway, gate: Option<Arc<dyn Gatekeeper>>, options: ChatGatewayOptions) -> Self {
+        let base = shared.options();
+        let chat_options =
+            ChatOptions { clock: Arc::clone(&base.clock), random: Arc::clone(&base.random), ..ChatOptions::default() };
+        let chats = Arc::new(Chats::new(shared.engine().clone(), chat_options));
+        let hub = Hub::new(Arc::clone(&chats), shared.clone(), options.clone());
+        let users = UserLimiter::new(options.user_per_minute);
+        Self { inner: Arc::new(Inner { shared, options, chats, users, gate, hub }) }
+    }
+
+    /// The routes, all under `/chat/v1`.
+    pub fn router(&self) -> Router {
+        serve::router(self.clone())
+    }
+
+    /// What runs beside the requests: the workers of all apps. Ends when the gateway stops.
+    pub async fn run(self) {
+        let stop = self.inner.shared.stopping().clone();
+        self.inner.chats.keep(self.inner.shared.apps(), &stop).await;
+    }
+}

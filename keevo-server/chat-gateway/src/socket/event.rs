@@ -1,0 +1,99 @@
+//! Events of a channel, rendered once for all who watch it.
+
+use axum::extract::ws::Utf8Bytes;
+use keevo_chat::{
+    Actor, Audience, Capability, ChannelId, ChannelTypes, ChatEvent, Delivery, Member, Position, ResumeToken, decide,
+};
+use serde_json::{Value, json};
+
+use crate::render;
+
+/// An event on its way to sockets.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) position: Position,
+    /// Continues behind it.
+    pub(super) resume: ResumeToken,
+    pub(super) frame: Utf8Bytes,
+    /// The only user who gets it; `None` = everybody.
+    pub(super) only_for: Option<String>,
+    pub(super) effect: Effect,
+}
+
+/// What an event does to those who watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// The user watches no longer, and why.
+    Ends(String, &'static str),
+    /// Nobody but admins of the app watches any longer.
+    Disables,
+}
+
+impl Event {
+    /// The event of a delivery, which is no `ReloadRequired`.
+    pub(super) fn of(channel: &ChannelId, delivery: Delivery, types: &ChannelTypes) -> Self {
+        let Delivery { position, event, resume } = delivery;
+        let (name, value) = said(channel, &event);
+        let mut frame = json!({
+            "type": event.name(), "cid": channel.as_str(), "version": position.version, "index": position.index,
+        });
+        if let (Value::Object(frame), false) = (&mut frame, name.is_empty()) {
+            frame.insert(name.to_owned(), value);
+        }
+        let only_for = match &event {
+            ChatEvent::MessageNew(message)
+            | ChatEvent::MessageUpdated(message)
+            | ChatEvent::MessageDeleted(message)
+                if message.audience == Audience::Sender =>
+            {
+                Some(message.user_id.clone())
+            }
+            _ => None,
+        };
+        let effect = effect(channel, &event, types);
+        Self { position, resume, frame: frame.to_string().into(), only_for, effect }
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.as_str().len() + 256
+    }
+}
+
+fn said(channel: &ChannelId, event: &ChatEvent) -> (&'static str, Value) {
+    match event {
+        ChatEvent::ChannelCreated(one) | ChatEvent::ChannelUpdated(one) => ("channel", render::channel(one)),
+        ChatEvent::MessageNew(one) | ChatEvent::MessageUpdated(one) | ChatEvent::MessageDeleted(one) => {
+            ("message", render::message(channel, one, None))
+        }
+        ChatEvent::ReactionNew(one) | ChatEvent::ReactionDeleted(one) => ("reaction", render::reaction(one)),
+        ChatEvent::Read(one) => ("read", render::read(one)),
+        ChatEvent::Delivered(one) => ("receipt", render::receipt(one)),
+        ChatEvent::MemberAdded(one) | ChatEvent::MemberUpdated(one) => ("member", render::member(one)),
+        ChatEvent::MemberRemoved { user_id } => ("user_id", json!(user_id)),
+        ChatEvent::MemberInvited(one) | ChatEvent::InviteRejected(one) | ChatEvent::InviteRevoked(one) => {
+            ("invite", render::invite(one))
+        }
+        ChatEvent::ReloadRequired { reason } => ("reason", json!(reason)),
+        _ => ("", Value::Null),
+    }
+}
+
+fn effect(channel: &ChannelId, event: &ChatEvent, types: &ChannelTypes) -> Effect {
+    match event {
+        ChatEvent::MemberRemoved { user_id } => Effect::Ends(user_id.clone(), "removed"),
+        ChatEvent::MemberUpdated(member) if !may_read(channel, member, types) => {
+            Effect::Ends(member.user_id.clone(), "not-granted")
+        }
+        ChatEvent::ChannelUpdated(channel) if channel.disabled_at_ms.is_some() => Effect::Disables,
+        _ => Effect::None,
+    }
+}
+
+fn may_read(channel: &ChannelId, member: &Member, types: &ChannelTypes) -> bool {
+    let actor = Actor { user_id: &member.user_id, role: Some(&member.role), grants: &member.grants };
+    let Ok(kind) = types.of(channel.kind()) else { return false };
+    decide(channel, kind, actor, Capability::ReadChannel).is_ok()
+}

@@ -1,0 +1,20 @@
+//! Chat over HTTP and WebSocket, over an engine in memory and real sockets on loopback: endpoints, rights, bad input, limits,
+//! realtime and resuming.
+
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
+mod chat {
+    mod apart;
+    mod bad_frames;
+    mod endpoints;
+    mod errors;
+    mod judged;
+    mod limits;
+    mod more_endpoints;
+    mod presence;
+    mod resume;
+    mod rights;
+    mod socket;
+    mod storm;
+    mod support;
+}
