@@ -76,12 +76,13 @@ faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; 
 feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
 	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)
 
-web-test: rocksdb ## The tutorial's page in a real browser against keevod; SCREENSHOT=FILE.png keeps a picture
+web-test: rocksdb ## The tutorials in a real browser against keevod; SCREENSHOTS=FOLDER keeps pictures
 	@.ci/deps.sh web
-	@$(ENV); cargo build --bin keevod && .ci/web-test.sh $(SCREENSHOT)
+	@$(ENV); cargo build --bin keevod && .ci/web-test.sh $(SCREENSHOTS)
 
-client-test: ## The TypeScript client of chat: types, unit tests, size
-	@.ci/deps.sh web && .ci/client-test.sh
+client-test: rocksdb ## The TypeScript client of chat: types, size, unit tests, and its tests against keevod
+	@.ci/deps.sh web
+	@$(ENV); cargo build --bin keevod && .ci/client-test.sh
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

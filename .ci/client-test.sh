@@ -1,30 +1,11 @@
 #!/usr/bin/env bash
-# The TypeScript client of chat: types, unit tests, and the size of its bundle. npm's packages lie in
-# chat/client-ts/node_modules and are no part of this tree.
+# The TypeScript client of chat: types, size, unit tests, and its tests against a real `keevod`, which has to be built.
 # Exits with 2 and one sentence where Node or the packages cannot be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/env.sh
 
-folder=chat/client-ts
-
-for program in node npm; do
-    if ! command -v "$program" >/dev/null 2>&1; then
-        package=$program && [ "$program" = node ] && package=nodejs
-        echo "client-test: $program is missing: install Debian's package $package, for which \`.ci/deps.sh web\` is enough" >&2
-        exit 2
-    fi
-done
-lock=$(sha256sum "$folder/package-lock.json" | cut -c1-12)
-if [ "$(cat "$folder/node_modules/.keevo-lock" 2>/dev/null)" != "$lock" ]; then
-    npm ci --prefix "$folder" --no-fund --no-audit --ignore-scripts >/dev/null || {
-        echo "client-test: the npm packages cannot be installed here: the package registry cannot be reached" >&2
-        exit 2
-    }
-    printf '%s' "$lock" >"$folder/node_modules/.keevo-lock"
-fi
-
-cd "$folder"
+.ci/client-build.sh
+cd chat/client-ts
 npm run --silent types
-npm run --silent build
-npm test --silent
+KEEVOD="$CARGO_TARGET_DIR/debug/keevod" npm test --silent

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The tutorial's page in a real browser, against `keevod dev`: Debian's chromium, the npm packages that the tutorial names.
-# They are installed into the user's cache folder and are no part of this tree. Usage: web-test.sh [SCREENSHOT.png]
+# The tutorials in a real browser, against `keevod dev`: Debian's chromium, the npm packages that the tutorials name. They are
+# installed into the user's cache folder and are no part of this tree. Usage: web-test.sh [FOLDER FOR SCREENSHOTS]
 # Exits with 2 and one sentence where the browser, Node or the packages cannot be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/env.sh
 
-app=docs/tutorials/feeds-timeline
+tutorials=docs/tutorials
 bin="$CARGO_TARGET_DIR/debug"
 key=tutorial-key secret=a-secret-of-the-tutorial-that-is-long-enough
-picture=${1:+$(realpath -m "$1")}
+pictures=${1:+$(realpath -m "$1")}
 
 for program in node npm chromium; do
     if ! command -v "$program" >/dev/null 2>&1; then
@@ -18,15 +18,19 @@ for program in node npm chromium; do
         exit 2
     fi
 done
-modules="$keevo_cache/web-$(sha256sum "$app/package.json" | cut -c1-12)"
-if [ ! -f "$modules/complete" ]; then
-    rm -rf "$modules" && mkdir -p "$modules" && cp "$app/package.json" "$modules/"
-    npm install --prefix "$modules" --no-fund --no-audit --ignore-scripts >/dev/null || {
-        echo "web-test: the npm packages cannot be installed here: the package registry cannot be reached" >&2
-        exit 2
-    }
-    touch "$modules/complete"
-fi
+# modules_of FOLDER: installs the packages of its package.json, once for each version of it, and prints where.
+modules_of() {
+    local modules="$keevo_cache/web-$(sha256sum "$1/package.json" | cut -c1-12)"
+    if [ ! -f "$modules/complete" ]; then
+        rm -rf "$modules" && mkdir -p "$modules" && cp "$1/package.json" "$modules/"
+        npm install --prefix "$modules" --no-fund --no-audit --ignore-scripts >/dev/null || {
+            echo "web-test: the npm packages cannot be installed here: the package registry cannot be reached" >&2
+            exit 2
+        }
+        touch "$modules/complete"
+    fi
+    printf '%s' "$modules"
+}
 
 scratch=$(mktemp -d)
 pids=()
@@ -56,10 +60,20 @@ ready=$(said "$scratch/ready" 'is ready')
 app_id=$(sed -E 's/^app ([^ ]+) is ready.*/\1/' <<<"$ready")
 api=$(sed -E 's/.*(http:[^ ]+)$/\1/' <<<"$ready")
 
-export MODULES="$modules"
+export CHROMIUM
+CHROMIUM=$(command -v chromium)
+
+MODULES=$(modules_of "$tutorials/feeds-timeline")
+export MODULES
 KEEVO_API="$api" KEEVO_APP_ID="$app_id" KEEVO_KEY="$key" KEEVO_APP_SECRET="$secret" PORT=0 \
-    node "$app/server.mjs" >"$scratch/page" 2>"$scratch/page.log" &
+    node "$tutorials/feeds-timeline/server.mjs" >"$scratch/page" 2>"$scratch/page.log" &
 pids+=($!)
 page=$(said "$scratch/page" '^http:')
+APP="$page" SCREENSHOT="${pictures:+$pictures/feeds-timeline.png}" timeout 180 node "$tutorials/feeds-timeline/test.mjs"
 
-APP="$page" CHROMIUM="$(command -v chromium)" SCREENSHOT="$picture" timeout 180 node "$app/test.mjs"
+# The client of chat is built from this tree, and copied as the tutorial has npm do it.
+.ci/client-build.sh
+MODULES=$(modules_of "$tutorials/chat")
+taken="$MODULES/node_modules/@keevo/chat"
+rm -rf "$taken" && mkdir -p "$taken" && cp -r chat/client-ts/package.json chat/client-ts/dist "$taken/"
+KEEVO="$api" APP="$key:$secret" SCREENSHOT="${pictures:+$pictures/chat.png}" timeout 300 node "$tutorials/chat/test.mjs"
