@@ -8,6 +8,8 @@
 //! after the copies: what is gone by then is taken out again; what is there is removed later, and that removal finds
 //! the follower listed. A crash between the two leaves a row that no reader shows.
 
+mod job;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -19,12 +21,13 @@ use keevo_core::{
 
 use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, is_passing, retry};
-use crate::followers::Enlist;
 use crate::ids::ActivityId;
 use crate::keys::{self, JOB, OWN};
 use crate::merge::{MergeRow, SourceRow};
 use crate::metrics::add;
 use crate::rows::{CopyRow, EdgeJobRow, EdgeRow, FollowerRow, decode, encode};
+
+pub(crate) use job::EdgeJob;
 
 /// The most rows copied or withdrawn by one batch.
 const ROWS_CHUNK: usize = 2_000;
@@ -34,20 +37,6 @@ const JOB_WEIGHT: usize = 5;
 const INLINE_PAGES: usize = 10;
 /// How many jobs of a feed one look finds.
 pub(crate) const JOBS_PAGE: usize = 256;
-
-/// A job of a follow edge.
-#[derive(Debug, Clone)]
-pub(crate) struct EdgeJob {
-    pub(crate) follower: FeedId,
-    pub(crate) target: FeedId,
-    pub(crate) row: EdgeJobRow,
-    /// The edge's epoch.
-    epoch: Revision,
-    /// The job's own revision, which fences its driver.
-    revision: Revision,
-    /// Whether it was read from the store: another driver may have been at it.
-    stored: bool,
-}
 
 /// The newest own rows of a feed, and whether that is all of them.
 #[derive(Debug, Default)]
@@ -59,9 +48,9 @@ struct Newest {
 /// What follows copy that are driven together.
 struct Copies<'a> {
     newest: &'a BTreeMap<FeedId, Newest>,
-    /// The targets whose followers have marks, or are getting them.
+    /// The targets that are merged, or were once.
     sources: &'a BTreeMap<FeedId, SourceRow>,
-    /// From when on all of them were listed.
+    /// From when on all of them were listed, but for those that were before.
     listed_us: u64,
 }
 
@@ -75,44 +64,18 @@ impl Copies<'_> {
     }
 }
 
-impl EdgeJob {
-    pub(crate) fn new(follower: FeedId, target: FeedId, row: EdgeJobRow) -> Self {
-        Self { follower, target, row, epoch: Revision(0), revision: Revision(0), stored: false }
-    }
-
-    pub(crate) fn written(self, epoch: Revision, revision: Revision) -> Self {
-        Self { epoch, revision, ..self }
-    }
-
-    fn enlist(&self) -> Enlist {
-        let row = FollowerRow { epoch: self.epoch.0, created_us: self.row.created_us, gone: self.row.unfollow };
-        let bucket = u8::try_from(self.row.bucket).unwrap_or_default();
-        let likely_new = self.row.fresh && !self.stored;
-        Enlist { target: self.target.clone(), bucket, follower: self.follower.clone(), row, likely_new }
-    }
-
-    /// Whether what the edge copied before has to be read: it copies more.
-    fn adds_to_copy(&self) -> bool {
-        !self.row.fresh && self.row.copy_limit > 0
-    }
-
-    /// Whether it says what it copied: following again without a copy changes nothing.
-    fn writes_copy(&self) -> bool {
-        self.row.fresh || self.row.copy_limit > 0
-    }
-}
-
 impl<E: Engine> Feeds<E> {
     pub(crate) fn edge_job_key(&self, job: &EdgeJob) -> Key {
         self.layout().edge_job(&job.follower, &job.target)
     }
 
     /// Brings follows whose edges and jobs are written to their end.
-    pub(crate) async fn run_follows(&self, jobs: Vec<EdgeJob>) -> Result<()> {
+    pub(crate) async fn run_follows(&self, mut jobs: Vec<EdgeJob>) -> Result<()> {
+        self.find_listed(&mut jobs).await?;
         self.enlist(jobs.iter().map(EdgeJob::enlist).collect()).await?;
         let listed_us = self.stamp_us();
-        // Before their rows: what a source that is written again by then has left out is among these.
-        let sources = self.marking_sources(jobs.iter().map(|job| &job.target).collect::<BTreeSet<_>>()).await?;
+        // Behind the listing: who is not marked is listed when a source that is written reads its followers.
+        let sources = self.ever_merged(jobs.iter().map(|job| &job.target).collect::<BTreeSet<_>>()).await?;
         let newest = self.newest_of_targets(&jobs).await?;
         let copying: Vec<(FeedId, FeedId)> = jobs
             .iter()
@@ -130,6 +93,26 @@ impl<E: Engine> Feeds<E> {
             })
             .await?;
         self.take_back(&copying, newest).await
+    }
+
+    /// Finds out from when on the followers of jobs that were read from the store are listed, where they are: a driver
+    /// that died may have left that long ago, and what came since is the follower's.
+    async fn find_listed(&self, jobs: &mut [EdgeJob]) -> Result<()> {
+        let mut stored: Vec<&mut EdgeJob> = jobs.iter_mut().filter(|job| job.stored).collect();
+        for chunk in stored.chunks_mut(keevo_core::limits::MULTI_GET_KEYS_MAX) {
+            let key = |job: &EdgeJob| {
+                let bucket = u8::try_from(job.row.bucket).unwrap_or_default();
+                self.layout().follower(&job.target, bucket, &job.follower)
+            };
+            let wanted = chunk.iter().map(|job| key(job)).collect();
+            let found = self.engine().multi_get(wanted, Consistency::Linearizable).await?;
+            for (job, record) in chunk.iter_mut().zip(&found) {
+                let row: FollowerRow = record.as_ref().map(decode).transpose()?.unwrap_or_default();
+                let is_listed = row.epoch == job.epoch.0 && !row.gone && row.listed_us > 0;
+                job.listed_us = is_listed.then_some(row.listed_us);
+            }
+        }
+        Ok(())
     }
 
     /// Takes out the copies, by (follower, target), of what was removed while it was copied.
@@ -260,10 +243,11 @@ impl<E: Engine> Feeds<E> {
             count += rows.len();
             if job.writes_copy() {
                 let before = if job.adds_to_copy() { before.next().flatten() } else { None };
-                let row = copied_so_far(before.as_ref(), rows, everything, copies.listed_us)?;
+                let listed_us = job.listed_us.unwrap_or(copies.listed_us);
+                let row = copied_so_far(before.as_ref(), rows, everything, listed_us)?;
                 batch = batch.put(copied(job), encode(&row));
             }
-            if let Some(source) = copies.sources.get(&job.target) {
+            if let Some(source) = copies.sources.get(&job.target).filter(|source| job.needs_mark(source)) {
                 let mark = MergeRow { since_us: source.since_us, ..MergeRow::default() };
                 let key = self.layout().key(partition, keys::mark(&job.target, source.round));
                 batch = batch.put(key, encode(&mark));

@@ -128,9 +128,13 @@ impl<E: Engine> Feeds<E> {
     /// Opens the feeds of `app`; the keyspace is created when it is new.
     pub async fn open(engine: E, app: AppId, options: FeedsOptions) -> Result<Self> {
         let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await?;
+        Ok(Self::new(engine, Layout { keyspace, app }, options))
+    }
+
+    fn new(engine: E, layout: Layout, options: FeedsOptions) -> Self {
         let inner = Inner {
             engine,
-            layout: Layout { keyspace, app },
+            layout,
             instance: options.random.next_u64() | 1,
             options,
             counters: Counters::default(),
@@ -142,7 +146,16 @@ impl<E: Engine> Feeds<E> {
             last_stamp_us: AtomicU64::new(0),
             finished: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same feeds, with the same groups, over another way to their engine.
+    pub(crate) fn over<O: Engine>(&self, engine: O) -> Feeds<O> {
+        let feeds = Feeds::new(engine, self.layout(), self.options().clone());
+        if self.knows_groups() {
+            feeds.set_groups((*self.groups()).clone());
+        }
+        feeds
     }
 
     /// The app.

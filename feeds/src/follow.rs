@@ -18,6 +18,7 @@ use crate::edge_job::EdgeJob;
 use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_certain, unfinished};
 use crate::keys::{self, COUNT};
+use crate::merge::History;
 use crate::metrics::add;
 use crate::outbox::{JobAt, Pointer};
 use crate::rows::{EdgeJobRow, EdgeRow, decode, encode};
@@ -95,11 +96,12 @@ impl<E: Engine> Feeds<E> {
             follows.into_iter().rev().filter(|one| ends.insert((one.follower.clone(), one.target.clone()))).collect();
         follows.reverse();
         let edges: Vec<_> = follows.iter().map(|one| (one.follower.clone(), one.target.clone())).collect();
-        let buckets = self.choose_buckets(&edges).await?;
+        let places = self.choose_places(&edges).await?;
         let mut by_follower: BTreeMap<FeedId, Vec<EdgeJob>> = BTreeMap::new();
-        for (one, bucket) in follows.into_iter().zip(buckets) {
+        for (one, place) in follows.into_iter().zip(places) {
             let row = EdgeJobRow {
-                bucket: u32::from(bucket),
+                bucket: u32::from(place.bucket),
+                written_round: place.written_round,
                 created_us: self.stamp_us(),
                 copy_limit: one.copy_limit.unwrap_or(COPY_LIMIT_DEFAULT),
                 fresh: true,
@@ -268,21 +270,20 @@ impl<E: Engine> Feeds<E> {
         for _ in 0..ATTEMPTS {
             let (job_key, copied) =
                 (self.layout().edge_job(&follower, &target), self.layout().copied(&follower, &target));
-            let wanted = vec![edge_key.clone(), job_key, copied];
+            let wanted = vec![edge_key.clone(), job_key, copied, self.source_key(&target)];
             let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
             let mut next = || records.next().flatten();
-            let (edge, pending, copied) = (next(), next(), next());
+            let (edge, pending, copied, source) = (next(), next(), next(), next());
             if pending.is_some() {
                 self.finish_edge_job(&follower, &target).await?;
                 continue;
             }
             let Some(edge) = edge else { return Ok(false) };
-            let copied = copied.as_ref().map(decode).transpose()?;
-            let (kept, marks) = self.history_to_keep(&follower, &target, copied).await?;
+            let history = self.history_of(&follower, &target, copied, source).await?;
             let row: EdgeRow = decode(&edge)?;
             let row = EdgeJobRow {
                 unfollow: true,
-                kept: kept.filter(|_| keep_history),
+                kept: history.kept.clone().filter(|_| keep_history),
                 epoch: edge.revision.0,
                 bucket: row.bucket,
                 created_us: row.created_us,
@@ -293,7 +294,7 @@ impl<E: Engine> Feeds<E> {
             if unused.is_none() {
                 *unused = self.point_at([JobAt::Edges(follower.clone())]).await?.pop();
             }
-            let written = match self.engine().write(self.cut_edge(&job, marks)).await {
+            let written = match self.engine().write(self.cut_edge(&job, history)).await {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::Conflict => continue,
                 Err(error) => return Err(error),
@@ -316,8 +317,8 @@ impl<E: Engine> Feeds<E> {
         Err(contended("the follow"))
     }
 
-    /// The batch by which an unfollow takes effect; `marks` go with the edge.
-    fn cut_edge(&self, job: &EdgeJob, marks: Vec<keevo_core::Key>) -> Batch {
+    /// The batch by which an unfollow takes effect, if what it goes by is still so; the marks go with the edge.
+    fn cut_edge(&self, job: &EdgeJob, history: History) -> Batch {
         let edge = self.layout().edge(&job.follower, &job.target);
         let kept = self.layout().kept(&job.follower, &job.target);
         let by_time = self.layout().key(edge.partition.clone(), keys::by_time(job.row.created_us, &job.target));
@@ -328,7 +329,8 @@ impl<E: Engine> Feeds<E> {
             .delete(by_time)
             .delete(self.layout().copied(&job.follower, &job.target))
             .put(self.edge_job_key(job), encode(&job.row));
-        let batch = marks.into_iter().fold(batch, Batch::delete);
+        let batch = history.demands.into_iter().fold(batch, |batch, (key, check)| batch.require(key, check));
+        let batch = history.marks.into_iter().fold(batch, Batch::delete);
         let batch = match &job.row.kept {
             Some(row) => {
                 let mark = keys::mark(&job.target, 0);

@@ -19,7 +19,7 @@ use crate::feed_id::FeedId;
 use crate::feeds::{ATTEMPTS, Feeds, contended, is_passing};
 use crate::ids;
 use crate::keys::{self, COUNT, FOLLOWER, FOLLOWER_BUCKETS, HEAD_FOLLOWERS, SOURCE, WIDE};
-use crate::merge::SourceRow;
+use crate::merge::{Phase, SourceRow};
 use crate::rows::{FollowerRow, decode, decode_count, encode};
 
 /// The most followers changed by one batch.
@@ -34,6 +34,23 @@ pub(crate) struct Enlist {
     pub(crate) row: FollowerRow,
     /// Whether the follower is most likely not in the list: it is written before it is read.
     pub(crate) likely_new: bool,
+}
+
+/// Where a follow will be listed, as its target was right before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) bucket: u8,
+    /// The target's round of merging, if it was written to its followers.
+    pub(crate) written_round: Option<u64>,
+}
+
+/// The first partition of a target's followers, as follows choose their places.
+#[derive(Debug, Default)]
+struct Head {
+    /// Followers in it, with those that are being added.
+    count: u64,
+    is_wide: bool,
+    source: SourceRow,
 }
 
 /// A place in a walk over a feed's followers.
@@ -72,43 +89,45 @@ struct BucketPage {
 }
 
 impl<E: Engine> Feeds<E> {
-    /// Which bucket will list each follow, given as (follower, target). Marks targets that outgrow bucket 0.
-    pub(crate) async fn choose_buckets(&self, follows: &[(FeedId, FeedId)]) -> Result<Vec<u8>> {
-        let mut heads: BTreeMap<&FeedId, (u64, bool)> =
-            follows.iter().map(|(_, target)| (target, (0, false))).collect();
-        let mut wanted = Vec::with_capacity(heads.len() * 2);
+    /// Where each follow, given as (follower, target), will be listed. Marks targets that outgrow bucket 0.
+    pub(crate) async fn choose_places(&self, follows: &[(FeedId, FeedId)]) -> Result<Vec<Place>> {
+        let mut heads: BTreeMap<&FeedId, Head> = follows.iter().map(|(_, target)| (target, Head::default())).collect();
+        let mut wanted = Vec::with_capacity(heads.len() * 3);
         for target in heads.keys() {
             let head = self.layout().followers(target, 0);
-            wanted.extend([self.layout().key(head.clone(), COUNT), self.layout().key(head, WIDE)]);
+            let key = |sort| self.layout().key(head.clone(), sort);
+            wanted.extend([key(COUNT), key(WIDE), key(SOURCE)]);
         }
         let mut records = Vec::with_capacity(wanted.len());
         for chunk in wanted.chunks(keevo_core::limits::MULTI_GET_KEYS_MAX) {
             records.extend(self.engine().multi_get(chunk.to_vec(), Consistency::Linearizable).await?);
         }
-        for (head, pair) in heads.values_mut().zip(records.chunks(2)) {
-            let count = decode_count(pair.first().and_then(Option::as_ref))?;
-            *head = (count, pair.last().is_some_and(Option::is_some));
+        for (head, found) in heads.values_mut().zip(records.chunks(3)) {
+            let [count, wide, source] = found else { continue };
+            let source = source.as_ref().map(decode).transpose()?.unwrap_or_default();
+            *head = Head { count: decode_count(count.as_ref())?, is_wide: wide.is_some(), source };
         }
-        let mut buckets = Vec::with_capacity(follows.len());
+        let mut places = Vec::with_capacity(follows.len());
         let mut unmarked = Vec::new();
         for (follower, target) in follows {
-            let Some((count, marked)) = heads.get_mut(target) else { continue };
-            *count += 1;
-            if *count <= HEAD_FOLLOWERS {
-                buckets.push(0);
+            let Some(head) = heads.get_mut(target) else { continue };
+            let written_round = (head.source.phase() == Phase::Written).then_some(head.source.round);
+            head.count += 1;
+            if head.count <= HEAD_FOLLOWERS {
+                places.push(Place { bucket: 0, written_round });
                 continue;
             }
-            if !std::mem::replace(marked, true) {
+            if !std::mem::replace(&mut head.is_wide, true) {
                 unmarked.push(target.clone());
             }
             let spread = ids::spread(follower.as_str()) % u64::from(FOLLOWER_BUCKETS - 1);
-            buckets.push(1 + u8::try_from(spread).unwrap_or_default());
+            places.push(Place { bucket: 1 + u8::try_from(spread).unwrap_or_default(), written_round });
         }
         for target in unmarked {
             let mark = self.layout().key(self.layout().followers(&target, 0), WIDE);
             crate::feeds::retry(|| self.engine().write(Batch::new().put(mark.clone(), "1"))).await?;
         }
-        Ok(buckets)
+        Ok(places)
     }
 
     /// Lists followers, or takes them off, grouped by partition.
@@ -156,9 +175,10 @@ impl<E: Engine> Feeds<E> {
     fn enlist_batch(&self, chunk: &[Enlist], current: &[Option<Record>]) -> Result<Batch> {
         let mut batch = Batch::new();
         let mut deltas: BTreeMap<Bytes, i64> = BTreeMap::new();
+        let now_us = self.stamp_us();
         for (change, record) in chunk.iter().zip(current) {
             let old = record.as_ref().map(decode::<FollowerRow>).transpose()?;
-            let new = change.row;
+            let new = FollowerRow { listed_us: if change.row.gone { 0 } else { now_us }, ..change.row };
             if old.is_some_and(|old| (old.epoch, old.gone) >= (new.epoch, new.gone)) {
                 continue;
             }

@@ -129,7 +129,7 @@ fn row_samples() -> Vec<Vec<u8>> {
         rows::encode(&EdgeRow { created_us: 9, bucket: 3 }),
         rows::encode(&CopyRow { everything: true, oldest: Bytes::from_static(&[7; 16]), listed_us: 9 }),
         rows::encode(&EdgeJobRow { unfollow: true, epoch: 7, ..EdgeJobRow::default() }),
-        rows::encode(&FollowerRow { epoch: 7, created_us: 9, gone: true }),
+        rows::encode(&FollowerRow { epoch: 7, created_us: 9, gone: true, listed_us: 9 }),
         rows::encode(&PointerRow {
             activity: Bytes::from_static(&[7; 16]),
             feed: "user:1".to_owned(),

@@ -119,6 +119,7 @@ pub use groups::{
 pub use ids::{ActivityId, AppId, Identity};
 pub use json::{DATA_BYTES_MAX, json_object};
 pub use lists::{Follow, FollowCursor, FollowPage, FollowStats, ListRequest};
+pub use merge::MERGED_SOURCES_MAX;
 pub use metrics::FeedsMetrics;
 pub use names::NAME_BYTES_MAX;
 pub use privacy::{EXPORT_PAGE_MAX, ExportPage};
@@ -136,5 +137,5 @@ pub use text_change::{Said, TextChange};
 pub use time::ActivityTime;
 pub use update::PartialUpdate;
 pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};
-pub use verify::VerifyReport;
+pub use verify::{VERIFY_ROWS_MAX, VerifyReport};
 pub use worker::{OutboxRun, WorkerHandle};

@@ -19,9 +19,15 @@
 //!
 //! * A post places its own row, then reads how the source reaches its followers. One that reads *merged* has its row
 //!   in place before *unmarking* begins, so what is written then includes it.
-//! * A follow lists the follower, then reads the source's row, then its own rows. If it read it before *marking*, the
-//!   walk meets the follower; from then on it writes the mark itself; from *unmarking* on it finds all own rows.
-//! * A follower is unmarked only if its follow has said what it copied; one that has not keeps its mark.
+//! * A follow lists the follower, then reads the source's row. If it read it before *marking*, the walk meets the
+//!   follower; from then on it writes the mark itself. From *unmarking* on posts are written to the follower, but what
+//!   came between its listing and the row was not, a copy takes no more than it was told to, and the walk may have passed
+//!   by before it had copied: it writes the mark then too, unless the source was written, in the same round, before it was
+//!   listed.
+//! * A follower is unmarked only if its follow has said what it copied, and is still the one that did; one that has not
+//!   keeps its mark.
+//! * An unfollow demands the marks that it read: none is made or taken away until the edge is cut, and then none is any
+//!   more, since each step of a switch asks for the edge.
 //! * Aggregated and notification feeds always get the write: what arrives in them is counted as seen and unseen.
 //!
 //! Invariant: whether an activity is written to flat followers follows from the source's row and the activity alone.
@@ -34,7 +40,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keevo_core::{Consistency, Engine, Key, Record, Result, Scan};
+use keevo_core::{Consistency, Engine, Key, Record, Result, Revision};
 
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
@@ -43,7 +49,9 @@ use crate::keys;
 use crate::rows::{CopyRow, OwnRow, decode};
 use crate::time::ActivityTime;
 
+pub(crate) use backfill::History;
 pub(crate) use rows::{MergeRow, Phase, SourceRow};
+pub use walk::MERGED_SOURCES_MAX;
 pub(crate) use walk::Walk;
 
 /// An activity that is dated further before its post began is written to every follower, in microseconds. So readers
@@ -51,6 +59,14 @@ pub(crate) use walk::Walk;
 const BACKDATED_US: u64 = 3_600_000_000;
 /// The most marks of one source that a follower is looked through for.
 const MARKS_MAX: usize = 64;
+
+/// A mark as it was read.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    pub(crate) key: Key,
+    pub(crate) revision: Revision,
+    pub(crate) row: MergeRow,
+}
 
 impl SourceRow {
     /// Whether flat followers are not written an activity that a post brings, which began at `began_us`.
@@ -114,8 +130,8 @@ impl<E: Engine> Feeds<E> {
         Ok(record.as_ref().map(decode).transpose()?.unwrap_or_default())
     }
 
-    /// Those of `feeds` whose followers have marks, or are getting them.
-    pub(crate) async fn marking_sources<'a>(
+    /// Those of `feeds` that are merged, or were once.
+    pub(crate) async fn ever_merged<'a>(
         &self,
         feeds: impl IntoIterator<Item = &'a FeedId>,
     ) -> Result<BTreeMap<FeedId, SourceRow>> {
@@ -125,25 +141,20 @@ impl<E: Engine> Feeds<E> {
             let keys = chunk.iter().map(|feed| self.source_key(feed)).collect();
             let records = self.engine().multi_get(keys, Consistency::Linearizable).await?;
             for (feed, record) in chunk.iter().zip(&records) {
-                let row: SourceRow = record.as_ref().map(decode).transpose()?.unwrap_or_default();
-                if matches!(row.phase(), Phase::Marking | Phase::Merged) {
-                    found.insert((*feed).clone(), row);
+                if let Some(record) = record {
+                    found.insert((*feed).clone(), decode(record)?);
                 }
             }
         }
         Ok(found)
     }
 
-    /// The marks that `follower` has of `source`, by their keys.
-    pub(crate) async fn marks_of(&self, follower: &FeedId, source: &FeedId) -> Result<Vec<(Key, MergeRow)>> {
+    /// The marks that `follower` has of `source`.
+    pub(crate) async fn marks_of(&self, follower: &FeedId, source: &FeedId) -> Result<Vec<Mark>> {
         let prefix = keys::marks_of(source);
         let scan = self.layout().scan(self.layout().feed(follower), &prefix, prefix.clone(), MARKS_MAX);
         let page = self.scan_on(scan).await?;
-        page.records.into_iter().map(|(key, record)| Ok((key, decode(&record)?))).collect()
-    }
-
-    /// A scan of all marks of a feed.
-    pub(crate) fn scan_marks(&self, feed: &FeedId) -> Scan {
-        self.layout().scan(self.layout().feed(feed), keys::MERGE, Bytes::from_static(keys::MERGE), 1_000)
+        let mark = |(key, record): (Key, Record)| Ok(Mark { row: decode(&record)?, revision: record.revision, key });
+        page.records.into_iter().map(mark).collect()
     }
 }

@@ -25,26 +25,26 @@ pub const PAGE_LIMIT_MAX: usize = 1_000;
 /// The largest offset: page by id beyond it.
 pub const OFFSET_MAX: usize = 10_000;
 
-/// Which part of a feed to read. All conditions hold together.
+/// Which part of a feed to read: activities or, in a feed that gathers them, groups. All conditions hold together.
 #[derive(Debug, Clone)]
-pub struct PageRequest {
-    /// The most activities to return, 1 to 1,000.
+pub struct PageRequest<Id = ActivityId> {
+    /// The most to return, 1 to 1,000.
     pub limit: usize,
     /// How many to leave out first, up to 10,000. Paging by id is stable under inserts; this is not.
     pub offset: usize,
-    /// Only activities that come after this one in the feed: older ones.
-    pub id_lt: Option<ActivityId>,
+    /// Only what comes after this one in the feed: older.
+    pub id_lt: Option<Id>,
     /// As `id_lt`, and this one itself.
-    pub id_lte: Option<ActivityId>,
-    /// Only activities that come before this one in the feed: newer ones.
-    pub id_gt: Option<ActivityId>,
+    pub id_lte: Option<Id>,
+    /// Only what comes before this one in the feed: newer.
+    pub id_gt: Option<Id>,
     /// As `id_gt`, and this one itself.
-    pub id_gte: Option<ActivityId>,
+    pub id_gte: Option<Id>,
     /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 
-impl Default for PageRequest {
+impl<Id> Default for PageRequest<Id> {
     fn default() -> Self {
         Self {
             limit: 25,
@@ -58,25 +58,33 @@ impl Default for PageRequest {
     }
 }
 
-impl PageRequest {
+impl<Id> PageRequest<Id> {
     /// The first page, of up to `limit`.
     pub fn first(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
 
     /// The page after `last`, of up to `limit`.
-    pub fn after(last: ActivityId, limit: usize) -> Self {
+    pub fn after(last: Id, limit: usize) -> Self {
         Self { id_lt: Some(last), ..Self::first(limit) }
     }
 
-    /// The range of timeline sort keys: newest first, so the upper bounds on ids give its start.
-    fn range(&self) -> Result<(Bytes, Bytes)> {
+    /// Refuses a limit or an offset that is out of bounds.
+    pub(crate) fn check(&self) -> Result<()> {
         if self.limit == 0 || self.limit > PAGE_LIMIT_MAX {
             return Err(Error::invalid(format!("a page's limit is 1 to {PAGE_LIMIT_MAX}, not {}", self.limit)));
         }
         if self.offset > OFFSET_MAX {
             return Err(Error::invalid(format!("an offset is at most {OFFSET_MAX}; page by id beyond it")));
         }
+        Ok(())
+    }
+}
+
+impl PageRequest {
+    /// The range of timeline sort keys: newest first, so the upper bounds on ids give its start.
+    fn range(&self) -> Result<(Bytes, Bytes)> {
+        self.check()?;
         let at = |id: ActivityId| keys::join(TIMELINE, &keys::newest_first(id));
         let past = |id: ActivityId| prefix_end(&at(id));
         let start = [self.id_lt.map(past), self.id_lte.map(at)].into_iter().flatten().max();
@@ -110,17 +118,20 @@ impl<E: Engine> Feeds<E> {
         let wanted = request.limit + 1;
         let mut room = self.room_from(feed, &start, request.consistency).await?;
         let mut walk = Walk::open(self, feed, (start, end), request.consistency, wanted + skip).await?;
-        let (mut shown, mut met): (Option<ActivityId>, Option<ActivityId>) = (None, None);
+        let mut shown: Option<ActivityId> = None;
         loop {
             let limit = (wanted - page.activities.len() + skip).min(PAGE_LIMIT_MAX);
-            let mut keys = parse_rows(&walk.next(limit).await?)?;
-            let is_last = keys.is_empty() | room.as_mut().is_some_and(|room| cut_off(&mut keys, &mut met, room));
+            let keys = parse_rows(&walk.next(limit).await?)?;
+            let is_last = keys.is_empty();
             let rows = self.rows(keys.iter().map(|key| key.id), request.consistency).await?;
             let show = |key: TimelineKey| {
-                let row = rows.get(&key.id).and_then(Option::as_ref);
-                let row = row.filter(|row| row.is_placed(key.source.as_ref().unwrap_or(feed), key.generation));
-                let Some(row) = row.filter(|_| shown != Some(key.id)) else { return Ok(ControlFlow::Continue(())) };
+                let row = live(&rows, feed, &key).filter(|_| shown != Some(key.id));
+                let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
                 shown = Some(key.id);
+                if let Some(room) = &mut room {
+                    let Some(left) = room.checked_sub(1) else { return Ok(ControlFlow::Break(())) };
+                    *room = left;
+                }
                 if skip > 0 {
                     skip -= 1;
                     return Ok(ControlFlow::Continue(()));
@@ -141,20 +152,28 @@ impl<E: Engine> Feeds<E> {
     }
 
     /// How many activities a feed that is limited to so many newest may show from `start` on; `None` = it is not limited.
+    /// Those before are looked at, as what was removed takes no room.
     async fn room_from(&self, feed: &FeedId, start: &Bytes, consistency: Consistency) -> Result<Option<usize>> {
         let Some(max) = self.groups().timeline_max(feed.slug()) else { return Ok(None) };
         let first = Bytes::from_static(TIMELINE);
-        let (mut room, mut met) = (max, None);
+        let (mut room, mut shown) = (max, None);
         if *start == first {
             return Ok(Some(room));
         }
         let mut walk = Walk::open(self, feed, (first, start.clone()), consistency, max).await?;
-        loop {
-            let mut keys = parse_rows(&walk.next(PAGE_LIMIT_MAX).await?)?;
-            if keys.is_empty() | cut_off(&mut keys, &mut met, &mut room) {
-                return Ok(Some(room));
+        while room > 0 {
+            let keys = parse_rows(&walk.next(room.min(PAGE_LIMIT_MAX)).await?)?;
+            if keys.is_empty() {
+                break;
+            }
+            let rows = self.rows(keys.iter().map(|key| key.id), consistency).await?;
+            for key in keys.iter().filter(|key| live(&rows, feed, key).is_some()) {
+                if shown.replace(key.id) != Some(key.id) {
+                    room = room.saturating_sub(1);
+                }
             }
         }
+        Ok(Some(room))
     }
 
     /// The activities with these ids, in their order; ids that are unknown or removed are left out.
@@ -211,20 +230,10 @@ pub(crate) fn parse_rows(sorts: &[Bytes]) -> Result<Vec<TimelineKey>> {
     sorts.iter().map(|sort| keys::parse_timeline(sort)).collect()
 }
 
-/// Leaves out the rows of activities beyond the next `room`, and lowers it. `met` is the activity met last. True when
-/// some were left out.
-fn cut_off(keys: &mut Vec<TimelineKey>, met: &mut Option<ActivityId>, room: &mut usize) -> bool {
-    let mut fits = 0;
-    for key in keys.iter() {
-        if *met != Some(key.id) {
-            let Some(left) = room.checked_sub(1) else { break };
-            (*room, *met) = (left, Some(key.id));
-        }
-        fits += 1;
-    }
-    let some_are_left = fits < keys.len();
-    keys.truncate(fits);
-    some_are_left
+/// The activity of a timeline row, if it says that the row's source holds it so.
+fn live<'a>(rows: &'a Rows, feed: &FeedId, key: &TimelineKey) -> Option<&'a ActivityRow> {
+    let row = rows.get(&key.id)?.as_ref()?;
+    row.is_placed(key.source.as_ref().unwrap_or(feed), key.generation).then_some(row)
 }
 
 /// Feeds `keys` to `show` until it breaks; true if it did.

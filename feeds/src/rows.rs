@@ -186,6 +186,10 @@ pub(crate) struct EdgeJobRow {
     /// With `keep_history`: what of it readers merge until then has yet to be written.
     #[prost(message, optional, tag = "9")]
     pub(crate) kept: Option<MergeRow>,
+    /// The target's round of merging when it was written to its followers, before this one was listed; absent = it was
+    /// not, or nobody looked.
+    #[prost(uint64, optional, tag = "10")]
+    pub(crate) written_round: Option<u64>,
 }
 
 /// A follower in one bucket of the target's followers.
@@ -199,6 +203,9 @@ pub(crate) struct FollowerRow {
     /// It has unfollowed: kept for a while, so that a late step of the follow does not list it again.
     #[prost(bool, tag = "3")]
     pub(crate) gone: bool,
+    /// A time right before it was listed, in microseconds; 0 = not known.
+    #[prost(uint64, tag = "4")]
+    pub(crate) listed_us: u64,
 }
 
 /// A pointer in the outbox: where a job lies.

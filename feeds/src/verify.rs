@@ -6,6 +6,7 @@
 //! merged the same is demanded as of others. The lists of follows and their counters, groups and what is seen of them, and
 //! the tallies, lists and target feeds of reactions are recomputed too.
 
+mod bounded;
 mod groups;
 mod lists;
 mod reactions;
@@ -23,6 +24,8 @@ use crate::keys::{self, EDGE, OWN, TIMELINE};
 use crate::merge::{Phase, Walk};
 use crate::read::{PageRequest, parse_rows};
 use crate::rows::{CopyRow, EdgeRow, FollowerRow, OwnRow, decode};
+
+pub use bounded::VERIFY_ROWS_MAX;
 
 /// How many rows one step reads.
 const PAGE: usize = 1_000;
@@ -105,7 +108,8 @@ impl VerifyReport {
 type TimelineRows = Vec<keys::TimelineKey>;
 
 impl<E: Engine> Feeds<E> {
-    /// Verifies feeds, some at a time, and adds up what was found.
+    /// Verifies feeds, some at a time, and adds up what was found. Reads all that they and what they follow hold; see
+    /// [`Self::verify_within`].
     pub async fn verify(&self, feeds: impl IntoIterator<Item = FeedId> + Send) -> Result<VerifyReport> {
         let feeds: Vec<FeedId> = feeds.into_iter().collect();
         futures::stream::iter(feeds.into_iter().map(|feed| Box::pin(self.verify_feed(feed))))
@@ -201,7 +205,7 @@ impl<E: Engine> Feeds<E> {
 
     /// Reports sources that are merged of which `feed` has no mark, though it has copied.
     async fn verify_marks(&self, feed: &FeedId, edges: &[(FeedId, Record)], report: &mut VerifyReport) -> Result<()> {
-        for (source, row) in self.marking_sources(edges.iter().map(|(target, _)| target)).await? {
+        for (source, row) in self.ever_merged(edges.iter().map(|(target, _)| target)).await? {
             let copied = self.layout().copied(feed, &source);
             let has_copied = self.engine().get(copied, Consistency::Linearizable).await?.is_some();
             let is_marked = !has_copied || !self.marks_of(feed, &source).await?.is_empty();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use keevo_core::{Consistency, Engine, Error, Result};
+use keevo_core::{Engine, Error, Result};
 
 use super::window::{Gathered, Window};
 use super::{GroupId, GroupKind, template};
@@ -14,7 +14,7 @@ use crate::activity::Activity;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::ids::ActivityId;
-use crate::read::{OFFSET_MAX, PAGE_LIMIT_MAX};
+use crate::read::PageRequest;
 use crate::rows::ActivityRow;
 use crate::time::ActivityTime;
 
@@ -23,39 +23,25 @@ pub const ACTIVITIES_IN_GROUP_MAX: usize = 100;
 /// The most activities that are read for a page at once.
 const READ_AT_ONCE: usize = 4_000;
 
-/// Which part of an aggregated feed to read. All conditions hold together.
+/// Which part of an aggregated feed to read.
 #[derive(Debug, Clone)]
 pub struct AggregatedRequest {
-    /// The most groups to return, 1 to 1,000.
-    pub limit: usize,
-    /// How many groups to leave out first, up to 10,000.
-    pub offset: usize,
-    /// Only groups that come after this one: older ones.
-    pub id_lt: Option<GroupId>,
-    /// As `id_lt`, and this one itself.
-    pub id_lte: Option<GroupId>,
-    /// Only groups that come before this one: newer ones.
-    pub id_gt: Option<GroupId>,
-    /// As `id_gt`, and this one itself.
-    pub id_gte: Option<GroupId>,
+    /// Which groups.
+    pub page: PageRequest<GroupId>,
     /// The most activities shown of a group, 1 to 100.
     pub activities_max: usize,
-    /// How fresh the answer must be.
-    pub consistency: Consistency,
 }
 
 impl Default for AggregatedRequest {
     fn default() -> Self {
-        Self {
-            limit: 25,
-            offset: 0,
-            id_lt: None,
-            id_lte: None,
-            id_gt: None,
-            id_gte: None,
-            activities_max: 15,
-            consistency: Consistency::default(),
-        }
+        PageRequest::default().into()
+    }
+}
+
+impl From<PageRequest<GroupId>> for AggregatedRequest {
+    /// These groups, with up to 15 activities of each.
+    fn from(page: PageRequest<GroupId>) -> Self {
+        Self { page, activities_max: 15 }
     }
 }
 
@@ -108,17 +94,18 @@ impl<E: Engine> Feeds<E> {
     /// The feed's newest 10,000 activities are gathered.
     pub async fn aggregated_page(&self, feed: &FeedId, request: AggregatedRequest) -> Result<AggregatedPage> {
         self.check_request(feed, &request)?;
-        let window = self.window(feed, request.consistency).await?;
-        let marks = self.marks(feed, request.consistency).await?;
-        let (start, end) = range(&window, &request)?;
+        let asked = &request.page;
+        let window = self.window(feed, asked.consistency).await?;
+        let marks = self.marks(feed, asked.consistency).await?;
+        let (start, end) = range(&window, asked)?;
         let mut page = AggregatedPage { groups: Vec::new(), next: None, unseen: 0, unread: 0, seen_to: window.arrived };
         for group in &window.groups {
             let (seen, read) = marks.of(group);
             page.unseen += usize::from(!seen);
             page.unread += usize::from(!read);
         }
-        let mut skip = request.offset;
-        let wanted = request.limit + 1;
+        let mut skip = asked.offset;
+        let wanted = asked.limit + 1;
         let mut rest = window.groups.get(start..end).unwrap_or_default();
         while !rest.is_empty() && page.groups.len() < wanted {
             let at_once = (READ_AT_ONCE / request.activities_max).min(wanted - page.groups.len() + skip).max(1);
@@ -140,7 +127,7 @@ impl<E: Engine> Feeds<E> {
             }
         }
         if page.groups.len() == wanted {
-            page.groups.truncate(request.limit);
+            page.groups.truncate(asked.limit);
             page.next = page.groups.last().map(|last| last.id);
         }
         Ok(page)
@@ -150,12 +137,7 @@ impl<E: Engine> Feeds<E> {
         if self.groups().kind(feed.slug()) == GroupKind::Flat {
             return Err(Error::invalid(format!("the feed {feed} is flat: it has no groups")));
         }
-        if request.limit == 0 || request.limit > PAGE_LIMIT_MAX {
-            return Err(Error::invalid(format!("a page's limit is 1 to {PAGE_LIMIT_MAX}, not {}", request.limit)));
-        }
-        if request.offset > OFFSET_MAX {
-            return Err(Error::invalid(format!("an offset is at most {OFFSET_MAX}; page by id beyond it")));
-        }
+        request.page.check()?;
         if request.activities_max == 0 || request.activities_max > ACTIVITIES_IN_GROUP_MAX {
             return Err(Error::invalid(format!("of a group 1 to {ACTIVITIES_IN_GROUP_MAX} activities are shown")));
         }
@@ -176,14 +158,14 @@ impl<E: Engine> Feeds<E> {
             newest.extend(ids.by_ref().take(request.activities_max));
             newest.extend(ids.next_back());
         }
-        let mut rows = self.rows(newest, request.consistency).await?;
+        let mut rows = self.rows(newest, request.page.consistency).await?;
         let mut shown = Vec::with_capacity(groups.len());
         for group in groups {
             let mut picked = pick(feed, group, &rows, request.activities_max)?;
             if picked.activities.len() < request.activities_max && picked.unread > 0 {
                 // Some of the newest are removed: look at all of the group.
                 let all: Vec<ActivityId> = group.activities.iter().map(|(id, _)| *id).collect();
-                rows.extend(self.rows(all, request.consistency).await?);
+                rows.extend(self.rows(all, request.page.consistency).await?);
                 picked = pick(feed, group, &rows, request.activities_max)?;
             }
             shown.push(picked.into_group(feed, group));
@@ -245,7 +227,7 @@ fn pick(feed: &FeedId, group: &Gathered, rows: &Rows, most: usize) -> Result<Pic
 }
 
 /// The groups asked for, as a range of the window's.
-fn range(window: &Window, request: &AggregatedRequest) -> Result<(usize, usize)> {
+fn range(window: &Window, request: &PageRequest<GroupId>) -> Result<(usize, usize)> {
     let at = |id: GroupId| {
         let found = window.groups.iter().position(|group| group.id == id);
         found.ok_or_else(|| Error::invalid(format!("the feed has no group {id}: begin again with its first page")))

@@ -2,11 +2,12 @@
 //! history stays.
 
 use bytes::Bytes;
-use keevo_core::{Batch, Consistency, Engine, FanOutAction, Result, Target};
+use keevo_core::{Batch, Check, Consistency, Engine, FanOutAction, Key, Record, Result, Target};
 
 use super::switch::Held;
 use super::walk::Source;
-use super::{MergeRow, own_since};
+use super::{MergeRow, SourceRow, own_since};
+use crate::change::unchanged;
 use crate::edge_job::EdgeJob;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
@@ -19,6 +20,21 @@ use crate::rows::{CopyRow, OwnRow, decode};
 
 /// How many own rows of a source one step reads.
 const ROWS: usize = 1_000;
+
+/// How many rounds of merging an unfollow is prepared to be overtaken by: more would take as many switches over all
+/// followers within one call.
+const ROUNDS_TO_COME: usize = 4;
+
+/// What a follow that ends had of its source when it was looked at.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// If it stays: what has yet to be written, and under which mark; `None` when all of it is.
+    pub(crate) kept: Option<MergeRow>,
+    /// The marks, which go with the follow.
+    pub(crate) marks: Vec<Key>,
+    /// What must hold so that all this is still so.
+    pub(crate) demands: Vec<(Key, Check)>,
+}
 
 /// Own rows of a source, and where they go on.
 pub(crate) struct OwnPage {
@@ -108,22 +124,33 @@ impl<E: Engine> Feeds<E> {
         Ok(page)
     }
 
-    /// What a follow that ends with its history leaves to be written, and under which mark; `None` when all of it is.
-    /// Says also which marks go.
-    pub(crate) async fn history_to_keep(
+    /// What a follow has of its source. `copied` and `source`, what it copied and the source's row, were read before:
+    /// a mark that is made since is of the row's round or a later one.
+    pub(crate) async fn history_of(
         &self,
         follower: &FeedId,
-        source: &FeedId,
-        copy: Option<CopyRow>,
-    ) -> Result<(Option<MergeRow>, Vec<keevo_core::Key>)> {
-        let marks = self.marks_of(follower, source).await?;
-        let keys = marks.iter().map(|(key, _)| key.clone()).collect();
+        feed: &FeedId,
+        copied: Option<Record>,
+        source: Option<Record>,
+    ) -> Result<History> {
+        let row: SourceRow = source.as_ref().map(decode).transpose()?.unwrap_or_default();
+        let marks = self.marks_of(follower, feed).await?;
+        let partition = self.layout().feed(follower);
+        let mark = |round| self.layout().key(partition.clone(), keys::mark(feed, round));
+        let mut demands: Vec<(Key, Check)> =
+            marks.iter().map(|mark| (mark.key.clone(), Check::RevisionIs(mark.revision))).collect();
+        let to_come = (row.round.max(1)..).take(ROUNDS_TO_COME).map(mark);
+        let absent = to_come.filter(|key| marks.iter().all(|mark| mark.key != *key));
+        demands.extend(absent.map(|key| (key, Check::Absent)));
+        demands.push((self.layout().copied(follower, feed), unchanged(copied.as_ref())));
         let is_flat = self.groups().kind(follower.slug()) == GroupKind::Flat;
-        let since_us = marks.iter().filter(|(_, mark)| mark.copy.is_none()).map(|(_, mark)| mark.since_us).min();
+        let since_us = marks.iter().filter(|mark| mark.row.copy.is_none()).map(|mark| mark.row.since_us).min();
+        let copy: Option<CopyRow> = copied.as_ref().map(decode).transpose()?;
         let kept = since_us.zip(copy).filter(|_| is_flat);
         // Posts by nodes whose clocks are ahead, and those that come until the edge is cut, are of this history too.
         let until_us = self.stamp_us().saturating_add(self.skew_us());
-        Ok((kept.map(|(since_us, copy)| MergeRow { since_us, until_us, copy: Some(copy) }), keys))
+        let kept = kept.map(|(since_us, copy)| MergeRow { since_us, until_us, copy: Some(copy) });
+        Ok(History { kept, marks: marks.into_iter().map(|mark| mark.key).collect(), demands })
     }
 
     /// Adds a page of kept history to the batch that moves its job on; the last page of it takes the mark away.

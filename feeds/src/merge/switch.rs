@@ -167,11 +167,11 @@ impl<E: Engine> Feeds<E> {
         self.to_each(keys::mark(feed, row.round), FanOutAction::Put { value, ttl_ms: None }, guard, targets).await
     }
 
-    /// Takes the marks of some followers away.
+    /// Takes the marks of some followers away, of those whose follow is still the one that is listed.
     pub(super) async fn unmark(&self, feed: &FeedId, row: &SourceRow, followers: Vec<Target>) -> Result<()> {
         let action = FanOutAction::Remove { tombstone_ttl_ms: self.options().tombstone_ttl_ms };
-        let unguarded = followers.into_iter().map(|target| Target { guard: None, ..target }).collect();
-        self.to_each(keys::mark(feed, row.round), action, None, unguarded).await
+        let guard = Some(keys::join(EDGE, feed.as_str().as_bytes()));
+        self.to_each(keys::mark(feed, row.round), action, guard, followers).await
     }
 
     /// One fan-out, if there are any targets.

@@ -5,7 +5,8 @@
 //!
 //! A heap holds the next key of each. What is read of a source ends at the last key that can still be on the page, as
 //! far as the feed's own rows and the sources before it tell. So one that has nothing new gives an empty scan, and one
-//! whose rows are all older than what the follower copied is not read at all.
+//! whose rows are all older than what the follower copied is not read at all. Reads go out some at a time, and what they
+//! hold is bounded by the number of sources, which is bounded itself.
 //!
 //! Invariant: marks are read before rows, and rows before sources: a source that is being written again meanwhile is
 //! seen in one of the two.
@@ -15,17 +16,26 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use keevo_core::{Consistency, Engine, Result, Scan, ScanRange, prefix_end};
+use keevo_core::{Consistency, Engine, Error, ErrorKind, Result, Scan, ScanRange, prefix_end};
 
 use super::{MergeRow, mark_in, own_since};
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
-use crate::keys::{self, OWN, TIMELINE};
+use crate::keys::{self, MERGE, OWN, TIMELINE};
 use crate::read::PAGE_LIMIT_MAX;
 use crate::rows::{CopyRow, OwnRow, decode};
 
+/// The most merged sources that one feed may follow: each costs its readers a look, so a feed that follows more is not
+/// read, and says so.
+pub const MERGED_SOURCES_MAX: usize = 4_096;
+/// How many marks one step reads, where there are many.
+const MARKS_PAGE: usize = 1_000;
 /// How many sources are read at once.
-const SOURCES_AT_ONCE: usize = 16;
+const SOURCES_AT_ONCE: usize = 32;
+/// About how many rows of all sources are held at once, ...
+const SOURCE_ROWS: usize = 16_384;
+/// ... and how many of one it makes no sense to go below.
+const SOURCE_ROWS_MIN: usize = 32;
 
 /// What one source, or the feed itself, has yet to give.
 #[derive(Debug)]
@@ -68,10 +78,13 @@ pub(crate) struct Walk<'a, E> {
     cursors: Vec<Cursor>,
     heap: BinaryHeap<Next>,
     last: Bytes,
+    /// The most rows that are read of a source at once.
+    source_rows: usize,
 }
 
 impl<'a, E: Engine> Walk<'a, E> {
     /// A walk over the keys from `start` on and before `end`, of which about `wanted` will be asked for.
+    /// `BatchTooLarge`: the feed follows more than [`MERGED_SOURCES_MAX`] merged sources.
     pub(crate) async fn open(
         feeds: &'a Feeds<E>,
         feed: &'a FeedId,
@@ -79,18 +92,27 @@ impl<'a, E: Engine> Walk<'a, E> {
         consistency: Consistency,
         wanted: usize,
     ) -> Result<Self> {
-        let mut walk =
-            Self { feeds, feed, consistency, cursors: Vec::new(), heap: BinaryHeap::new(), last: Bytes::new() };
+        let (cursors, heap, last) = (Vec::new(), BinaryHeap::new(), Bytes::new());
+        let mut walk = Self { feeds, feed, consistency, cursors, heap, last, source_rows: SOURCE_ROWS };
         let mut marks = Vec::new();
         let mut own = Cursor { source: None, rows: VecDeque::new(), next: Some(start.clone()), end: end.clone() };
-        if start.as_ref() != TIMELINE {
-            marks = walk.marks().await?;
-        }
-        // From the very start of a timeline, marks and rows come from one scan.
-        while own.rows.is_empty() && own.next.is_some() {
+        if start.as_ref() == TIMELINE {
+            // From the very start of a timeline, marks and rows come from one scan, unless there are many marks.
             walk.read_own(&mut own, wanted, Some(&mut marks)).await?;
+            if own.rows.is_empty()
+                && let Some(next) = own.next.take()
+            {
+                walk.read_marks(next, &mut marks).await?;
+                own.next = Some(prefix_end(MERGE));
+            }
+        } else {
+            walk.read_marks(Bytes::from_static(MERGE), &mut marks).await?;
+        }
+        while own.rows.is_empty() && own.next.is_some() {
+            walk.read_own(&mut own, wanted, None).await?;
         }
         let sources = walk.sources(marks).await?;
+        walk.source_rows = (SOURCE_ROWS / sources.len().max(1)).max(SOURCE_ROWS_MIN);
         let bound = own.bound();
         let mut best: BinaryHeap<Bytes> = own.rows.iter().take(wanted).cloned().collect();
         walk.add(own);
@@ -210,19 +232,20 @@ impl<'a, E: Engine> Walk<'a, E> {
         Ok(())
     }
 
-    /// All marks of the feed.
-    async fn marks(&self) -> Result<Vec<(FeedId, MergeRow)>> {
-        let mut marks = Vec::new();
-        let mut token = None;
+    /// Reads the marks of the feed on from the key `start`.
+    async fn read_marks(&self, start: Bytes, marks: &mut Vec<(FeedId, MergeRow)>) -> Result<()> {
+        let mut scan = self.scan(self.feeds.layout().feed(self.feed), start, prefix_end(MERGE), MARKS_PAGE);
         loop {
-            let scan = Scan { consistency: self.consistency, ..self.feeds.scan_marks(self.feed) };
-            let page = self.feeds.engine().scan(scan.after(token)).await?;
+            let page = self.feeds.engine().scan(scan.clone()).await?;
             for (key, record) in &page.records {
                 marks.extend(mark_in(key, record)?);
             }
-            token = page.next;
-            if token.is_none() {
-                return Ok(marks);
+            if marks.len() > MERGED_SOURCES_MAX {
+                return Err(too_many_sources(self.feed));
+            }
+            scan.after = page.next;
+            if scan.after.is_none() {
+                return Ok(());
             }
         }
     }
@@ -270,6 +293,7 @@ impl<'a, E: Engine> Walk<'a, E> {
         if start >= stop {
             return Ok(());
         }
+        let limit = limit.min(self.source_rows);
         let scan = self.scan(self.feeds.layout().feed(&source.feed), start, stop.clone(), limit);
         let page = self.feeds.scan_on(scan).await?;
         let slack_us = self.feeds.skew_us();
@@ -306,6 +330,14 @@ impl Cursor {
     fn bound(&self) -> Option<Bytes> {
         self.next.as_ref().and_then(|_| self.rows.back()).map(past)
     }
+}
+
+fn too_many_sources(feed: &FeedId) -> Error {
+    let message = format!(
+        "the feed {feed} follows more than {MERGED_SOURCES_MAX} feeds whose activities are fetched when it is read: end some of \
+         its follows, or raise read_merge_above of their groups"
+    );
+    Error::new(ErrorKind::BatchTooLarge, message)
 }
 
 /// The timeline key behind all rows of a row's activity.

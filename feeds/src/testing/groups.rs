@@ -5,7 +5,10 @@ use keevo_core::{Engine, ErrorKind};
 use super::{Scene, at, feed};
 use crate::activity::NewActivity;
 use crate::feed_id::FeedId;
-use crate::groups::{AggregatedPage, AggregatedRequest, GroupConfig, GroupKind, Groups, Mark, Marks, Template};
+use crate::groups::{
+    AggregatedPage, AggregatedRequest, GroupConfig, GroupId, GroupKind, Groups, Mark, Marks, Template,
+};
+use crate::read::PageRequest;
 
 pub(crate) async fn run<E: Engine>(engine: &E) {
     activities_gather_by_verb_and_day(engine).await;
@@ -104,7 +107,7 @@ async fn pages_follow_each_other_while_activities_come<E: Engine>(engine: &E) {
         let new = act("ann", "like", &format!("d{day}"), day * DAY);
         scene.feeds.add_activity(&reader, new).await.expect("an add");
     }
-    let first = AggregatedRequest { limit: 2, ..AggregatedRequest::default() };
+    let first = AggregatedRequest::from(PageRequest::first(2));
     let first = scene.feeds.aggregated_page(&reader, first).await.expect("a page");
     assert_eq!(lines(&first), ["like_2026-05-05 [d4] 1/1 --", "like_2026-05-04 [d3] 1/1 --"]);
     // What comes meanwhile shifts nothing.
@@ -112,19 +115,19 @@ async fn pages_follow_each_other_while_activities_come<E: Engine>(engine: &E) {
     let mut seen = Vec::new();
     let mut next = first.next;
     while let Some(last) = next {
-        let request = AggregatedRequest { limit: 2, id_lt: Some(last), ..AggregatedRequest::default() };
+        let request = AggregatedRequest::from(PageRequest::after(last, 2));
         let page = scene.feeds.aggregated_page(&reader, request).await.expect("a page");
         seen.extend(page.groups.iter().map(|group| group.group.clone()));
         next = page.next;
     }
     assert_eq!(seen, ["like_2026-05-03", "like_2026-05-02", "like_2026-05-01"]);
     let middle = first.groups.last().map(|group| group.id);
-    let newer = AggregatedRequest { id_gt: middle, ..AggregatedRequest::default() };
+    let newer = AggregatedRequest::from(PageRequest { id_gt: middle, ..PageRequest::default() });
     let newer = scene.feeds.aggregated_page(&reader, newer).await.expect("a page");
     assert_eq!(lines(&newer), ["like_2026-05-10 [d9] 1/1 --", "like_2026-05-05 [d4] 1/1 --"]);
-    let one = AggregatedRequest { id_gte: middle, id_lte: middle, ..AggregatedRequest::default() };
+    let one = AggregatedRequest::from(PageRequest { id_gte: middle, id_lte: middle, ..PageRequest::default() });
     assert_eq!(lines(&scene.feeds.aggregated_page(&reader, one).await.expect("a page")).len(), 1);
-    let later = AggregatedRequest { offset: 4, ..AggregatedRequest::default() };
+    let later = AggregatedRequest::from(PageRequest { offset: 4, ..PageRequest::default() });
     let later = scene.feeds.aggregated_page(&reader, later).await.expect("a page");
     assert_eq!(lines(&later), ["like_2026-05-02 [d1] 1/1 --", "like_2026-05-01 [d0] 1/1 --"]);
 }
@@ -192,18 +195,18 @@ async fn bad_requests_are_refused<E: Engine>(engine: &E) {
     let kind = |error: keevo_core::Error| error.kind();
     let followed = scene.feeds.follow(&feed("timeline:t"), &reader, None).await.map_err(kind);
     assert_eq!(followed, Err(ErrorKind::Invalid), "only flat feeds are followed");
-    let defaults = AggregatedRequest::default;
+    let defaults = PageRequest::<GroupId>::default;
     let unknown = Some("c0b2fc4e-d76f-8d01-9a19-9a4ba1f02a4d".parse().expect("an id"));
     for bad in [
-        AggregatedRequest { limit: 0, ..defaults() },
-        AggregatedRequest { activities_max: 0, ..defaults() },
-        AggregatedRequest { offset: usize::MAX, ..defaults() },
-        AggregatedRequest { id_lt: unknown, ..defaults() },
+        PageRequest { limit: 0, ..defaults() }.into(),
+        AggregatedRequest { activities_max: 0, ..AggregatedRequest::default() },
+        PageRequest { offset: usize::MAX, ..defaults() }.into(),
+        PageRequest { id_lt: unknown, ..defaults() }.into(),
     ] {
         let refused = scene.feeds.aggregated_page(&reader, bad).await.map_err(kind);
         assert_eq!(refused.expect_err("it is bad"), ErrorKind::Invalid);
     }
-    let flat = scene.feeds.aggregated_page(&feed("user:r"), defaults()).await.map_err(kind);
+    let flat = scene.feeds.aggregated_page(&feed("user:r"), defaults().into()).await.map_err(kind);
     assert_eq!(flat.expect_err("it has no groups"), ErrorKind::Invalid);
     let marks = Marks { seen: Mark::All, read: Mark::Nothing };
     let marked = scene.feeds.mark(&feed("aggregated:r"), &marks, 1).await.map_err(kind);

@@ -25,9 +25,11 @@ pub(crate) enum Call<'a> {
     Scan(&'a Scan),
     /// Before it.
     Write(&'a Batch),
+    /// Before it.
+    MultiGet(&'a [Key]),
 }
 
-/// A wrapper around an engine that does something else once, after a matching scan or before a matching write.
+/// A wrapper around an engine that does something else once, after a matching scan or before another matching call.
 #[derive(Clone)]
 pub(crate) struct Interrupted<E> {
     inner: E,
@@ -88,6 +90,9 @@ impl<E: Engine> Engine for Interrupted<E> {
     }
 
     async fn multi_get(&self, keys: Vec<Key>, consistency: Consistency) -> Result<Vec<Option<Record>>> {
+        if self.matches(&Call::MultiGet(&keys)) {
+            self.play().await;
+        }
         self.inner.multi_get(keys, consistency).await
     }
 

@@ -1,14 +1,17 @@
 //! Scenarios: sources that readers merge. What is shown is what a fan-out would have written, whichever way it came.
 
+mod limits;
+mod races;
+
 use keevo_core::{Engine, ErrorKind};
 
-use super::{Fault, Scene, TestEngine, all_ids, at, feed, post};
+use super::{Fault, Scene, TestEngine, all_ids, feed, post};
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
 use crate::follow::NewFollow;
 use crate::groups::{AggregatedRequest, GroupConfig, GroupKind, Groups, Template};
 use crate::ids::ActivityId;
-use crate::keys::TIMELINE;
+use crate::keys::{self, TIMELINE};
 use crate::merge::Phase;
 use crate::read::PageRequest;
 
@@ -21,7 +24,8 @@ pub(crate) async fn run<E: Engine>(engine: &E, every: usize) {
     follows_of_a_merged_source(engine).await;
     pages_of_merged_sources(engine).await;
     what_cannot_contribute_is_not_read(engine).await;
-    a_limited_timeline(engine).await;
+    limits::run(engine).await;
+    races::run(engine).await;
     let mut points = 0;
     // Two of them are enough for a quick run.
     for fault in FAULTS.into_iter().take(if every == 1 { FAULTS.len() } else { 2 }) {
@@ -75,7 +79,7 @@ async fn outbox<E: Engine>(feeds: &Feeds<E>) {
 async fn rows<E: Engine>(scene: &Scene<E>, feed: &FeedId) -> (usize, usize) {
     let layout = scene.feeds.layout();
     let all = scene.feeds.all(layout.feed(feed), TIMELINE).await.expect("a scan");
-    let marks = all.iter().filter(|(sort, _)| crate::keys::parse_mark(sort).expect("a key").is_some()).count();
+    let marks = all.iter().filter(|(sort, _)| keys::parse_mark(sort).expect("a key").is_some()).count();
     (all.len() - marks, marks)
 }
 
@@ -262,38 +266,6 @@ async fn what_cannot_contribute_is_not_read<E: Engine>(engine: &E) {
     feeds.page(&late, PageRequest { id_lte: Some(old), ..PageRequest::default() }).await.expect("a page");
     assert_eq!(reads(before), 4, "marks, rows, what was copied, the activities: the source held nothing so old");
     assert!(scene.ids(&fan).await.len() > 3);
-}
-
-async fn a_limited_timeline<E: Engine>(engine: &E) {
-    let scene = scene(engine).await;
-    scene.feeds.set_groups(groups(Some(4), Some(3)));
-    let (fan, friend) = (feed("timeline:0"), feed("user:friend"));
-    scene.feeds.follow(&fan, &friend, None).await.expect("a follow");
-    merge(&scene, 1).await;
-    for seconds in 2..8 {
-        let into = if seconds % 2 == 0 { star() } else { friend.clone() };
-        scene.feeds.add_activity(&into, post(&format!("p{seconds}"), seconds)).await.expect("an add");
-    }
-    let time = |id: &ActivityId| id.time();
-    for limit in [1, 2, 3, 50] {
-        let mut shown = Vec::new();
-        let mut request = PageRequest::first(limit);
-        loop {
-            let page = scene.feeds.page(&fan, request).await.expect("a page");
-            shown.extend(page.activities.into_iter().map(|one| one.id));
-            match page.next {
-                Some(last) => request = PageRequest::after(last, limit),
-                None => break,
-            }
-        }
-        assert_eq!(shown.iter().map(time).collect::<Vec<_>>(), [at(7), at(6), at(5)], "pages of {limit}");
-    }
-    let page = scene.feeds.page(&fan, PageRequest { offset: 2, ..PageRequest::first(5) }).await.expect("a page");
-    assert_eq!(page.activities.len(), 1, "the third is the last");
-    let below = PageRequest { id_lt: page.activities.first().map(|one| one.id), ..PageRequest::first(5) };
-    assert!(scene.feeds.page(&fan, below).await.expect("a page").activities.is_empty());
-    scene.feeds.set_groups(groups(Some(4), None));
-    assert_eq!(scene.ids(&fan).await.len(), 7, "a limit that is lifted shows what is still there");
 }
 
 /// Breaks a process that merges and writes again at its mutating call `at`; another one ends the work. False when it

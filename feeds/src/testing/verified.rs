@@ -39,7 +39,38 @@ fn feeds() -> [FeedId; 3] {
     ["timeline:1", "user:1", "user:2"].map(feed)
 }
 
+/// Catches a verification that reads on however much there is.
+async fn a_step_reads_so_much_and_no_more<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    let star = feed("user:star");
+    let fans: Vec<_> = (0..20).map(|n| feed(&format!("timeline:{n}"))).collect();
+    for seconds in 0..30 {
+        scene.feeds.add_activity(&star, post(&format!("p{seconds}"), seconds)).await.expect("an add");
+    }
+    for fan in &fans {
+        scene.feeds.follow(fan, &star, None).await.expect("a follow");
+    }
+    scene.drain().await;
+    let whole = scene.feeds.verify(fans.clone()).await.expect("a verification");
+    let (mut rest, mut steps, mut shown) = (fans.as_slice(), 0, 0);
+    while !rest.is_empty() {
+        let (report, done) = scene.feeds.verify_within(rest, 200).await.expect("a step");
+        assert!(report.is_clean() && (1..=8).contains(&done) && report.feeds == done, "{done} of {}", rest.len());
+        (rest, steps, shown) = (rest.split_at(done).1, steps + 1, shown + report.shown);
+    }
+    assert_eq!((shown, steps), (whole.shown, 3), "eight at once are more than 200 rows");
+    // Eight take too much together, and each does not.
+    let (report, done) = scene.feeds.verify_metered(&fans, usize::MAX, 1_000).await.expect("a step");
+    assert_eq!((report.feeds, done, report.shown), (20, 20, whole.shown));
+    let (report, done) = scene.feeds.verify_metered(&fans, 1, 1_000).await.expect("a step");
+    assert_eq!((report.feeds, done), (1, 1), "it gets one further");
+    let error = scene.feeds.verify_metered(&fans, usize::MAX, 100).await.expect_err("one feed is too large");
+    assert_eq!(error.kind(), keevo_core::ErrorKind::BatchTooLarge);
+    assert!(error.message().starts_with("timeline:0: "), "{error}");
+}
+
 pub(crate) async fn run<E: Engine>(engine: &E) {
+    a_step_reads_so_much_and_no_more(engine).await;
     for lost in [Lost::Mark, Lost::Tally, Lost::Place, Lost::Version] {
         of_merged_sources_and_reactions(engine, lost).await;
     }
@@ -83,7 +114,7 @@ async fn inflict<E: Engine>(scene: &Scene<E>, damage: Damage, id: ActivityId) {
     let edge = scene.engine.get(layout.edge(&fan, &user), Consistency::Linearizable).await.expect("a read");
     let edge = edge.expect("the edge");
     let created_us = decode::<EdgeRow>(&edge).expect("an edge").created_us;
-    let listed = |epoch| encode(&FollowerRow { epoch, created_us, gone: false });
+    let listed = |epoch| encode(&FollowerRow { epoch, created_us, gone: false, listed_us: 0 });
     let batch = match damage {
         Damage::TimelineRowLost => Batch::new().delete(timeline_row(scene, &fan).await),
         Damage::TimelineRowOfNoFollow => {

@@ -8,10 +8,10 @@ use keevo_core::{Consistency, Engine, Result, prefix_end};
 use super::VerifyReport;
 use crate::feed_id::FeedId;
 use crate::feeds::Feeds;
-use crate::groups::{AGGREGATED_ROWS_MAX, AggregatedPage, AggregatedRequest, GroupId, GroupKind, gathered};
+use crate::groups::{AGGREGATED_ROWS_MAX, AggregatedPage, GroupId, GroupKind, gathered};
 use crate::ids::ActivityId;
 use crate::keys::{self, MARK, MERGE, TIMELINE};
-use crate::read::PAGE_LIMIT_MAX;
+use crate::read::{PAGE_LIMIT_MAX, PageRequest};
 use crate::rows::{MarkRow, TimelineRow, decode};
 
 /// A group as its rows say.
@@ -30,8 +30,7 @@ impl<E: Engine> Feeds<E> {
         if kind == GroupKind::Flat {
             return Ok(());
         }
-        let request = AggregatedRequest { limit: PAGE_LIMIT_MAX, ..AggregatedRequest::default() };
-        let page = self.aggregated_page(feed, request).await?;
+        let page = self.aggregated_page(feed, PageRequest::first(PAGE_LIMIT_MAX).into()).await?;
         let recount = self.regroup(feed).await?;
         let mut differ = |what: String| report.groups.push((feed.clone(), what));
         for group in &page.groups {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use keevo_chat::{Chat, ChatOptions, NewChannel, NewMember};
 use keevo_core::{AnyEngine, Clock, Engine, Error, ErrorKind, Result, SystemClock};
-use keevo_feeds::{AggregatedRequest, FeedId, Feeds, FeedsOptions, Mark, Marks, NewActivity, NewFollow};
+use keevo_feeds::{AggregatedRequest, FeedId, Feeds, FeedsOptions, Mark, Marks, NewActivity, NewFollow, PageRequest};
 
 use crate::bars::Bars;
 use crate::plan::{
@@ -157,7 +157,7 @@ impl Loader {
     pub async fn read_notifications(&self, plan: &Plan<'_>) -> Result<()> {
         for reader in plan.readers() {
             let feed = notification_feed(&reader.name)?;
-            let newest = AggregatedRequest { limit: 1, ..AggregatedRequest::default() };
+            let newest = AggregatedRequest::from(PageRequest::first(1));
             let page = persist(|| self.feeds.aggregated_page(&feed, newest.clone())).await?;
             let read = Mark::Groups(page.groups.iter().map(|group| group.id).collect());
             let marks = Marks { seen: Mark::All, read };

@@ -27,6 +27,8 @@ use convert::{
 const FOLLOWS_MAX: usize = 2_500;
 /// The most feeds that one call verifies.
 const VERIFY_FEEDS_MAX: usize = 1_000;
+/// How many rows a call reads before it leaves the rest to the next.
+const VERIFY_ROWS: usize = 100_000;
 /// The most differences that an answer names.
 const DIFFERENCES_MAX: usize = 1_000;
 /// The most feed groups that one call names.
@@ -162,7 +164,7 @@ impl FeedsApi for FeedsService {
         if count == 0 || count > VERIFY_FEEDS_MAX {
             return Err(invalid(format!("a call verifies 1 to {VERIFY_FEEDS_MAX} feeds, not {count}")));
         }
-        let report = answer(feeds.verify(all::<FeedId>(&request.feeds)?).await)?;
+        let (report, done) = answer(feeds.verify_within(&all::<FeedId>(&request.feeds)?, VERIFY_ROWS).await)?;
         Ok(Response::new(pb::VerifyResponse {
             feeds: told(report.feeds),
             shown: told(report.shown),
@@ -170,6 +172,7 @@ impl FeedsApi for FeedsService {
             stale_rows: told(report.stale_rows),
             differing: told(report.differences().count()),
             differences: report.differences().take(DIFFERENCES_MAX).collect(),
+            left: told(count - done),
         }))
     }
 

@@ -29,9 +29,14 @@ pub(super) async fn verify(context: &Context, feeds: &mut FeedsClient<Wire>, arg
         names.dedup();
     }
     let mut sum = pb::VerifyResponse::default();
-    for some in names.chunks(AT_ONCE) {
+    let mut rest = names.as_slice();
+    while !rest.is_empty() {
+        let some = rest.get(..AT_ONCE).unwrap_or(rest);
         let request = pb::VerifyRequest { feeds: some.to_vec() };
         let found = context.ask(Effect::Reads, SLOW, feeds.verify(request)).await?;
+        // At least one was looked at.
+        let done = some.len().saturating_sub(usize::try_from(found.left).unwrap_or(usize::MAX)).max(1);
+        rest = rest.get(done..).unwrap_or_default();
         if context.output == Format::Table {
             found.differences.iter().try_for_each(|difference| say(&line(difference)))?;
         } else {

@@ -2,7 +2,8 @@
 
 use keevo_core::{AnyEngine, Result};
 use keevo_feeds::{
-    ACTIVITIES_IN_GROUP_MAX, ActivityGroup, AggregatedRequest, FeedId, Feeds, RANK_CANDIDATES_MAX, RankedRequest,
+    ACTIVITIES_IN_GROUP_MAX, ActivityGroup, AggregatedRequest, FeedId, Feeds, PageRequest, RANK_CANDIDATES_MAX,
+    RankedRequest,
 };
 
 use super::Mismatches;
@@ -71,17 +72,14 @@ pub(super) async fn ranked(feeds: &Feeds<AnyEngine>, plan: &Plan<'_>, mismatches
 }
 
 async fn read_groups(feeds: &Feeds<AnyEngine>, feed: &FeedId) -> Result<Vec<ActivityGroup>> {
-    let mut request = AggregatedRequest {
-        limit: GROUPS_PER_PAGE,
-        activities_max: ACTIVITIES_IN_GROUP_MAX,
-        ..AggregatedRequest::default()
-    };
+    let mut request =
+        AggregatedRequest { page: PageRequest::first(GROUPS_PER_PAGE), activities_max: ACTIVITIES_IN_GROUP_MAX };
     let mut groups = Vec::new();
     loop {
         let page = persist(|| feeds.aggregated_page(feed, request.clone())).await?;
         groups.extend(page.groups);
         match page.next {
-            Some(next) => request.id_lt = Some(next),
+            Some(next) => request.page.id_lt = Some(next),
             None => return Ok(groups),
         }
     }
@@ -117,7 +115,7 @@ fn compare(
 
 /// All was seen, and of all days the newest was read.
 async fn compare_marks(feeds: &Feeds<AnyEngine>, feed: &FeedId, days: usize, mismatches: &Mismatches) -> Result<()> {
-    let request = AggregatedRequest { limit: 2, ..AggregatedRequest::default() };
+    let request = AggregatedRequest::from(PageRequest::first(2));
     let page = persist(|| feeds.aggregated_page(feed, request.clone())).await?;
     let read: Vec<bool> = page.groups.iter().map(|group| group.is_read).collect();
     let expected: Vec<bool> = [true, false].into_iter().take(days).collect();

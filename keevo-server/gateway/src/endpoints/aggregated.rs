@@ -1,9 +1,9 @@
 //! Reading an aggregated or notification feed: pages of groups, and marks of what was seen and read.
 
-use keevo_feeds::{Activity, ActivityGroup, AggregatedRequest, FeedId, GroupId, GroupKind, Mark, Marks};
+use keevo_feeds::{Activity, ActivityGroup, FeedId, GroupId, GroupKind, Mark, Marks};
 use serde_json::{Map, Value, json};
 
-use super::read::{next, shown};
+use super::read::{next, request, shown};
 use crate::auth::rights::FeedUse;
 use crate::call::{Call, bounded};
 use crate::error::{ApiError, ApiResult};
@@ -21,16 +21,7 @@ pub(super) async fn page(call: &Call, feed: &FeedId, limit: usize, offset: usize
         let Some(text) = call.query.get(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|_other| ApiError::field(name, "is the id of a group of the feed"))
     };
-    let request = AggregatedRequest {
-        limit: limit.max(1),
-        offset,
-        id_lt: id("id_lt")?,
-        id_lte: id("id_lte")?,
-        id_gt: id("id_gt")?,
-        id_gte: id("id_gte")?,
-        ..AggregatedRequest::default()
-    };
-    let page = call.feeds.aggregated_page(feed, request).await?;
+    let page = call.feeds.aggregated_page(feed, request(limit, offset, id)?.into()).await?;
     let groups = if limit == 0 { &[][..] } else { page.groups.as_slice() };
     let activities: Vec<Activity> = groups.iter().flat_map(|group| group.activities.iter().cloned()).collect();
     let mut shown = shown(call, &activities).await?.into_iter();

@@ -31,15 +31,7 @@ pub(super) async fn feed(call: &Call) -> ApiResult<Reply> {
         let Some(text) = call.query.get(name) else { return Ok(None) };
         activity_id(text).map(Some).map_err(|error| ApiError::field(name, error.detail()))
     };
-    let request = PageRequest {
-        limit: limit.max(1),
-        offset,
-        id_lt: id("id_lt")?,
-        id_lte: id("id_lte")?,
-        id_gt: id("id_gt")?,
-        id_gte: id("id_gte")?,
-        ..PageRequest::default()
-    };
+    let request = request(limit, offset, id)?;
     if limit == 0 {
         return Ok(Reply::ok(json!({ "results": [], "next": "" })));
     }
@@ -47,6 +39,23 @@ pub(super) async fn feed(call: &Call) -> ApiResult<Reply> {
     let results = shown(call, &page.activities).await?;
     let next = page.next.map_or_else(String::new, |last| next(call, limit, "id_lt", &last.to_string()));
     Ok(Reply::ok(json!({ "results": results, "next": next })))
+}
+
+/// Which part of a feed a request asks for, by the ids that `id` finds under the names of its parameters.
+pub(super) fn request<Id>(
+    limit: usize,
+    offset: usize,
+    id: impl Fn(&str) -> ApiResult<Option<Id>>,
+) -> ApiResult<PageRequest<Id>> {
+    Ok(PageRequest {
+        limit: limit.max(1),
+        offset,
+        id_lt: id("id_lt")?,
+        id_lte: id("id_lte")?,
+        id_gt: id("id_gt")?,
+        id_gte: id("id_gte")?,
+        ..PageRequest::default()
+    })
 }
 
 /// The variables of a ranking: a JSON object as text, under either of the names that clients use.

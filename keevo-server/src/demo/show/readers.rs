@@ -2,7 +2,7 @@
 
 use keevo_core::Result;
 use keevo_demo::{Loader, Plan, feed_name};
-use keevo_feeds::{ActivityGroup, AggregatedRequest, FeedId, RankedRequest};
+use keevo_feeds::{ActivityGroup, AggregatedRequest, FeedId, PageRequest, RankedRequest};
 
 use super::{PAGE, Screen, start_of};
 
@@ -11,7 +11,7 @@ pub(in crate::demo) async fn aggregated(screen: Screen, loader: &Loader, plan: &
     let Some(package) = plan.longest_timeline() else { return Ok(()) };
     let feed = FeedId::new("aggregated", &feed_name(&package.name))?;
     screen.title(&format!("{feed}: the same by day"))?;
-    let request = AggregatedRequest { limit: PAGE, ..AggregatedRequest::default() };
+    let request = AggregatedRequest::from(PageRequest::first(PAGE));
     for group in loader.feeds.aggregated_page(&feed, request).await?.groups {
         screen.say(&day(&group))?;
     }
@@ -24,7 +24,7 @@ pub(in crate::demo) async fn notifications(screen: Screen, loader: &Loader, plan
     let Some(package) = plan.longest_timeline() else { return Ok(()) };
     let feed = FeedId::new("notification", &feed_name(&package.name))?;
     screen.title(&format!("{feed}: what is new"))?;
-    let request = AggregatedRequest { limit: 2, ..AggregatedRequest::default() };
+    let request = AggregatedRequest::from(PageRequest::first(2));
     for when in ["before", "after all were seen and the newest was read"] {
         let page = loader.feeds.aggregated_page(&feed, request.clone()).await?;
         screen.say(&format!("{when}: {} days unseen, {} unread", page.unseen, page.unread))?;

@@ -17,6 +17,21 @@ const ACTIVITIES_IN_GROUP: usize = 15;
 /// Reactions of each kind, unless the request says otherwise.
 const RECENT_REACTIONS: usize = 5;
 
+/// Which part of a feed a request asks for; requests for activities and for groups have the same fields.
+macro_rules! page_request {
+    ($request:ident) => {
+        PageRequest {
+            limit: limit($request.limit),
+            offset: count_or($request.offset, 0),
+            id_lt: optional(&$request.id_lt)?,
+            id_lte: optional(&$request.id_lte)?,
+            id_gt: optional(&$request.id_gt)?,
+            id_gte: optional(&$request.id_gte)?,
+            ..PageRequest::default()
+        }
+    };
+}
+
 fn options(enrich: pb::Enrich) -> EnrichOptions {
     EnrichOptions {
         user_id: Some(enrich.user_id).filter(|user| !user.is_empty()),
@@ -43,15 +58,7 @@ async fn enriched(
 }
 
 pub(super) async fn flat(feeds: &Feeds<AnyEngine>, request: pb::GetFeedRequest) -> Result<pb::GetFeedResponse, Status> {
-    let page = PageRequest {
-        limit: limit(request.limit),
-        offset: count_or(request.offset, 0),
-        id_lt: optional(&request.id_lt)?,
-        id_lte: optional(&request.id_lte)?,
-        id_gt: optional(&request.id_gt)?,
-        id_gte: optional(&request.id_gte)?,
-        ..PageRequest::default()
-    };
+    let page = page_request!(request);
     let feed = parsed::<FeedId>(&request.feed)?;
     let page = answer(feeds.page(&feed, page).await)?;
     let more = page.next.is_some();
@@ -74,16 +81,8 @@ pub(super) async fn aggregated(
 ) -> Result<pb::GetAggregatedResponse, Status> {
     let feed = parsed::<FeedId>(&request.feed)?;
     let marks = Marks { seen: mark(request.mark_seen)?, read: mark(request.mark_read)? };
-    let asked = AggregatedRequest {
-        limit: limit(request.limit),
-        offset: count_or(request.offset, 0),
-        id_lt: optional(&request.id_lt)?,
-        id_lte: optional(&request.id_lte)?,
-        id_gt: optional(&request.id_gt)?,
-        id_gte: optional(&request.id_gte)?,
-        activities_max: count_or(request.activities_max, ACTIVITIES_IN_GROUP),
-        ..AggregatedRequest::default()
-    };
+    let activities_max = count_or(request.activities_max, ACTIVITIES_IN_GROUP);
+    let asked = AggregatedRequest { page: page_request!(request), activities_max };
     let page = answer(feeds.aggregated_page(&feed, asked).await)?;
     let shown: Vec<Activity> = page.groups.iter().flat_map(|group| group.activities.iter().cloned()).collect();
     let mut enriched = enriched(feeds, &shown, request.enrich).await?.into_iter();

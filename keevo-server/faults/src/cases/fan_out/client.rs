@@ -97,36 +97,53 @@ impl Client {
     /// Recomputes feeds; some of them again until nothing differs or the time is over, since the outbox may still work.
     pub(super) async fn verify(&self, feeds: &[String], within: Duration) -> Result<pb::VerifyResponse> {
         let verify = |(number, some): (usize, &[String])| {
-            let request = pb::VerifyRequest { feeds: some.to_vec() };
+            let some = some.to_vec();
             async move {
-                let mut client = self.any(number)?;
                 let settle = async {
                     loop {
-                        let found = repeated(async || client.verify(request.clone()).await).await?;
+                        let found = self.verify_once(number, &some).await?;
                         if found.differing == 0 {
                             return Ok::<_, Error>(found);
                         }
                         tokio::time::sleep(PAUSE).await;
                     }
                 };
-                if let Ok(settled) = tokio::time::timeout(within, settle).await {
-                    return settled;
+                match tokio::time::timeout(within, settle).await {
+                    Ok(settled) => settled,
+                    Err(_) => self.verify_once(number, &some).await,
                 }
-                let mut client = self.any(number)?;
-                repeated(async || client.verify(request.clone()).await).await
             }
         };
         let parts = feeds.chunks(VERIFY_AT_ONCE).enumerate().map(verify);
         let mut parts = futures::stream::iter(parts).buffer_unordered(4);
         let mut sum = pb::VerifyResponse::default();
         while let Some(found) = parts.try_next().await? {
-            sum.feeds += found.feeds;
-            sum.shown += found.shown;
-            sum.differing += found.differing;
-            sum.differences.extend(found.differences);
+            add(&mut sum, found);
         }
         Ok(sum)
     }
+
+    /// Recomputes feeds, by as many calls as that takes.
+    async fn verify_once(&self, number: usize, feeds: &[String]) -> Result<pb::VerifyResponse> {
+        let (mut client, mut rest) = (self.any(number)?, feeds);
+        let mut sum = pb::VerifyResponse::default();
+        while !rest.is_empty() {
+            let request = pb::VerifyRequest { feeds: rest.to_vec() };
+            let found = repeated(async || client.verify(request.clone()).await).await?;
+            let done = rest.len().saturating_sub(usize::try_from(found.left).unwrap_or(usize::MAX)).max(1);
+            rest = rest.get(done..).unwrap_or_default();
+            add(&mut sum, found);
+        }
+        Ok(sum)
+    }
+}
+
+/// Adds what one call found to what others did.
+fn add(sum: &mut pb::VerifyResponse, found: pb::VerifyResponse) {
+    sum.feeds += found.feeds;
+    sum.shown += found.shown;
+    sum.differing += found.differing;
+    sum.differences.extend(found.differences);
 }
 
 /// A call that may be repeated, until it is answered or fails for good.
