@@ -203,3 +203,23 @@ fn reference(name: &str, object: &Map<String, Value>) -> ApiResult<String> {
     }
     Err(ApiError::field(name, "is text, a number, or an object that was read before"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_in_bodies_are_bounded() {
+        let Value::Object(map) = json!({ "two": ["a", "b"], "three": ["a", "b", "c"], "mixed": ["a", 7] }) else {
+            panic!("an object")
+        };
+        assert_eq!(texts(&map, "two", 2).expect("a list"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(texts(&map, "none", 2).expect("no list"), None);
+        for bad in ["three", "mixed"] {
+            assert!(texts(&map, bad, 2).is_err(), "{bad}");
+        }
+        assert!(bounded(vec![1, 2], "things", 2).is_ok() && bounded(vec![1, 2, 3], "things", 2).is_err());
+    }
+}

@@ -197,6 +197,7 @@ mod tests {
             json!({ "user_id": "" }),
             json!({ "resource": 7 }),
             json!({ "resource": ["feed"] }),
+            json!({ "user_id": "ann", "extra": "x".repeat(9_000) }),
             json!({ "user_id": "ann", "exp": now_s - 61 }),
             json!({ "user_id": "ann", "exp": "never" }),
             json!({ "user_id": "ann", "nbf": now_s + 61 }),

@@ -112,6 +112,15 @@ async fn who_has_no_token_for_a_feed_does_not_listen() {
         let replies = send(&lab, json!([subscription(&client, &channel, &signature)])).await;
         assert_eq!(replies[0]["successful"], json!(true), "{replies:?}");
     }
+    let many: Vec<String> = (0..101).map(|number| format!("/site-{id}-feed-timeline{number}")).collect();
+    let ext = json!({ "api_key": KEY, "signature": read_only("*") });
+    let all = json!({ "channel": "/meta/subscribe", "clientId": client, "subscription": many, "ext": ext });
+    let replies = send(&lab, json!([all])).await;
+    assert!(replies[0]["error"].as_str().is_some_and(|error| error.contains("up to 100")), "{replies:?}");
+    lab.change(|app| app.suspended = true).await;
+    let channel = format!("/site-{id}-feed-timelinebob");
+    let replies = send(&lab, json!([subscription(&client, &channel, &read_only("timelinebob"))])).await;
+    assert_eq!(replies[0]["successful"], json!(false), "the app is suspended");
     let publish = json!([{ "channel": "/site-1-feed-user1", "clientId": client, "data": {} }]);
     assert_eq!(send(&lab, publish).await[0]["successful"], json!(false));
 }

@@ -53,6 +53,9 @@ async fn entries_of_collections() {
     let upserted = json!({ "data": { "food": [{ "id": "c1", "name": "brie" }, { "id": "c2", "name": "feta" }] } });
     let upserted = lab.post("collections/", &server(), upserted).await.good();
     assert_eq!(upserted["data"]["food"][0]["data"], json!({ "name": "brie" }));
+    let list = |name: &str| (0..600).map(|n| json!({ "id": format!("{name}{n}") })).collect::<Vec<_>>();
+    let many = json!({ "data": { "food": list("f"), "drink": list("d") } });
+    assert_eq!(lab.post("collections/", &server(), many).await.refused(), (400, 4), "1,200 in two collections");
     let read = lab.get("collections/?foreign_ids=food:c2,food:c9,food:c1", &server()).await.good();
     assert_eq!(read["response"]["data"].as_array().map(Vec::len), Some(2));
     let changed = lab.ask(Method::PUT, "collections/food/c1/", &server(), &json!({ "data": { "b": 2 } })).await.good();

@@ -145,3 +145,39 @@ async fn a_servers_token_covers_what_it_names() {
     }
     assert_eq!(lab.get("feed/user/ann/", &server()).await.status, 200);
 }
+
+/// What a request names beside its path is judged too: targets that are added, marks, users in a list.
+#[tokio::test]
+async fn what_a_user_names_is_judged_like_what_he_addresses() {
+    let lab = Lab::new().await;
+    let own =
+        json!({ "actor": "SU:ann", "verb": "post", "object": "o", "foreign_id": "f:1", "time": "2026-01-01T00:00:00" });
+    lab.add("user:ann", own).await;
+    let retarget = |added: &'static str| {
+        let body = json!({ "foreign_id": "f:1", "time": "2026-01-01T00:00:00", "added_targets": [added] });
+        let lab = &lab;
+        async move { lab.post("feed_targets/user/ann/activity_to_targets/", &user("ann"), body).await }
+    };
+    assert_eq!(retarget("timeline:bob").await.refused(), (403, 17));
+    retarget("notification:bob").await.good();
+
+    lab.change(|app| app.groups.values_mut().for_each(|group| group.others_read = true)).await;
+    let read = |query: &'static str| {
+        let lab = &lab;
+        async move { lab.get(&format!("feed/notification/bob/{query}"), &user("ann")).await }
+    };
+    read("").await.good();
+    for query in ["?mark_seen=true", "?mark_read=true"] {
+        assert_eq!(read(query).await.refused(), (403, 17), "{query}");
+    }
+    assert_eq!(read("").await.good()["unseen"], json!(1), "nobody sees for somebody else");
+
+    let users = |ids: &[&str]| json!({ "users": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
+    lab.post("users/", &server(), users(&["bob"])).await.good();
+    assert_eq!(lab.post("users/?override=true", &user("ann"), users(&["ann", "bob"])).await.refused(), (403, 17));
+    lab.post("users/", &user("ann"), users(&["ann"])).await.good();
+    assert_eq!(lab.delete("users/?ids=ann,bob", &user("ann")).await.refused(), (403, 17));
+    let left = lab.get("users/?ids=ann,bob", &server()).await.good();
+    assert_eq!(left["users"].as_array().map(Vec::len), Some(2), "none of a list that is refused goes");
+    lab.delete("users/?ids=ann", &user("ann")).await.good();
+}
