@@ -90,6 +90,9 @@ impl<E: Engine> Chat<E> {
     /// the same creator and custom data is returned as it is, and its members stay as they are. `Conflict` where it
     /// exists otherwise.
     pub async fn create_channel(&self, id: &ChannelId, new: NewChannel) -> Result<Channel> {
+        if id.id().starts_with('!') {
+            return Err(Error::invalid(format!("channel {id}: ids that begin with '!' are made for sets of members")));
+        }
         self.create(id, new, Vec::new()).await
     }
 

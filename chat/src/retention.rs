@@ -51,11 +51,12 @@ struct Policy {
     /// What was sent before this time is old.
     before_ms: u64,
     keep_pinned: bool,
+    now_ms: u64,
 }
 
 impl Policy {
     fn new(retention: Retention, now_ms: u64) -> Self {
-        Self { before_ms: now_ms.saturating_sub(retention.age_ms_max), keep_pinned: retention.keep_pinned }
+        Self { before_ms: now_ms.saturating_sub(retention.age_ms_max), keep_pinned: retention.keep_pinned, now_ms }
     }
 
     fn is_old(&self, row: &MessageRow) -> bool {
@@ -63,7 +64,8 @@ impl Policy {
     }
 
     fn keeps(&self, row: &MessageRow) -> bool {
-        self.keep_pinned && row.pinned.is_some()
+        let lasts = |until: Option<u64>| until.is_none_or(|until| until > self.now_ms);
+        self.keep_pinned && row.pinned.as_ref().is_some_and(|pin| lasts(pin.expires_at_ms))
     }
 }
 

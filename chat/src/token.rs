@@ -72,6 +72,26 @@ impl ResumeToken {
         self
     }
 
+    /// The same token for whoever also has the channel's messages up to `number`: their `message.new` does not come again.
+    #[must_use]
+    pub fn knowing(mut self, number: u64) -> Self {
+        self.seen_sequence = self.seen_sequence.max(number);
+        self
+    }
+
+    /// The same token for a subscription that many share: whatever one of them knows from a page of history, it tells.
+    #[must_use]
+    pub fn for_everybody(mut self) -> Self {
+        self.user = None;
+        self.seen_sequence = 0;
+        self
+    }
+
+    /// Up to which number the channel's messages are known beside the events, such as from a page of history.
+    pub fn known(&self) -> u64 {
+        self.seen_sequence
+    }
+
     /// The channel.
     pub fn channel(&self) -> &ChannelId {
         &self.channel

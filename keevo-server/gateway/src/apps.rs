@@ -26,7 +26,7 @@ pub(crate) use cache::Cache;
 pub use model::{
     APPS_MAX, App, AppKey, GROUPS_MAX, GroupSetting, KEYS_MAX, Policies, Secret, WEBHOOKS_MAX, Webhook, default_groups,
 };
-pub use store::EngineMeta;
+pub use store::{EngineMeta, META_KEYSPACE};
 use store::{ErasedMeta, Rows};
 
 /// How often a change is tried again before its caller hears of the contention.

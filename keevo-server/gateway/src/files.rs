@@ -27,7 +27,7 @@ use crate::query::Query;
 use crate::serve::plain;
 
 /// The keyspace of what the gateway keeps beside feeds.
-pub(crate) const KEYSPACE: &str = "gateway";
+pub const KEYSPACE: &str = "gateway";
 /// The longest name that is kept of a file, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 

@@ -30,5 +30,7 @@ mod route;
 mod serve;
 pub mod shared;
 
+pub use apps::META_KEYSPACE;
+pub use files::KEYSPACE;
 pub use gateway::{FIRST_APP, Gateway, GatewayOptions};
 pub use registry::Registry;

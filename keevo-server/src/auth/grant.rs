@@ -15,8 +15,14 @@ use bytes::Bytes;
 use keevo_core::limits::PARTITION_BYTES_MAX;
 use keevo_core::{Error, Result, keyspaces};
 
-/// The keyspaces of the typed layers: one who reads them reads every app.
-pub const LAYER_KEYSPACES: [&str; 3] = [keevo_chat::KEYSPACE, keevo_feeds::KEYSPACE, keevo_moderation_policy::KEYSPACE];
+/// The keyspaces of the typed layers and of the gateways: one who reads them reads every app.
+pub const LAYER_KEYSPACES: [&str; 5] = [
+    keevo_chat::KEYSPACE,
+    keevo_feeds::KEYSPACE,
+    keevo_moderation_policy::KEYSPACE,
+    keevo_gateway::KEYSPACE,
+    keevo_gateway::META_KEYSPACE,
+];
 
 /// Something that a caller does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -37,6 +37,7 @@ async fn answer(call: &Call, channel: &ChannelId, thread: &ThreadUnread) -> Answ
 
 pub(crate) async fn state(call: &Call) -> Answered<Value> {
     let channel = call.channel()?;
+    call.may(&channel, Capability::ReadChannel).await?;
     let thread = call.chat().thread_unread(&channel, call.message(), call.user()?).await?;
     answer(call, &channel, &thread).await
 }
@@ -67,6 +68,7 @@ pub(crate) async fn list(call: &Call) -> Answered<Value> {
     let (channel, user) = (call.channel()?, call.user()?);
     let limit = call.limit(THREADS_MAX)?;
     let before = call.query.parsed("cursor", "a cursor of a page of threads")?;
+    call.may(&channel, Capability::ReadChannel).await?;
     // A user without threads that is no member is told so too.
     call.chat().member(&channel, user).await?;
     let found = call.chat().threads(&channel, user, before, limit).await?;

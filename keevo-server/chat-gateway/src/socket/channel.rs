@@ -77,6 +77,8 @@ struct Watcher {
     invisible: bool,
     line: u64,
     seen: Position,
+    /// Messages up to this number are on the page that it comes from.
+    known: u64,
     place: Place,
 }
 
@@ -117,7 +119,8 @@ impl Watcher {
             Effect::Disables if !self.admin => return Some("disabled"),
             _ => {}
         }
-        if event.only_for.as_ref().is_none_or(|user| **user == *self.user) {
+        let known = event.number.is_some_and(|number| number <= self.known);
+        if !known && event.only_for.as_ref().is_none_or(|user| **user == *self.user) {
             self.outbox.push(event.frame.clone());
         }
         None
@@ -150,13 +153,14 @@ impl State {
         }
         let line = found.unwrap_or(self.next_line);
         let seen = seen.map_or(position, |seen| seen.max(position));
+        let known = token.known();
         let place = Place::Token(token);
         self.idle_since = None;
         if !invisible {
             self.presence.enter(&user);
         }
         outbox.push(frame::of_channel(&self.cid, self.presence.all()));
-        self.watchers.insert(socket, Watcher { outbox, user, admin, invisible, line, seen, place });
+        self.watchers.insert(socket, Watcher { outbox, user, admin, invisible, line, seen, known, place });
         if found.is_some() {
             self.catch_up(socket);
             return Attached::On;

@@ -2,7 +2,8 @@
 
 use axum::extract::ws::Utf8Bytes;
 use keevo_chat::{
-    Actor, Audience, Capability, ChannelId, ChannelTypes, ChatEvent, Delivery, Member, Position, ResumeToken, decide,
+    Actor, Audience, Capability, ChannelId, ChannelTypes, ChatEvent, Delivery, Member, Message, Place, Position,
+    ResumeToken, decide,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ pub(super) struct Event {
     /// The only user who gets it; `None` = everybody.
     pub(super) only_for: Option<String>,
     pub(super) effect: Effect,
+    /// The number of a new message of the channel's own sequence.
+    pub(super) number: Option<u64>,
 }
 
 /// What an event does to those who watch.
@@ -53,7 +56,11 @@ impl Event {
             _ => None,
         };
         let effect = effect(channel, &event, types);
-        Self { position, resume, frame: frame.to_string().into(), only_for, effect }
+        let number = match &event {
+            ChatEvent::MessageNew(Message { place: Place::Channel(number), .. }) => Some(*number),
+            _ => None,
+        };
+        Self { position, resume, frame: frame.to_string().into(), only_for, effect, number }
     }
 
     /// About how much memory it takes.

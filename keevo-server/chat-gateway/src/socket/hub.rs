@@ -107,7 +107,7 @@ impl Hub {
     /// Has a socket watch a channel from where its token says; `None` where there are too many who come from further and
     /// further ago: then the client is to reload.
     pub(super) fn attach(&self, app: u32, id: &ChannelId, socket: u64, joining: Joining) -> Option<Arc<Channel>> {
-        let token = joining.token.clone();
+        let token = joining.token.clone().for_everybody();
         let mut channels = self.channels();
         let channel = Arc::clone(channels.entry((app, id.clone())).or_insert_with(|| {
             let state = State::new(id.as_str(), self.inner.options.recent_max);

@@ -12,6 +12,9 @@ use super::model::App;
 
 const PARTITION: &[u8] = b"apps";
 
+/// The keyspace that stands in for the meta group where a program embeds the gateway.
+pub const META_KEYSPACE: &str = "gateway.meta";
+
 /// [`MetaStore`] behind a pointer.
 pub(super) trait ErasedMeta: Send + Sync {
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>>>;
@@ -130,7 +133,7 @@ impl<E> fmt::Debug for EngineMeta<E> {
 impl<E: Engine> EngineMeta<E> {
     /// The store on `engine`; its keyspace `gateway.meta` is created when it is new.
     pub async fn open(engine: E) -> Result<Self> {
-        let keyspace = engine.keyspace("gateway.meta", KeyspaceKind::Hashed).await?;
+        let keyspace = engine.keyspace(META_KEYSPACE, KeyspaceKind::Hashed).await?;
         Ok(Self { engine, keyspace })
     }
 }

@@ -143,3 +143,21 @@ async fn places_that_are_told_are_behind_what_was_queued() {
     assert_eq!(said(&outbox).await, ["5"], "what was seen does not come again");
     assert_eq!(state.place_of(2), None);
 }
+
+/// A page of history may hold messages that came after the place it is of: who brings such a page begins a line for others
+/// who have no such page.
+#[tokio::test]
+async fn a_message_that_one_knows_from_a_page_still_comes_to_the_others() {
+    let (events, places) = events().await;
+    let mut state = State::new("team:a", 100);
+    let (with_page, without) = (outbox(), outbox());
+    let page = places[5].clone().knowing(7);
+    assert_eq!(state.attach(1, joining(&with_page, &page)), Attached::Started(0));
+    assert_eq!(state.attach(2, joining(&without, &places[5])), Attached::On);
+    assert_eq!(page.clone().for_everybody().known(), 0, "the line is read from here");
+    for event in events.iter().skip(5).take(4) {
+        state.publish(0, event, Duration::ZERO);
+    }
+    assert_eq!(said(&with_page).await, ["7", "8"], "messages 6 and 7, which are numbered from 1, are on the page");
+    assert_eq!(said(&without).await, ["5", "6", "7", "8"]);
+}
