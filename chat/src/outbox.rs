@@ -35,6 +35,8 @@ pub(crate) const JOB_CHANGES_MAX: usize = 200;
 const JOBS_PAGE: usize = 64;
 const POINTERS_PAGE: usize = 100;
 const CONCURRENCY: usize = 8;
+/// How often the worker looks for reminders and for what is retained no longer, at most.
+const SLOWER_EVERY_MS: u128 = 100;
 /// How many messages one turn of the worker erases for retention.
 const RETENTION_BUDGET: usize = 500;
 /// How long a removal stays in a member's list: far longer than any worker can lag behind another.
@@ -87,6 +89,8 @@ impl<E: Engine> Chat<E> {
         let chat = self.clone();
         let task = tokio::spawn(async move {
             let mut retention = None;
+            let slower = u32::try_from(SLOWER_EVERY_MS / every.as_millis().max(1)).unwrap_or(1).max(1);
+            let mut until_slower = 0;
             let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -94,6 +98,12 @@ impl<E: Engine> Chat<E> {
                 if let Err(error) = chat.run_outbox_once().await {
                     tracing::warn!(app = %chat.app, %error, "the outbox worker tries again later");
                 }
+                // What can wait does not hold up what cannot.
+                if until_slower > 0 {
+                    until_slower -= 1;
+                    continue;
+                }
+                until_slower = slower - 1;
                 if let Err(error) = chat.run_reminders_once().await {
                     tracing::warn!(app = %chat.app, %error, "the worker of reminders tries again later");
                 }
