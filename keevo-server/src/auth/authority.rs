@@ -1,7 +1,7 @@
 //! Who is let in: the table in memory, how it is kept fresh, and how it is changed.
 //!
-//! Invariant: the table is read again every [`EVERY`], so a change counts on every node within a second. A node that could
-//! not read it for [`STALE_MAX`] lets nobody in by it any more: it may have missed a revocation. What needs no table goes
+//! Invariant: the table is read again twice a second, so a change counts on every node within a second. A node that could
+//! not read it for 30 seconds lets nobody in by it any more: it may have missed a revocation. What needs no table goes
 //! on: the key of the administrator's file, and certificates of the built-in roles.
 
 use std::fmt;
