@@ -168,7 +168,17 @@ pub(crate) async fn drive<T: Target>(target: &T, load: &Load, pids: &[u32]) -> R
         };
         clients.spawn(client.run());
     }
-    let usage = usage::over(pids, &window).await?;
+    gather(clients, arrivals, &window, pids).await
+}
+
+/// Watches the processes `pids` over the window, and adds up what clients met that drive them.
+pub(crate) async fn gather(
+    mut clients: JoinSet<Result<Tally>>,
+    arrivals: Option<Arrivals>,
+    window: &Window,
+    pids: &[u32],
+) -> Result<Measured> {
+    let usage = usage::over(pids, window).await?;
     let mut tally = Tally::new()?;
     let all = async {
         while let Some(client) = clients.join_next().await {

@@ -20,11 +20,10 @@ use super::{ModerationArgs, Parts, Versions};
 use crate::compare::line::{Line, PeerName, Runs};
 use crate::compare::{Side, table};
 use crate::load::arrivals::Arrivals;
-use crate::load::{DRAIN_WITHIN, Measured, Tally, ended_badly};
+use crate::load::{Measured, Tally, gather};
 use crate::machine::Machine;
 use crate::output::{Output, note, print};
 use crate::servers::{self, Cluster};
-use crate::usage;
 use crate::window::Window;
 
 /// Different texts.
@@ -128,24 +127,7 @@ async fn drive(
         };
         clients.spawn(client.run());
     }
-    let usage = usage::over(pids, &window).await?;
-    let mut tally = Tally::new()?;
-    let all = async {
-        while let Some(client) = clients.join_next().await {
-            tally.add(&client.map_err(|error| ended_badly(&error))??)?;
-        }
-        Ok::<_, Error>(())
-    };
-    tokio::time::timeout(DRAIN_WITHIN, all).await.unwrap_or_else(|elapsed| {
-        Err(Error::new(ErrorKind::DeadlineExceeded, "the last requests were not answered").with_source(elapsed))
-    })?;
-    let left = arrivals.map_or(0, |arrivals| arrivals.left());
-    if left > 0 {
-        tally.failed += left;
-        let never = || Error::new(ErrorKind::DeadlineExceeded, "no client came free for a text that was due");
-        tally.first_failure.get_or_insert_with(never);
-    }
-    Ok(Measured { tally, elapsed: window.measured(), usage })
+    gather(clients, arrivals, &window, pids).await
 }
 
 /// One client.
