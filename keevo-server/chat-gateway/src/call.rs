@@ -81,7 +81,7 @@ impl Call {
         }
     }
 
-    /// Refuses a user who is deactivated or banned from the app, for calls that the library does not judge.
+    /// Refuses a user who is deactivated or banned from the app: some calls ask nothing of the library that would.
     pub(crate) async fn must_live(&self) -> Answered<()> {
         let Caller::User(user) = &self.caller else { return Ok(()) };
         self.chats.live(user).await

@@ -112,6 +112,7 @@ async fn answer(inner: &Arc<Inner>, request: Request, quota: &mut Option<Quota>)
     let chats = inner.chats.of(app.id);
     let Does::Call(handler) = found.row.does else { return Err(ApiError::internal().into()) };
     let call = Call { gateway: Arc::clone(inner), app, chats, caller, found, query, body };
+    call.must_live().await?;
     if call.found.row.who == Who::Admin && !call.is_admin().await? {
         return Err(Refusal::denied("not-granted", "only servers and admins of the app may do this"));
     }

@@ -21,7 +21,6 @@ fn answer(channel: &Channel) -> Value {
 }
 
 pub(crate) async fn create(call: &Call) -> Answered<Value> {
-    call.must_live().await?;
     let user = call.user()?.to_owned();
     let kind = call.text("type").unwrap_or_default();
     let mut given = members::read(call.list("members", MEMBERS_MAX)?)?;

@@ -56,7 +56,6 @@ pub(crate) async fn update(call: &Call) -> Answered<Value> {
         if user != id {
             return Err(Refusal::denied("another-user", format!("user '{user}' changes its own data alone")));
         }
-        call.must_live().await?;
     }
     let user = call.chat().update_user(id, call.object("custom"), &call.patch(), !call.is_server()).await?;
     Ok(answer(&user))

@@ -204,6 +204,9 @@ async fn users_are_put_by_servers_and_change_themselves() {
     assert_eq!(lab.get("review", &user("ann")).await.good()["entries"], json!([]), "an admin of the app may");
     lab.post("users/bob/deactivate", &server(), json!({ "deactivated": true })).await.good();
     assert_eq!(lab.post("channels", &user("bob"), json!({ "type": "team" })).await.denied(), "deactivated");
+    for path in ["inbox", "unread", "invites", "mutes", "users/bob"] {
+        assert_eq!(lab.get(path, &user("bob")).await.denied(), "deactivated", "{path}");
+    }
     let guest = lab.post("guests", &server(), json!({ "custom": { "x": 1 } })).await.good();
     assert_eq!(guest["user"]["role"], "guest");
 }
