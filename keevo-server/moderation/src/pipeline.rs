@@ -17,6 +17,7 @@ mod tail;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::text::TextVersion;
 use crate::verdict::Effects;
 use lease::Lease;
 pub use sweep::Sweep;
+
+/// The first question has this part of the bytes that one may have: nobody knows yet how fast the workers are.
+const QUESTION_AT_FIRST: usize = 8;
 
 /// Where texts come from: a keyspace whose changes tell them.
 pub trait Source: Send + Sync + 'static {
@@ -84,6 +88,8 @@ pub struct Pipeline<E> {
     sources: Vec<Arc<dyn Source>>,
     options: PipelineOptions,
     instance: u64,
+    /// The most bytes of the next question: less while questions of many are too much for the workers.
+    question_bytes: AtomicUsize,
     /// How often texts failed alone; bounded, and forgotten with the process.
     strikes: Mutex<BTreeMap<[u8; 16], u32>>,
 }
@@ -104,7 +110,8 @@ impl<E: Engine> Pipeline<E> {
         options: PipelineOptions,
     ) -> Self {
         let (instance, strikes) = (random.next_u64(), Mutex::default());
-        Self { moderator, effects, sources, options, instance, strikes }
+        let question_bytes = AtomicUsize::new(options.bytes_max / QUESTION_AT_FIRST);
+        Self { moderator, effects, sources, options, instance, question_bytes, strikes }
     }
 
     /// Runs until `stop`, while this node has the lease.

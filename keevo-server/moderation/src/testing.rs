@@ -158,6 +158,8 @@ impl MetaStore for Meta {
 pub(crate) struct TestJudge {
     pub(crate) down: AtomicBool,
     pub(crate) asked: AtomicUsize,
+    /// Questions with more bytes are too much for it; 0 = none are.
+    pub(crate) bytes_max: AtomicUsize,
 }
 
 impl Judge for TestJudge {
@@ -167,6 +169,10 @@ impl Judge for TestJudge {
             tokio::task::yield_now().await;
             if self.down.load(Ordering::SeqCst) {
                 return Err(Error::new(ErrorKind::Unavailable, "no worker"));
+            }
+            let bytes_max = self.bytes_max.load(Ordering::SeqCst);
+            if bytes_max > 0 && texts.iter().map(String::len).sum::<usize>() > bytes_max {
+                return Err(Error::new(ErrorKind::DeadlineExceeded, "too much at once"));
             }
             if texts.iter().any(|text| text.contains("huge")) {
                 return Err(Error::new(ErrorKind::BatchTooLarge, "the text is too long"));

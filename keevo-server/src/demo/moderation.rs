@@ -161,7 +161,9 @@ impl Verdicts<'_> {
                 }
                 tokio::time::sleep(POLL).await;
             };
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            if found > 0 {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            }
             if found != 1 {
                 self.mismatches.add(format!("{} has {found} verdicts, not one", id.replace('\0', " ")));
             }

@@ -67,10 +67,15 @@ impl<T> Queue<T> {
         Self { limits, realtime: VecDeque::new(), bulk: VecDeque::new(), tokens: 0, bulk_tokens: 0, credit: 0 }
     }
 
-    /// Queues all pieces of a request, or none. Bulk may fill half of the queue.
+    /// Queues all pieces of a request, or none. Bulk may fill half of the queue; where none waits a request of it is taken
+    /// however large it is, since it would be too large at any time.
     pub(crate) fn push(&mut self, priority: Priority, pieces: Vec<Piece<T>>) -> Result<(), Full> {
         let tokens: usize = pieces.iter().map(|piece| piece.tokens).sum();
         let Limits { queue_pieces_max, queue_tokens_max, .. } = self.limits;
+        if priority == Priority::Bulk && self.bulk.is_empty() {
+            self.extend(priority, pieces, tokens);
+            return Ok(());
+        }
         if self.len() + pieces.len() > queue_pieces_max || self.tokens + tokens > queue_tokens_max {
             return Err(Full);
         }
@@ -79,14 +84,20 @@ impl<T> Queue<T> {
             if too_many || self.bulk_tokens + tokens > queue_tokens_max.div_ceil(2) {
                 return Err(Full);
             }
-            self.bulk_tokens += tokens;
         }
+        self.extend(priority, pieces, tokens);
+        Ok(())
+    }
+
+    fn extend(&mut self, priority: Priority, pieces: Vec<Piece<T>>, tokens: usize) {
         self.tokens += tokens;
         match priority {
             Priority::Realtime => self.realtime.extend(pieces),
-            Priority::Bulk => self.bulk.extend(pieces),
+            Priority::Bulk => {
+                self.bulk_tokens += tokens;
+                self.bulk.extend(pieces);
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -265,6 +276,20 @@ mod tests {
         queue.push(Priority::Bulk, pieces(&[1; 50])).unwrap();
         assert_eq!(queue.push(Priority::Bulk, pieces(&[1])), Err(Full), "half of it is realtime's");
         queue.push(Priority::Realtime, pieces(&[1])).unwrap();
+    }
+
+    /// A question of 64 long mails had more tokens than bulk's half of the queue, and was told to come back for ever.
+    #[test]
+    fn bulk_that_is_larger_than_its_half_is_taken_when_none_waits() {
+        let mut queue = Queue::new(LIMITS);
+        queue.push(Priority::Realtime, pieces(&[1; 60])).unwrap();
+        queue.push(Priority::Bulk, pieces(&[100; 200])).unwrap();
+        assert_eq!((queue.waiting(), queue.tokens()), ((60, 200), 20_060));
+        assert_eq!(queue.push(Priority::Bulk, pieces(&[1])), Err(Full), "but nothing comes behind it");
+        while queue.len() > 0 {
+            assert!(!queue.take().is_empty());
+        }
+        queue.push(Priority::Bulk, pieces(&[1])).unwrap();
     }
 
     #[test]

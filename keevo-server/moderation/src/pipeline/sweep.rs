@@ -88,14 +88,14 @@ impl<E: Engine> Pipeline<E> {
 
     /// The texts in questions of one app each, within the bounds of a question.
     fn questions(&self, rest: Vec<Waiting>) -> Vec<Question> {
+        let bytes_max = self.question_bytes.load(Ordering::Relaxed);
         let mut open: BTreeMap<u32, Question> = BTreeMap::new();
         let mut full = Vec::new();
         for waiting in rest {
             let app = waiting.version.app;
             let bytes = waiting.version.text.len();
             let question = open.entry(app).or_insert_with(|| Question { app, waiting: Vec::new(), bytes: 0 });
-            let over =
-                question.waiting.len() >= self.options.texts_max || question.bytes + bytes > self.options.bytes_max;
+            let over = question.waiting.len() >= self.options.texts_max || question.bytes + bytes > bytes_max;
             if over && !question.waiting.is_empty() {
                 full.push(std::mem::replace(question, Question { app, waiting: Vec::new(), bytes: 0 }));
             }
@@ -111,12 +111,28 @@ impl<E: Engine> Pipeline<E> {
         let asking = Asking { within: self.options.answer_within, urgent: false };
         let policy = self.moderator.inner.policies.compiled(question.app).await?;
         let versions: Vec<TextVersion> = question.waiting.iter().map(|one| one.version.clone()).collect();
+        let began = self.moderator.inner.clock.monotonic();
         match self.moderator.score(&policy, &versions, asking).await {
             Ok(scores) => {
+                let took = self.moderator.inner.clock.monotonic().saturating_sub(began);
+                if took < asking.within / 4 {
+                    let more = self.question_bytes.load(Ordering::Relaxed).saturating_mul(2);
+                    self.question_bytes.store(more.clamp(1, self.options.bytes_max), Ordering::Relaxed);
+                }
                 let verdicts = versions.into_iter().zip(scores);
                 let verdicts = verdicts.map(|(version, scores)| self.moderator.verdict(&policy, version, scores));
                 self.finish_all(question.waiting.into_iter().zip(verdicts).collect(), sweep).await;
                 Ok(true)
+            }
+            // Too much at once, perhaps: the next sweep asks less. What is too much alone must not hold up the others.
+            Err(Unscored::Workers(error)) if overwhelms(error.kind()) && question.waiting.len() > 1 => {
+                let less = question.bytes.min(self.question_bytes.load(Ordering::Relaxed)) / 2;
+                self.question_bytes.store(less.max(1), Ordering::Relaxed);
+                tracing::debug!(%error, bytes = less, "the next questions are smaller");
+                Ok(false)
+            }
+            Err(Unscored::Workers(error)) if overwhelms(error.kind()) => {
+                self.strike(question.waiting, &error, asking, sweep).await
             }
             Err(Unscored::Workers(error)) if passes(error.kind()) => {
                 tracing::debug!(%error, "no worker scores texts");
@@ -210,6 +226,11 @@ impl<E: Engine> Pipeline<E> {
         }
         self.moderator.verdicts().await?.settle(waiting.key).await
     }
+}
+
+/// Whether a failure may be due to how much was asked at once.
+fn overwhelms(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ResourceExhausted | ErrorKind::DeadlineExceeded)
 }
 
 /// Whether a failure is that of the moment: workers that are down, full or slow.

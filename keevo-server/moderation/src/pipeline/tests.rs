@@ -187,6 +187,39 @@ async fn a_text_that_cannot_be_judged_is_set_aside_and_holds_nobody_up() {
     assert_eq!(*reason, Reason::Unjudged("it failed 5 times: the model gave no number".into()));
 }
 
+/// The demo's mails were left to a sidecar that could not compute a whole question in time: it was asked the same again for
+/// ever, and none of 6,046 texts was judged.
+#[tokio::test]
+async fn questions_that_are_too_much_become_smaller_and_a_text_that_is_holds_nobody_up() {
+    let world = World::new().await.with_lists().await;
+    let pipeline = world.pipeline(FaultyEngine::sound(&world.engine), 1).await;
+    world.judge.bytes_max.store(5_000, Ordering::SeqCst);
+    let long = "so bad ".repeat(200);
+    for number in 0..100 {
+        pipeline.moderator.leave(&version(&format!("m{number}"), &long)).await.expect("left");
+    }
+    pipeline.moderator.leave(&version("monster", &"word ".repeat(2_000))).await.expect("left");
+    for _ in 0..40 {
+        pipeline.sweep().await.expect("a sweep");
+        if world.waiting().await == 0 {
+            break;
+        }
+    }
+    assert_eq!(world.waiting().await, 0);
+    let verdicts = world.verdicts(&["m0", "m99", "monster"]).await;
+    assert!(verdicts.len() == 3 && verdicts.values().all(|one| one.action == Action::Flag));
+    assert_eq!(pipeline.moderator.metrics().set_aside, 1, "the one that is too much alone");
+    // Once the workers are fast, questions grow again.
+    world.judge.bytes_max.store(0, Ordering::SeqCst);
+    for number in 0..400 {
+        pipeline.moderator.leave(&version(&format!("n{number}"), &long)).await.expect("left");
+    }
+    let before = world.judge.asked.load(Ordering::SeqCst);
+    sweep_all(&pipeline).await;
+    let asked = world.judge.asked.load(Ordering::SeqCst) - before;
+    assert!(asked < 30, "{asked} questions of up to 64 texts");
+}
+
 #[tokio::test]
 async fn late_verdicts_reach_texts_that_stand_already() {
     let world = World::new().await.with_lists().await;
