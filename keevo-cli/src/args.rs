@@ -121,6 +121,8 @@ pub(crate) enum Command {
     },
     /// Say who each of the --endpoints is
     Info,
+    /// Look for what is wrong, or soon will be: disks, syncs, clocks, limits, versions, certificates; exit code 2 if so
+    Doctor,
     /// Publish to feeds, follow and read them
     #[command(after_help = feed::EXAMPLES)]
     Feed(feed::FeedArgs),

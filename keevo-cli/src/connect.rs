@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keevo_client::{Access, ApiKey, ClientOptions, Connection, RemoteEngine};
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) endpoints: Vec<String>,
     pub(crate) output: Format,
     access: Access,
+    /// The PEM files of certificates that the access is by.
+    certificates: Vec<PathBuf>,
     timeout: Option<Duration>,
 }
 
@@ -66,12 +69,18 @@ impl Context {
             let error = Error::invalid("no endpoint was given");
             return Err(Failure::with_advice(error, "Name a node: --endpoints 127.0.0.1:7101."));
         }
-        Ok(Self { endpoints, output: global.output, access, timeout: global.timeout })
+        let certificates = global.ca.iter().chain(&global.cert).cloned().collect();
+        Ok(Self { endpoints, output: global.output, access, certificates, timeout: global.timeout })
     }
 
     /// For commands that call no node: what is said of nodes is not looked at.
     pub(crate) fn offline(output: Format) -> Self {
-        Self { endpoints: Vec::new(), output, access: Access::default(), timeout: None }
+        Self { endpoints: Vec::new(), output, access: Access::default(), certificates: Vec::new(), timeout: None }
+    }
+
+    /// The PEM files of the CA and the certificate that were given.
+    pub(crate) fn certificates(&self) -> &[PathBuf] {
+        &self.certificates
     }
 
     /// The time a call has: `--timeout`, or `default`.

@@ -86,6 +86,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Flush => run::nodes::flush(&context).await,
             Command::Scrub { shard, mib_per_s } => run::storage::scrub(&context, shard, mib_per_s).await,
             Command::Checkpoint { folder } => run::storage::checkpoint(&context, folder).await,
+            Command::Doctor => run::doctor::run(&context).await,
             Command::Info => run::nodes::info(&context).await,
             Command::Feed(feed) => run::feed::run(&context, feed).await,
             Command::App(app) => run::app::run(&context, app).await,

@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
+pub(crate) mod doctor;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;

@@ -186,6 +186,10 @@ impl Admin for Fake {
         Ok(Response::new(pb::CheckpointResponse { folder, node_id: 7, bytes: 3 << 20 }))
     }
 
+    async fn diagnose(&self, _: Request<pb::DiagnoseRequest>) -> Result<Response<pb::DiagnoseResponse>, Status> {
+        Err(status_from_error(&Error::new(ErrorKind::Io, "the disk is gone")))
+    }
+
     async fn info(&self, _: Request<pb::InfoRequest>) -> Result<Response<pb::InfoResponse>, Status> {
         let cluster_id = vec![0xab; 16].into();
         Ok(Response::new(pb::InfoResponse { version: "0.1.0".into(), node_id: 7, cluster_id }))

@@ -10,6 +10,7 @@ use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Resul
 use keevo_proto::admin::v1 as admin;
 use keevo_raft::shard_map::ShardInfo;
 use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap, StorageStatus};
+use keevo_tls::ServerTls;
 
 use crate::host::{Host, SessionScope};
 use crate::stores::Stores;
@@ -23,13 +24,20 @@ pub struct ClusterHost {
     node: Node,
     engine: ClusterEngine,
     stores: Stores,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl ClusterHost {
     /// The host over a node and its stores.
     pub fn new(node: Node, stores: Stores) -> Self {
         let engine = node.engine();
-        Self { node, engine, stores }
+        Self { node, engine, stores, tls: None }
+    }
+
+    /// The same host, which tells of its TLS too.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ServerTls>>) -> Self {
+        Self { tls, ..self }
     }
 
     fn map(&self) -> Result<Arc<ShardMap>> {
@@ -120,7 +128,7 @@ impl Host for ClusterHost {
 
     fn bounded(self: &Arc<Self>, limit: Duration) -> Arc<Self> {
         let engine = self.engine.clone().with_deadline(limit);
-        Arc::new(Self { node: self.node.clone(), engine, stores: self.stores.clone() })
+        Arc::new(Self { node: self.node.clone(), engine, stores: self.stores.clone(), tls: self.tls.clone() })
     }
 
     async fn keyspace_by_id(&self, id: KeyspaceId) -> Result<Keyspace> {
@@ -249,6 +257,10 @@ impl Host for ClusterHost {
 
     async fn scrub(&self, request: admin::ScrubRequest) -> Result<BoxStream<'static, Result<admin::ScrubProgress>>> {
         self.stores.scrub(&self.node, request)
+    }
+
+    async fn diagnose(&self) -> Result<admin::DiagnoseResponse> {
+        self.stores.diagnose(self.tls.as_ref()).await
     }
 
     async fn checkpoint(&self, request: admin::CheckpointRequest) -> Result<admin::CheckpointResponse> {

@@ -290,7 +290,7 @@ async fn serve_grpc(
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
     let GrpcParts { node, stores, calls, gateway, moderation, authority, door, tls } = parts;
-    let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()));
+    let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()).with_tls(tls.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

@@ -92,6 +92,11 @@ pub trait Host: Send + Sync + 'static {
         ready(Err(no_stores()))
     }
 
+    /// Looks at the clock, the disk and the limits; refused by default.
+    fn diagnose(&self) -> impl Future<Output = Result<admin::DiagnoseResponse>> + Send {
+        ready(Err(no_stores()))
+    }
+
     /// Takes a node into the cluster; refused by default.
     fn join(&self, request: admin::JoinRequest) -> impl Future<Output = Result<admin::JoinResponse>> + Send {
         let _ = request;

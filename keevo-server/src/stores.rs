@@ -1,6 +1,7 @@
 //! A node's stores as administration sees them: to be verified and to be copied.
 
 mod checkpoint;
+mod diagnose;
 mod log;
 mod scrub;
 
@@ -30,6 +31,11 @@ impl Stores {
     /// The stores in `folders`.
     pub fn new(data: RocksStore, log: Arc<dyn LogStore>, folders: Arc<Folders>, config: &StorageConfig) -> Self {
         Self { data, log, folders, config: Arc::new(config.clone()), scrubs: Arc::default() }
+    }
+
+    /// Where the log store lies.
+    pub(crate) fn log_folder(&self) -> &std::path::Path {
+        self.folders.log.path()
     }
 
     /// What scrubs have done so far.

@@ -93,6 +93,10 @@ impl<H: Host> Admin for AdminService<H> {
         answer(progress.map(|steps| steps.map(|step| step.map_err(|error| status_from_error(&error))).boxed()))
     }
 
+    async fn diagnose(&self, _request: Request<pb::DiagnoseRequest>) -> Result<Response<pb::DiagnoseResponse>, Status> {
+        answer(self.host.diagnose().await)
+    }
+
     async fn info(&self, _request: Request<pb::InfoRequest>) -> Result<Response<pb::InfoResponse>, Status> {
         Ok(Response::new(self.host.info()))
     }
