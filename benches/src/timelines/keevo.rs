@@ -1,28 +1,37 @@
-//! Keevo: the feeds library over `RemoteEngine`, with the worker that an application runs.
+//! Keevo: posts by the feeds library over `RemoteEngine`, with the worker that an application runs; a page is one call of
+//! `keevo.feeds.v1`, which a node answers with all that it shows.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keevo_client::{ClientOptions, RemoteEngine};
-use keevo_core::{Error, Result};
-use keevo_feeds::{
-    AppId, EnrichOptions, FeedId, Feeds, FeedsOptions, NewActivity, NewFollow, PageRequest, WorkerHandle,
-};
+use keevo_core::{Error, ErrorKind, Result};
+use keevo_feeds::{AppId, FeedId, Feeds, FeedsOptions, NewActivity, NewFollow, WorkerHandle};
+use keevo_proto::error_from_status;
+use keevo_proto::feeds::v1 as pb;
+use keevo_proto::feeds::v1::feeds_client::FeedsClient;
 use serde_json::{Map, Value};
+use tonic::transport::Channel;
 
 use super::{PAGE, Shape, Timelines, USERS, text_of, user_of, user_text};
+use crate::channels;
 
 /// How many follows are made by one call.
 const FOLLOWS: u32 = 10_000;
 /// How often the worker looks by itself.
 const WORKER_EVERY: Duration = Duration::from_secs(1);
 
+/// Connections for reading, dealt out in turn over all nodes: as many as the peers have.
+const READERS: usize = 12;
+
 /// The timelines of one cluster.
 #[derive(Clone)]
 pub(crate) struct KeevoTimelines {
     feeds: Feeds<RemoteEngine>,
+    readers: Arc<[FeedsClient<Channel>]>,
+    turn: Arc<AtomicUsize>,
     author: FeedId,
     shape: Shape,
     posted: Arc<AtomicU64>,
@@ -39,6 +48,11 @@ impl KeevoTimelines {
     /// Connects to the nodes, and makes the users and the follows.
     pub(crate) async fn open(addresses: &[String], shape: Shape) -> Result<Self> {
         let engine = RemoteEngine::connect(addresses.to_vec(), ClientOptions::default()).await?;
+        let mut readers = Vec::with_capacity(READERS);
+        for address in addresses {
+            let connections = channels::connect(address, READERS.div_ceil(addresses.len())).await?;
+            readers.extend(connections.into_iter().map(FeedsClient::new));
+        }
         // A post returns when every entry is durable, as the peer's does; so the worker has nothing to take over.
         let options =
             FeedsOptions { inline_targets_max: usize::MAX, pickup_after_ms: 600_000, ..FeedsOptions::default() };
@@ -55,7 +69,8 @@ impl KeevoTimelines {
             first = until;
         }
         let worker = Arc::new(feeds.spawn_worker(WORKER_EVERY));
-        Ok(Self { feeds, author, shape, posted: Arc::default(), _worker: worker })
+        let readers = readers.into();
+        Ok(Self { feeds, readers, turn: Arc::default(), author, shape, posted: Arc::default(), _worker: worker })
     }
 }
 
@@ -80,11 +95,23 @@ impl Timelines for KeevoTimelines {
     }
 
     async fn page(&self, follower: u32) -> Result<usize> {
-        let page = self.feeds.page(&timeline(follower)?, PageRequest::first(PAGE)).await?;
-        let shown = self.feeds.enrich_activities(&page.activities, &EnrichOptions::default()).await?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let reader = self.readers.get(turn % self.readers.len().max(1)).cloned();
+        let mut reader =
+            reader.ok_or_else(|| Error::new(ErrorKind::Unavailable, "there is no connection to a node"))?;
+        let request = pb::GetFeedRequest {
+            feed: timeline(follower)?.to_string(),
+            limit: u32::try_from(PAGE).unwrap_or(u32::MAX),
+            enrich: Some(pb::Enrich::default()),
+            ..pb::GetFeedRequest::default()
+        };
+        let page = reader.get_feed(request).await.map_err(|status| error_from_status(&status))?.into_inner();
         // The reference to the user has given way to the user.
-        let whole = |one: &&Map<String, Value>| one.get("actor").is_some_and(|actor| actor.get("data").is_some());
-        Ok(shown.iter().filter(whole).count())
+        let whole = |text: &&String| {
+            let shown = serde_json::from_str::<Value>(text);
+            shown.is_ok_and(|one| one.pointer("/actor/data").is_some())
+        };
+        Ok(page.enriched.iter().filter(whole).count())
     }
 
     async fn entries(&self) -> Result<u64> {
