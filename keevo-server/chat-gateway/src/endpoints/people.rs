@@ -52,10 +52,10 @@ pub(crate) async fn query(call: &Call) -> Answered<Value> {
 /// Changes custom data. A user changes its own, and is put by its first change.
 pub(crate) async fn update(call: &Call) -> Answered<Value> {
     let id = call.found.part("user");
-    if let Caller::User(user) = &call.caller {
-        if user != id {
-            return Err(Refusal::denied("another-user", format!("user '{user}' changes its own data alone")));
-        }
+    if let Caller::User(user) = &call.caller
+        && user != id
+    {
+        return Err(Refusal::denied("another-user", format!("user '{user}' changes its own data alone")));
     }
     let user = call.chat().update_user(id, call.object("custom"), &call.patch(), !call.is_server()).await?;
     Ok(answer(&user))
