@@ -26,6 +26,15 @@ pub(crate) struct Args {
     /// Only these cases, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) only: Vec<Case>,
+    /// Those who send in the case `chat`
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub(crate) senders: u32,
+    /// Those who watch in the case `chat`
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub(crate) watchers: u32,
+    /// How often a leader is killed in each round of the case `chat`
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) kills: u32,
     /// The plan of faults follows from it; the interleaving does not
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -1,6 +1,7 @@
 //! The kinds of faults, each a case with rounds on a cluster of its own.
 
 mod backlog;
+mod chat;
 pub(crate) mod clock;
 mod disk_full;
 mod failpoints;
@@ -42,6 +43,8 @@ pub(crate) enum Case {
     Wiped,
     /// `kill -9` in the middle of a post to 22,000 followers.
     FanOut,
+    /// `kill -9` of leaders of chat's channels while many send, and many watch on sockets that drop and resume.
+    Chat,
 }
 
 impl Case {
@@ -58,13 +61,14 @@ impl Case {
             Self::Flips => "flips",
             Self::Wiped => "wiped",
             Self::FanOut => "fan-out",
+            Self::Chat => "chat",
         }
     }
 
     /// How many rounds it has unless told otherwise. Failpoints and flips: of each.
     pub(crate) fn rounds(self) -> u32 {
         match self {
-            Self::Failpoints | Self::Flips | Self::Wiped => 1,
+            Self::Failpoints | Self::Flips | Self::Wiped | Self::Chat => 1,
             Self::Clock | Self::DiskFull | Self::FanOut => 2,
             Self::Pause => 3,
             Self::Kill | Self::Power => 5,
@@ -99,6 +103,7 @@ pub(crate) async fn run(lab: &mut Lab) -> Result<()> {
             Case::Flips => Box::pin(flips::run(lab)).await,
             Case::Wiped => Box::pin(wiped::run(lab)).await,
             Case::FanOut => Box::pin(fan_out::run(lab)).await,
+            Case::Chat => Box::pin(chat::run(lab)).await,
         };
         if let Err(error) = done {
             lab.tally.failed += 1;

@@ -91,7 +91,7 @@ impl Lab {
                 .then(|| "it drops packets, which needs namespaces, ip and iptables".to_owned()),
             Case::Power => root().or_else(disks::missing_for_power_cuts),
             Case::DiskFull if self.privileges == Privileges::None => Some("it mounts a small disk".to_owned()),
-            Case::DiskFull | Case::Kill | Case::Pause | Case::Flips | Case::Wiped | Case::FanOut => None,
+            Case::DiskFull | Case::Kill | Case::Pause | Case::Flips | Case::Wiped | Case::FanOut | Case::Chat => None,
             Case::Clock => crate::cases::clock::library().is_none().then(|| "libfaketime is not installed".to_owned()),
         }
     }

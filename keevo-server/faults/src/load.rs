@@ -272,7 +272,7 @@ async fn ended<T>(task: JoinHandle<T>) -> Result<T> {
 }
 
 /// Repeats a call that can be repeated until it is answered, or fails in a way that time does not mend.
-async fn patiently<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     let mut left = PROGRESS_WITHIN;
     loop {
         match call().await {
