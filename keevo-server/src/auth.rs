@@ -20,6 +20,7 @@ mod meta;
 mod pass;
 mod redact;
 pub mod rules;
+mod shorten;
 pub mod table;
 
 pub use authority::{Authority, AuthorityMetrics};

@@ -23,12 +23,13 @@ use serde_json::Value;
 
 use super::authority::hex;
 use super::meta::{ATTEMPTS, Rows, contended};
+use super::shorten::shortened;
 
 /// The most entries that one call reads.
 pub const PAGE_MAX: usize = 1_000;
 /// How many entries are read at once.
 const AT_ONCE: usize = 16;
-/// The longest request in an entry, in bytes of JSON; a longer one is left out, and its length told.
+/// The longest request in an entry, in bytes of JSON; of a longer one the short parts are kept, and a hash.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 
 /// What the first entry names as the one before it.
@@ -98,9 +99,7 @@ impl Audit {
 
     /// Notes that somebody asks for something: the number of the entry. Until it is noted nothing may be done.
     pub async fn begin(&self, who: &str, method: &str, request: Value) -> Result<u64> {
-        let bytes = request.to_string().len();
-        let request = if bytes > REQUEST_BYTES_MAX { serde_json::json!({ "bytes": bytes }) } else { request };
-        self.append(who, method, request, None).await
+        self.append(who, method, shortened(request, REQUEST_BYTES_MAX), None).await
     }
 
     /// Notes how it ended: `OK`, or the name of a kind of error.

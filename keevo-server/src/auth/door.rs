@@ -155,6 +155,10 @@ where
             return Ok(refusal(&authority, &Error::new(ErrorKind::BatchTooLarge, message)));
         }
     };
+    if !redact::is_one_frame(&bytes) {
+        let error = Error::invalid("a call of this method has one message, whole and alone; send the others as calls");
+        return Ok(refusal(&authority, &error));
+    }
     let (who, audit) = (pass.principal(), authority.audit());
     parts.extensions.insert(pass);
     let number = match audit.begin(&who, method, redact::request(method, &bytes)).await {

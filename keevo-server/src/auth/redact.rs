@@ -8,6 +8,8 @@ use keevo_proto::FILE_DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 
+use super::audit::hash;
+
 /// What the names of fields that hold secrets contain.
 const SECRETS: [&str; 4] = ["secret", "password", "token", "credential"];
 
@@ -15,7 +17,15 @@ static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool:
 
 /// The request of a method (`package.Service/Method`) whose gRPC frame this is.
 pub(super) fn request(method: &str, frame: &[u8]) -> Value {
-    decoded(method, frame).unwrap_or_else(|| json!({ "undecodable_bytes": frame.len() }))
+    decoded(method, frame).unwrap_or_else(|| json!({ "undecodable_bytes": frame.len(), "sha256": hash(frame) }))
+}
+
+/// Whether the body of a call is one whole message, or none: a flag byte, a length, and as many bytes. What follows the
+/// first message of a unary call would be seen by nobody but the log.
+pub(super) fn is_one_frame(body: &[u8]) -> bool {
+    let Some((head, message)) = body.split_first_chunk::<5>() else { return body.is_empty() };
+    let [_flag, length @ ..] = *head;
+    usize::try_from(u32::from_be_bytes(length)).is_ok_and(|length| length == message.len())
 }
 
 fn decoded(method: &str, frame: &[u8]) -> Option<Value> {
@@ -83,11 +93,21 @@ mod tests {
     fn what_cannot_be_decoded_is_not_shown() {
         let remove = frame(&pb::RemoveRequest { node_id: 4 });
         assert_eq!(request("keevo.admin.v1.Admin/Remove", &remove), json!({ "node_id": 4 }));
-        let none = |frame: &[u8]| json!({ "undecodable_bytes": frame.len() });
+        let none = |frame: &[u8]| json!({ "undecodable_bytes": frame.len(), "sha256": hash(frame) });
         for bad in [&b""[..], b"\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x09ab", b"\0\0\0\0\x02\xff\xff"] {
             assert_eq!(request("keevo.admin.v1.Admin/Remove", bad), none(bad));
         }
         assert_eq!(request("keevo.admin.v1.Admin/None", &remove), none(&remove));
         assert_eq!(request("nothing", &remove), none(&remove));
+    }
+
+    #[test]
+    fn a_call_has_one_frame() {
+        let remove = frame(&pb::RemoveRequest { node_id: 4 });
+        assert!(is_one_frame(&remove) && is_one_frame(b"") && is_one_frame(b"\0\0\0\0\0"));
+        for more in [&b"\0\0\0\0\0"[..], b"\0", &remove] {
+            assert!(!is_one_frame(&[&remove, more].concat()));
+        }
+        assert!(!is_one_frame(&remove[..remove.len() - 1]) && !is_one_frame(b"\0\0"));
     }
 }

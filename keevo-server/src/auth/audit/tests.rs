@@ -67,10 +67,13 @@ async fn entries_of_many_at_once_form_one_chain() {
 }
 
 #[tokio::test]
-async fn a_huge_request_is_not_kept() {
+async fn of_a_huge_request_the_short_parts_and_a_hash_are_kept() {
     let audit = audit(&MemoryEngine::new()).await;
-    audit.begin("key 1", "a.B/C", json!({ "terms": "x".repeat(REQUEST_BYTES_MAX) })).await.expect("noted");
+    let request = json!({ "name": "spam", "terms": "x".repeat(REQUEST_BYTES_MAX) });
+    audit.begin("key 1", "a.B/C", request.clone()).await.expect("noted");
     let page = audit.page(0, 1).await.expect("read");
     let entry: Entry = serde_json::from_slice(&page.entries[0]).expect("an entry");
-    assert_eq!(entry.request, json!({ "bytes": REQUEST_BYTES_MAX + r#"{"terms":""}"#.len() }));
+    assert_eq!(entry.request["parts"]["name"], "spam");
+    assert_eq!(entry.request["sha256"], hash(request.to_string().as_bytes()));
+    assert!(page.entries[0].len() < 1_024);
 }

@@ -167,3 +167,22 @@ async fn what_administers_is_noted_before_and_after() {
     assert_eq!((entry(1)["outcome"].as_str(), entry(1)["outcome_of"].as_u64()), (Some("OK"), Some(1)));
     assert_eq!(entry(0)["who"].as_str(), Some("key of auth_admin_key_file"));
 }
+
+#[tokio::test]
+async fn a_second_message_hides_nothing_from_the_log() {
+    let mut door = fixture(true, false).await;
+    let body = b"\0\0\0\0\x02\x08\x04\0\0\0\0\0";
+    for (bytes, expected) in [(&body[..], Some(Code::InvalidArgument)), (&body[..7], None)] {
+        let request = Request::builder()
+            .uri("/keevo.admin.v1.Admin/Remove")
+            .header(header::AUTHORIZATION, format!("Bearer {ADMIN_KEY}"))
+            .body(Body::new(Full::new(bytes::Bytes::copy_from_slice(bytes))))
+            .expect("a request");
+        let response = door.door.call(request).await.expect("infallible");
+        assert_eq!(Status::from_header_map(response.headers()).map(|status| status.code()), expected);
+    }
+    let page = door.authority.audit().page(0, 10).await.expect("read");
+    assert_eq!(page.last, 2, "what was refused is not noted as done");
+    let entry: serde_json::Value = serde_json::from_slice(&page.entries[0]).expect("JSON");
+    assert_eq!(entry["request"], serde_json::json!({ "node_id": 4 }));
+}
