@@ -13,6 +13,7 @@ use crate::batch::{Batch, Written};
 use crate::error::Error;
 use crate::fan_out::{FanOut, FannedOut};
 use crate::ids::{ClientId, Revision};
+use crate::restore::{Archived, Restore};
 
 /// A hybrid logical clock: `milliseconds since the epoch << 16 | counter`. Assigned by the shard's
 /// leader, monotone per shard; apply takes the time from here alone.
@@ -59,6 +60,10 @@ pub enum Command {
     Checksum,
     /// Change nothing but the shard's clock, so that what has expired meanwhile is gone.
     MoveClock,
+    /// Put rows of a backup in place, as they were.
+    Restore(Restore),
+    /// Note how far the archive holds the shard's log, in a system row.
+    Archived(Archived),
 }
 
 /// What applying a command gave. The same on every replica.
@@ -81,6 +86,8 @@ pub enum Outcome {
     },
     /// The clock has moved.
     ClockMoved,
+    /// It was done, and there is nothing to say about it.
+    Done,
     /// Nothing was applied; the error says why (`Conflict`, `OutcomeUnknown`).
     Refused(Error),
 }
@@ -89,6 +96,11 @@ impl Entry {
     /// The entry as bytes for the log.
     pub fn encode(&self) -> Bytes {
         crate::wire::encode_entry(self)
+    }
+
+    /// The clock of an encoded entry, without decoding it; `None` where it does not begin like one.
+    pub fn peek_hlc(bytes: &[u8]) -> Option<Hlc> {
+        crate::wire::peek_hlc(bytes)
     }
 
     /// Decodes an entry from the log. An unknown version or command is `NewerFormat`.

@@ -32,6 +32,7 @@ mod memory_engine;
 pub mod mutants;
 mod read;
 mod record;
+mod restore;
 mod scan;
 pub mod sessions;
 mod store;
@@ -62,6 +63,7 @@ pub use local_engine::{LocalEngine, LocalOptions, LocalStats};
 pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
+pub use restore::{Archived, Restore};
 pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,

@@ -26,6 +26,10 @@ pub const KEYSPACE_NAME_BYTES_MAX: usize = 64;
 pub const ORDERED_PARTITION_BYTES_MAX: u8 = 64;
 /// The longest time to live: ten years, in milliseconds.
 pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// The most rows that a restore puts in place at once.
+pub const RESTORE_ROWS_MAX: usize = 4_096;
+/// The most bytes of their keys and records.
+pub const RESTORE_BYTES_MAX: usize = 4 << 20;
 /// The most requests of one client that may be in flight at once, in one shard.
 pub const SESSION_WINDOW: u64 = 1_024;
 /// The most sessions that one shard keeps; the least recently used gives way.

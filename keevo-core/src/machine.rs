@@ -32,7 +32,7 @@ pub use reader::ShardReader;
 pub(crate) use session::decode_header;
 pub use view::{ShardView, scan_in_view};
 
-use crate::command::{Entry, Hlc, Outcome};
+use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ClusterId, Revision, ShardId};
 use crate::store::{Column, Durability, Store, StoreBatch};
@@ -117,9 +117,12 @@ impl<S: Store> Machine<S> {
     }
 
     fn with_revisions(&self, entries: Vec<(u64, Entry)>) -> Result<Vec<(Revision, Entry)>> {
-        let mut last = self.state.revision;
+        let (mut last, mut base) = (self.state.revision, self.state.base);
         let in_order = entries.into_iter().map(|(index, entry)| {
-            let revision = Revision(self.state.base.saturating_add(index));
+            if let Command::Restore(restore) = &entry.command {
+                base = base.max(restore.base);
+            }
+            let revision = Revision(base.saturating_add(index));
             if revision <= last || revision.0 == u64::MAX {
                 return Err(Error::invalid(format!("log index {index} would give revision {revision} after {last}")));
             }
@@ -144,6 +147,7 @@ impl<S: Store> Machine<S> {
             changes: &mut self.changes,
             overlay: Overlay::new(&mut self.guards),
             checksum: None,
+            archived: None,
         };
         let outcomes = applier.apply(entries)?;
         let batch = applier.finish(rows, count);

@@ -9,6 +9,7 @@ use crate::command::Hlc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ClientId, Revision, ShardId};
 use crate::key::encode_system;
+use crate::restore::Archived;
 
 /// The id of the last applied log entry; its bytes belong to the replication layer.
 pub const APPLIED: u8 = 0x01;
@@ -26,6 +27,8 @@ pub const CHECKSUM: u8 = 0x06;
 pub const DESTROYED: u8 = 0x07;
 /// A snapshot is being installed.
 pub const INSTALLING: u8 = 0x08;
+/// How far the archive holds the shard's log ([`encode_archived`]).
+pub const ARCHIVED: u8 = 0x09;
 
 /// One row of [`TAGS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub const TAGS: &[Tag] = &[
     Tag { tag: CHECKSUM, name: "checksum", since: "0.1" },
     Tag { tag: DESTROYED, name: "destroyed", since: "0.1" },
     Tag { tag: INSTALLING, name: "installing", since: "0.1" },
+    Tag { tag: ARCHIVED, name: "archived", since: "0.1" },
 ];
 
 /// The key of the single row that `shard` keeps under `tag`.
@@ -118,6 +122,27 @@ impl ShardState {
     }
 }
 
+const ARCHIVED_FORMAT: u8 = 1;
+
+/// The row under [`ARCHIVED`]: `[format u8 = 1][from u64][upto u64]`.
+pub fn encode_archived(archived: Archived) -> Bytes {
+    let mut out = BytesMut::with_capacity(17);
+    out.put_u8(ARCHIVED_FORMAT);
+    out.put_u64(archived.from);
+    out.put_u64(archived.upto);
+    out.freeze()
+}
+
+/// Reads back [`encode_archived`]: `Corrupt`, `NewerFormat`.
+pub fn decode_archived(mut row: &[u8]) -> Result<Archived> {
+    check_format(row, ARCHIVED_FORMAT, "row of the archive's cursor")?;
+    if row.len() != 17 {
+        return Err(Error::corrupt(format!("the row of the archive's cursor has {} bytes, not 17", row.len())));
+    }
+    row.advance(1);
+    Ok(Archived { from: row.get_u64(), upto: row.get_u64() })
+}
+
 /// Refuses bytes that do not start with `format`: a larger one is `NewerFormat`, the rest `Corrupt`.
 pub(crate) fn check_format(bytes: &[u8], format: u8, what: &str) -> Result<()> {
     match bytes.first() {
@@ -142,6 +167,14 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), TAGS.len());
+    }
+
+    #[test]
+    fn the_archives_cursor_round_trips_and_refuses_other_bytes() {
+        let row = encode_archived(Archived { from: 7, upto: 900 });
+        assert_eq!(decode_archived(&row).expect("intact"), Archived { from: 7, upto: 900 });
+        assert_eq!(decode_archived(&row[..16]).expect_err("short").kind(), ErrorKind::Corrupt);
+        assert_eq!(decode_archived(&[2; 17]).expect_err("newer").kind(), ErrorKind::NewerFormat);
     }
 
     #[test]

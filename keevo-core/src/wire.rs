@@ -10,7 +10,7 @@ mod messages;
 mod outcome;
 
 pub(crate) use changes::ChangeRow;
-pub(crate) use entry::{decode_entry, encode_entry};
+pub(crate) use entry::{decode_entry, encode_entry, peek_hlc};
 pub(crate) use outcome::{StoredOutcome, StoredOutcomes};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

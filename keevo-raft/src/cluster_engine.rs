@@ -20,7 +20,7 @@ use keevo_core::keyspaces::{self, MetaStore};
 use keevo_core::sessions::Sessions;
 use keevo_core::{
     Batch, ClientId, Command, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind,
-    Outcome, Record, Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
+    Outcome, Record, Restore, Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
 };
 
 use crate::node::Node;
@@ -85,6 +85,16 @@ impl ClusterEngine {
             Outcome::Checksum { revision, hash, records } => Ok((revision.0, hash, records)),
             Outcome::Refused(error) => Err(error),
             other => Err(Error::corrupt(format!("a checksum was answered by {other:?}"))),
+        }
+    }
+
+    /// Puts rows of a backup in place in the shard, which must own them all: whoever calls this has checked that the
+    /// rows may be written. Repeatable.
+    pub async fn restore(&self, shard: ShardId, restore: Restore) -> Result<()> {
+        restore.validate()?;
+        match self.propose(shard, Command::Restore(restore)).await? {
+            Outcome::Refused(error) => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 //!   it started, and none that came later.
 //! * Appends reach the core in the order in which they arrived.
 
+mod archive;
 mod inbound;
 mod lease;
 mod membership;
@@ -31,6 +32,7 @@ use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
 
+use crate::archive_hold::ArchiveLimits;
 use crate::blocking;
 use crate::gate::Gate;
 use crate::log_store::{GroupLog, LogStore};
@@ -63,6 +65,8 @@ pub(crate) struct GroupContext {
     pub(crate) staging: PathBuf,
     /// The read views of consistent scans, of all groups.
     pub(crate) views: Arc<Views<ShardView>>,
+    /// What holds while the log is archived.
+    pub(crate) archive: Option<ArchiveLimits>,
 }
 
 /// A replica of a shard.
@@ -99,7 +103,7 @@ impl Group {
         let reader = machine.reader();
         let hlc = machine.clock();
         let (gate, views) = (Arc::clone(&context.gate), Arc::clone(&context.views));
-        let shared = SharedMachine::new(machine, store, shard.id, range, gate, views);
+        let shared = SharedMachine::new(machine, store, shard.id, range, gate, views, context.archive);
         let state_machine = GroupMachine::open(Arc::clone(&shared))?.catch_up(context.log.as_ref()).await?;
         let alone = state_machine.has_sole_voter(replica);
         let quorum = QuorumClock::new(replica, Arc::clone(&context.clock), context.timing.drift_ms_max);
@@ -380,6 +384,9 @@ impl Group {
     /// brought up, which would find the log gone when it has its snapshot, and would need another.
     pub(crate) async fn mark_flushed(&self) -> Result<()> {
         if self.shared.is_sending() || self.is_catching_up() {
+            return Ok(());
+        }
+        if !self.shared.mark_flushed(self.context.timing.log_entries_kept)? {
             return Ok(());
         }
         self.raft.trigger().snapshot().await.map_err(fatal)

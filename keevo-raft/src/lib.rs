@@ -7,6 +7,7 @@
 //! and tests over memory. Absent on purpose: tonic, HTTP, configuration files.
 
 pub mod answer;
+mod archive_hold;
 mod backlog;
 mod blocking;
 mod cluster_engine;
@@ -33,10 +34,12 @@ pub mod transport;
 pub mod types;
 pub mod wire;
 
+pub use archive_hold::ArchiveLimits;
 pub use cluster_engine::{ClusterEngine, DEADLINE, Meta};
 pub use group::Group;
 pub use node::{
-    ChangesPage, ChangesRequest, Identity, IdentityStore, Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus,
+    ArchiveState, ChangesPage, ChangesRequest, Identity, IdentityStore, LoggedEntry, LoggedKind, Node, NodeOptions,
+    NodeParts, NodeStatus, ReplicaStatus, ShardCopy,
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;

@@ -4,6 +4,7 @@
 //! replicas a node holds; a loop makes it so, step by step and repeatably, so that a crash at any point
 //! is mended by the next round. A replica that fails is closed, reported and opened again; the others go on.
 
+mod archive;
 mod bootstrap;
 mod care;
 mod changes;
@@ -37,6 +38,7 @@ use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
 use crate::storage_care::StorageCare;
 
+pub use archive::{ArchiveState, LoggedEntry, LoggedKind, ShardCopy};
 #[cfg(feature = "fuzzing")]
 pub(crate) use bootstrap::decode_hello;
 pub use changes::{ChangesPage, ChangesRequest};
@@ -291,6 +293,7 @@ impl NodeInner {
             timing: self.options.timing,
             staging: self.options.staging.clone(),
             views: Arc::clone(&self.views),
+            archive: self.options.archive,
         }
     }
 

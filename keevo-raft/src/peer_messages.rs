@@ -37,7 +37,8 @@ pub(crate) fn decode_command(entry: &Bytes) -> Result<Command> {
     match &command {
         Command::Write(batch) => batch.validate()?,
         Command::FanOut(fan_out) => fan_out.validate()?,
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => {}
+        Command::Restore(restore) => restore.validate()?,
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_) => {}
     }
     Ok(command)
 }

@@ -10,6 +10,7 @@
 //! purge the log; `get_current_snapshot` gives a handle whose files are exported only when they are sent.
 
 mod catch_up;
+mod position;
 
 use std::fmt;
 use std::io;
@@ -23,14 +24,16 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::{Machine, ShardView};
 use keevo_core::mutants::{self, Mutant};
-use keevo_core::system::ShardState;
 use keevo_core::views::Views;
 use keevo_core::{
-    Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, ExpiryClock, Result, ShardId,
+    Archived, Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId,
     SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+pub(crate) use position::decode_position;
+
+use crate::archive_hold::{ArchiveHold, ArchiveLimits};
 use crate::backlog::Backlog;
 use crate::blocking;
 use crate::gate::Gate;
@@ -109,6 +112,10 @@ pub(crate) struct SharedMachine {
     /// Its part of what the node has yet to apply.
     pub(crate) backlog: Backlog,
     pub(crate) gate: Arc<Gate>,
+    /// Keeps the log until it is archived.
+    pub(crate) archive: ArchiveHold,
+    /// What openraft is told to be in the snapshot: the log goes behind it.
+    mark: Mutex<Option<(Option<LogId>, StoredMembership)>>,
 }
 
 impl fmt::Debug for SharedMachine {
@@ -125,6 +132,7 @@ impl SharedMachine {
         range: (Bytes, Bytes),
         gate: Arc<Gate>,
         views: Arc<Views<ShardView>>,
+        archive: Option<ArchiveLimits>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(machine),
@@ -137,6 +145,8 @@ impl SharedMachine {
             sending: AtomicUsize::new(0),
             backlog: Backlog::new(gate.backlog_sum()),
             gate,
+            archive: ArchiveHold::new(archive, shard),
+            mark: Mutex::new(None),
         })
     }
 
@@ -193,24 +203,6 @@ impl SharedMachine {
         let system_end = system::row_key(ShardId(self.shard.0 + 1), 0);
         vec![(system_start, system_end), self.range.clone()]
     }
-
-    /// The shard's clock as of the last flush, and the keys it is the clock of; `None` before the first one.
-    pub(crate) fn flushed_clock(&self) -> Result<Option<ExpiryClock>> {
-        let row = self.store.get_flushed(&system::row_key(self.shard, system::STATE))?;
-        let state = row.map(|row| ShardState::decode(&row)).transpose()?;
-        let (lower, upper) = self.range.clone();
-        let upper = if upper.is_empty() { Bytes::from_static(&[keevo_core::CLASS_END]) } else { upper };
-        Ok(state.map(|state| ExpiryClock { lower, upper, now_ms: state.hlc.ms() }))
-    }
-
-    /// The log id and membership that the rows say, as of now or as of the last flush.
-    pub(crate) fn position(&self, flushed: bool) -> Result<(Option<LogId>, StoredMembership)> {
-        let read = |tag: u8| {
-            let key = keevo_core::encode_system(self.shard, tag).freeze();
-            if flushed { self.store.get_flushed(&key) } else { self.store.get(Column::Data, &key) }
-        };
-        decode_position(read(system::APPLIED)?, read(system::MEMBERSHIP)?)
-    }
 }
 
 /// A snapshot is being sent as long as this lives.
@@ -221,16 +213,6 @@ impl Drop for Sending {
     fn drop(&mut self) {
         self.0.sending.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Decodes the applied and the membership row.
-pub(crate) fn decode_position(
-    applied: Option<Bytes>,
-    membership: Option<Bytes>,
-) -> Result<(Option<LogId>, StoredMembership)> {
-    let applied = applied.map(|row| wire::decode_log_id(&row)).transpose()?;
-    let membership = membership.map(|row| wire::decode_stored_membership(&row)).transpose()?.unwrap_or_default();
-    Ok((applied, membership))
 }
 
 /// openraft's state machine of one group.
@@ -244,6 +226,7 @@ pub(crate) struct GroupMachine {
 impl GroupMachine {
     pub(crate) fn open(shared: Arc<SharedMachine>) -> Result<Self> {
         let (applied, membership) = shared.position(false)?;
+        shared.load_archived()?;
         shared.set_applied(applied);
         Ok(Self { shared, applied, membership })
     }
@@ -268,9 +251,13 @@ impl GroupMachine {
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
-        let mut membership_changed = false;
-        for Decoded { log_id, command, membership, responder, .. } in batch {
+        let (mut membership_changed, mut log_bytes, mut archived) = (false, 0, None);
+        for Decoded { log_id, command, membership, responder, log_bytes: bytes, .. } in batch {
             self.check_next(&log_id)?;
+            log_bytes += bytes;
+            if let Some(CommandEntry { command: Command::Archived(Archived { upto, .. }), .. }) = &command {
+                archived = Some(*upto);
+            }
             self.applied = Some(log_id);
             if let Some(membership) = membership {
                 self.membership = StoredMembership::new(Some(log_id), membership);
@@ -297,6 +284,10 @@ impl GroupMachine {
         };
         self.shared.set_applied(self.applied);
         self.shared.backlog.applied(applied.index);
+        self.shared.archive.applied(applied.index, log_bytes);
+        if archived.is_some() {
+            self.shared.archive.set_archived(archived);
+        }
         failpoint("apply.after");
         let mut outcomes = outcomes.into_iter();
         for (responder, is_command) in waiting {
@@ -331,11 +322,15 @@ struct Decoded {
     responder: Option<ApplyResponder>,
     /// What it adds to the batch, about.
     bytes: usize,
+    /// What it takes in the log, about.
+    log_bytes: u64,
 }
 
 impl Decoded {
     fn new((entry, responder): EntryResponder<TypeConfig>) -> Result<Self> {
-        let mut decoded = Self { log_id: entry.log_id, command: None, membership: None, responder, bytes: 0 };
+        let log_bytes = u64::try_from(wire::entry_bytes(&entry)).unwrap_or(u64::MAX);
+        let mut decoded =
+            Self { log_id: entry.log_id, command: None, membership: None, responder, bytes: 0, log_bytes };
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => decoded.membership = Some(membership),
@@ -401,6 +396,7 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
             shared.store.install(&staged.files)?;
             failpoint("snapshot.installed");
             machine.reload()?;
+            shared.load_archived()?;
             shared.views.end_shard(shared.shard);
             shared.position(false)
         };
@@ -437,8 +433,12 @@ impl RaftSnapshotBuilder<TypeConfig> for FlushedMark {
     type SnapshotData = GroupSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<GroupSnapshot>> {
-        let flushed = !mutants::is_on(Mutant::PurgePastFlush);
-        let (last_log_id, last_membership) = self.shared.position(flushed).map_err(to_io)?;
+        // Marked by whoever asked for it; a mark that came meanwhile is as good.
+        let marked = self.shared.mark.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (last_log_id, last_membership) = match marked {
+            Some(marked) => marked,
+            None => self.shared.flushed_position().map_err(to_io)?,
+        };
         Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: GroupSnapshot::Live })
     }
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use keevo_core::keyspaces::decode_keyspace;
 use keevo_core::system::ShardState;
 use keevo_core::{
-    Batch, Check, ClientId, Command, Entry, Error, ErrorKind, FanOut, FanOutAction, FannedOut, Hlc, Key, Keyspace,
-    KeyspaceId, KeyspaceKind, Outcome, Record, RequestId, Revision, StoredRecord, Target as Reached, Written,
+    Archived, Batch, Check, ClientId, Command, Entry, Error, ErrorKind, FanOut, FanOutAction, FannedOut, Hlc, Key,
+    Keyspace, KeyspaceId, KeyspaceKind, Outcome, Record, RequestId, Restore, Revision, StoredRecord, Target as Reached,
+    Written,
 };
 
 use super::{Target, survives};
@@ -104,7 +105,8 @@ fn entry(input: &[u8]) -> bool {
     match Entry::decode(&Bytes::copy_from_slice(input)).map(|entry| entry.command) {
         Ok(Command::Write(batch)) => batch.validate().is_ok(),
         Ok(Command::FanOut(fan_out)) => fan_out.validate().is_ok(),
-        Ok(Command::OpenSession(_) | Command::Checksum | Command::MoveClock) | Err(_) => true,
+        Ok(Command::Restore(restore)) => restore.validate().is_ok(),
+        Ok(Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_)) | Err(_) => true,
     }
 }
 
@@ -133,6 +135,7 @@ fn entries() -> Vec<Vec<u8>> {
             Reached { partition: Bytes::from_static(b"abd"), guard: None },
         ],
     };
+    let stored = StoredRecord::value(Record { revision: Revision(7), expires_at_ms: None, value: Bytes::new() });
     let commands = [
         Command::Write(everything),
         Command::FanOut(fan_out(FanOutAction::Put { value: Bytes::from_static(b"payload"), ttl_ms: Some(9) })),
@@ -140,6 +143,8 @@ fn entries() -> Vec<Vec<u8>> {
         Command::OpenSession(ClientId(u128::MAX)),
         Command::Checksum,
         Command::MoveClock,
+        Command::Restore(Restore { base: 9, rows: vec![(Bytes::from_static(b"key"), stored.encode(b"key"))] }),
+        Command::Archived(Archived { from: 3, upto: 9_000 }),
     ];
     commands
         .into_iter()
@@ -161,6 +166,7 @@ fn outcomes() -> Vec<Vec<u8>> {
         Outcome::FannedOut(FannedOut { applied: 3, skipped: 1 }),
         Outcome::SessionOpened,
         Outcome::ClockMoved,
+        Outcome::Done,
         Outcome::Checksum { revision: Revision(8), hash: 0xdead_beef, records: 2 },
         Outcome::Refused(Error::new(ErrorKind::Conflict, "key a/b is at revision 7, not 5")),
     ];

@@ -273,7 +273,8 @@ pub(super) fn queue_bytes(command: &Command) -> usize {
             };
             fan_out.targets.iter().map(|target| target.partition.len() + fan_out.sort.len() + value).sum()
         }
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
+        Command::Restore(restore) => restore.bytes(),
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_) => 0,
     };
     JOB_BYTES + payload
 }

@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Revision;
 use crate::key::{Key, encode_partition};
 use crate::record::StoredRecord;
+use crate::restore::{Archived, Restore};
 use crate::store::{Column, Store, StoreBatch, StoreOp};
-use crate::system::{CHECKSUM, STATE, ShardState, row_key};
+use crate::system::{self, ARCHIVED, CHECKSUM, STATE, ShardState, row_key};
 
 mod batch;
 mod fan_out;
@@ -50,6 +51,7 @@ pub(super) struct Applier<'a, S> {
     pub(super) changes: &'a mut ChangeLog,
     pub(super) overlay: Overlay<'a>,
     pub(super) checksum: Option<Bytes>,
+    pub(super) archived: Option<Archived>,
 }
 
 impl<S: Store> Applier<'_, S> {
@@ -75,6 +77,11 @@ impl<S: Store> Applier<'_, S> {
             }
             Command::Checksum => Ok(self.checksum(revision)?),
             Command::MoveClock => Ok(Outcome::ClockMoved),
+            Command::Restore(restore) => self.restore(restore),
+            Command::Archived(archived) => {
+                self.archived = Some(archived);
+                Ok(Outcome::Done)
+            }
         };
         match step {
             Ok(outcome) => Ok(outcome),
@@ -114,6 +121,24 @@ impl<S: Store> Applier<'_, S> {
         Ok(outcome)
     }
 
+    /// Stores rows as they are. What does not belong here, or is damaged, refuses all of them.
+    fn restore(&mut self, restore: Restore) -> Step<Outcome> {
+        self.state.base = self.state.base.max(restore.base);
+        let mut rows = Vec::with_capacity(restore.rows.len());
+        for (key, stored) in restore.rows {
+            self.check_owned(&key)?;
+            let record = StoredRecord::decode_owned(&key, stored).map_err(Stop::Refuse)?;
+            rows.push((key, record));
+        }
+        for (key, record) in rows {
+            if let Some(until_ms) = record.record.expires_at_ms.filter(|_| record.tombstone) {
+                self.state.tombstones_until_ms = self.state.tombstones_until_ms.max(until_ms);
+            }
+            self.overlay.put(key, record);
+        }
+        Ok(Outcome::Done)
+    }
+
     fn checksum(&mut self, revision: Revision) -> Result<Outcome> {
         let now_ms = self.now_ms();
         let (mut hash, mut records) = (0_u64, 0_u64);
@@ -140,6 +165,8 @@ impl<S: Store> Applier<'_, S> {
             self.sessions.drain_ops(&mut ops);
             self.changes.drain_ops(self.state, &mut ops);
             ops.push(StoreOp::Put(Column::Data, row_key(shard, STATE), self.state.encode()));
+            let archived = self.archived.map(system::encode_archived);
+            ops.extend(archived.map(|row| StoreOp::Put(Column::Data, row_key(shard, ARCHIVED), row)));
             ops.extend(self.checksum.map(|row| StoreOp::Put(Column::Data, row_key(shard, CHECKSUM), row)));
         }
         ops.extend(rows.into_iter().map(|(key, row)| StoreOp::Put(Column::Data, key, row)));

@@ -12,7 +12,7 @@ use super::page::PageRows;
 use super::shared::{Place, Shared, closed};
 use super::view::ShardView;
 use super::watcher::Watcher;
-use crate::command::Outcome;
+use crate::command::{Hlc, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Revision, ShardId};
 use crate::key::Key;
@@ -114,6 +114,11 @@ impl<S: Store> ShardReader<S> {
             return Err(Error::invalid(format!("the cursor is of shard {}, this is {}", after.shard, place.shard)));
         }
         Watcher::new(self.store.clone(), Arc::clone(&self.shared), range, after).map(Watcher::into_stream)
+    }
+
+    /// The shard clock: the latest clock of any applied entry.
+    pub fn clock(&self) -> Hlc {
+        self.shared.clock()
     }
 
     /// The revision of the last applied entry.

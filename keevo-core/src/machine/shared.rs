@@ -62,9 +62,14 @@ impl Shared {
         Self { place, clock: AtomicU64::new(0), floor: AtomicU64::new(0), applied_rx }
     }
 
+    /// The shard clock.
+    pub(super) fn clock(&self) -> Hlc {
+        Hlc(self.clock.load(Ordering::SeqCst))
+    }
+
     /// The shard clock, in milliseconds since the epoch.
     pub(super) fn now_ms(&self) -> u64 {
-        Hlc(self.clock.load(Ordering::SeqCst)).ms()
+        self.clock().ms()
     }
 
     pub(super) fn set_clock(&self, hlc: Hlc) {

@@ -6,6 +6,7 @@ mod faults;
 mod known_guards;
 mod model;
 mod pages;
+mod restores;
 mod sessions;
 mod watches;
 

@@ -5,17 +5,18 @@
 use bytes::Bytes;
 
 use super::messages::{
-    ActionMessage, AppendMessage, CheckMessage, ClientMessage, CommandMessage, EntryMessage, FanOutMessage,
-    OpKindMessage, OpMessage, PlaceMessage, PreconditionMessage, PutMessage, RequestMessage, TargetMessage, Unit,
-    WriteMessage,
+    ActionMessage, AppendMessage, ArchivedMessage, CheckMessage, ClientMessage, CommandMessage, EntryMessage,
+    FanOutMessage, OpKindMessage, OpMessage, PlaceMessage, PreconditionMessage, PutMessage, RequestMessage,
+    RestoreMessage, RestoredRowMessage, TargetMessage, Unit, WriteMessage,
 };
-use super::{decode_message, encode_message, keyspace_of, newer};
+use super::{VERSION, decode_message, encode_message, keyspace_of, newer};
 use crate::batch::{Batch, Check, Op, Precondition};
 use crate::command::{Command, Entry, Hlc};
 use crate::error::{Error, Result};
 use crate::fan_out::{FanOut, FanOutAction, Target};
 use crate::ids::{ClientId, RequestId, Revision};
 use crate::key::{Key, Keyspace};
+use crate::restore::{Archived, Restore};
 
 pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     let command = match &entry.command {
@@ -24,8 +25,22 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
         Command::OpenSession(client) => CommandMessage::OpenSession((*client).into()),
         Command::Checksum => CommandMessage::Checksum(Unit {}),
         Command::MoveClock => CommandMessage::MoveClock(Unit {}),
+        Command::Restore(restore) => CommandMessage::Restore(restore_message(restore)),
+        Command::Archived(Archived { from, upto }) => {
+            CommandMessage::Archived(ArchivedMessage { from: *from, upto: *upto })
+        }
     };
     encode_message(&EntryMessage { hlc: entry.hlc.0, command: Some(command) })
+}
+
+/// The clock, which stands first and has a fixed length.
+pub(crate) fn peek_hlc(bytes: &[u8]) -> Option<Hlc> {
+    /// Field 1, of 64 fixed bits.
+    const HLC: u8 = 1 << 3 | 1;
+    match bytes {
+        [VERSION, HLC, rest @ ..] => rest.first_chunk().map(|clock| Hlc(u64::from_le_bytes(*clock))),
+        _ => None,
+    }
 }
 
 pub(crate) fn decode_entry(bytes: &Bytes) -> Result<Entry> {
@@ -36,8 +51,18 @@ pub(crate) fn decode_entry(bytes: &Bytes) -> Result<Entry> {
         CommandMessage::OpenSession(client) => Command::OpenSession(client.into()),
         CommandMessage::Checksum(Unit {}) => Command::Checksum,
         CommandMessage::MoveClock(Unit {}) => Command::MoveClock,
+        CommandMessage::Restore(RestoreMessage { base, rows }) => {
+            let rows = rows.into_iter().map(|row| (row.key, row.stored)).collect();
+            Command::Restore(Restore { base, rows })
+        }
+        CommandMessage::Archived(ArchivedMessage { from, upto }) => Command::Archived(Archived { from, upto }),
     };
     Ok(Entry { hlc: Hlc(message.hlc), command })
+}
+
+fn restore_message(restore: &Restore) -> RestoreMessage {
+    let row = |(key, stored): &(Bytes, Bytes)| RestoredRowMessage { key: key.clone(), stored: stored.clone() };
+    RestoreMessage { base: restore.base, rows: restore.rows.iter().map(row).collect() }
 }
 
 impl From<ClientId> for ClientMessage {

@@ -10,7 +10,7 @@ use prost::{Message, Oneof};
 pub(crate) struct EntryMessage {
     #[prost(fixed64, tag = "1")]
     pub(crate) hlc: u64,
-    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6, 10, 11")]
     pub(crate) command: Option<CommandMessage>,
 }
 
@@ -26,6 +26,34 @@ pub(crate) enum CommandMessage {
     Checksum(Unit),
     #[prost(message, tag = "6")]
     MoveClock(Unit),
+    #[prost(message, tag = "10")]
+    Restore(RestoreMessage),
+    #[prost(message, tag = "11")]
+    Archived(ArchivedMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RestoreMessage {
+    #[prost(uint64, tag = "1")]
+    pub(crate) base: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) rows: Vec<RestoredRowMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RestoredRowMessage {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) stored: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct ArchivedMessage {
+    #[prost(uint64, tag = "1")]
+    pub(crate) from: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) upto: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -178,7 +206,7 @@ pub(crate) struct TargetMessage {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OutcomeMessage {
-    #[prost(oneof = "OutcomeKindMessage", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "OutcomeKindMessage", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) kind: Option<OutcomeKindMessage>,
 }
 
@@ -196,6 +224,8 @@ pub(crate) enum OutcomeKindMessage {
     Refused(RefusedMessage),
     #[prost(message, tag = "6")]
     ClockMoved(Unit),
+    #[prost(message, tag = "7")]
+    Done(Unit),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -77,6 +77,7 @@ fn outcome_message(outcome: &Outcome) -> OutcomeMessage {
         }
         Outcome::SessionOpened => OutcomeKindMessage::SessionOpened(Unit {}),
         Outcome::ClockMoved => OutcomeKindMessage::ClockMoved(Unit {}),
+        Outcome::Done => OutcomeKindMessage::Done(Unit {}),
         Outcome::Checksum { revision, hash, records } => {
             OutcomeKindMessage::Checksum(ChecksumMessage { revision: revision.0, hash: *hash, records: *records })
         }
@@ -98,6 +99,7 @@ fn outcome_of(message: OutcomeMessage) -> Result<Outcome> {
         }
         OutcomeKindMessage::SessionOpened(Unit {}) => Outcome::SessionOpened,
         OutcomeKindMessage::ClockMoved(Unit {}) => Outcome::ClockMoved,
+        OutcomeKindMessage::Done(Unit {}) => Outcome::Done,
         OutcomeKindMessage::Checksum(ChecksumMessage { revision, hash, records }) => {
             Outcome::Checksum { revision: Revision(revision), hash, records }
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fan_out::{FanOut, FanOutAction, FannedOut, Target};
 use crate::ids::{ClientId, KeyspaceId, RequestId, Revision};
 use crate::key::{Keyspace, KeyspaceKind};
+use crate::restore::{Archived, Restore};
 use crate::watch::Change;
 
 const SPACE: Keyspace = Keyspace { id: KeyspaceId(7), kind: KeyspaceKind::Hashed };
@@ -61,6 +62,8 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("open session", Command::OpenSession(ClientId(u128::MAX - 1))),
         ("checksum", Command::Checksum),
         ("move clock", Command::MoveClock),
+        ("restore", Command::Restore(Restore { base: 5, rows: vec![("k".into(), "s".into())] })),
+        ("archived", Command::Archived(Archived { from: 2, upto: 300 })),
     ];
     commands.into_iter().map(|(name, command)| (name, Entry { hlc: Hlc(0x0102_0304), command })).collect()
 }
@@ -79,6 +82,8 @@ fn golden_entries() {
         open session    01090403020100000000221209ffffffffffffffff11feffffffffffffff
         checksum        010904030201000000002a00
         move clock      010904030201000000003200
+        restore         01090403020100000000520a080512060a016b120173
+        archived        010904030201000000005a05080210ac02
     "]].assert_eq(&lines.concat());
 }
 
@@ -86,6 +91,7 @@ fn golden_entries() {
 fn entries_round_trip() {
     for (name, entry) in entries() {
         assert_eq!(Entry::decode(&entry.encode()).expect(name), entry, "{name}");
+        assert_eq!(Entry::peek_hlc(&entry.encode()), Some(entry.hlc), "{name}");
     }
 }
 
@@ -95,6 +101,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::FannedOut(FannedOut { applied: 3, skipped: 4 }),
         Outcome::SessionOpened,
         Outcome::ClockMoved,
+        Outcome::Done,
         Outcome::Checksum { revision: Revision(5), hash: 6, records: 7 },
         Outcome::Refused(Error::new(ErrorKind::Conflict, "key p/a is absent")),
     ]
@@ -127,6 +134,7 @@ fn golden_outcomes_and_changes() {
         stored  010a1509030000000000000010021a0612040803100420040a1509030000000000000010021a061204080310042009
         stored  010a1109030000000000000010021a021a0020040a1109030000000000000010021a021a002009
         stored  010a1109030000000000000010021a02320020040a1109030000000000000010021a0232002009
+        stored  010a1109030000000000000010021a023a0020040a1109030000000000000010021a023a002009
         stored  010a1e09030000000000000010021a0f220d0805110600000000000000180720040a1e09030000000000000010021a0f220d080511060000000000000018072009
         stored  010a2e09030000000000000010021a1f2a1d0a08434f4e464c49435412116b657920702f6120697320616273656e7420040a2e09030000000000000010021a1f2a1d0a08434f4e464c49435412116b657920702f6120697320616273656e742009
         changes 010a040808100212026161120262621a0a0a017312050a017610091a050a01741a001a060a0175220177

@@ -155,6 +155,7 @@ impl Machine {
             timing: plan.timing,
             flush_every: Duration::from_millis(plan.flush_every_ms),
             staging: site.folder.join(self.id.to_string()),
+            archive: None,
         }
     }
 

@@ -27,8 +27,12 @@ impl Group {
             )
             .with_source(error)
         })?;
-        // A move of the clock is what a read needs to go on, and is a few bytes.
-        let exempt = matches!(command, Command::MoveClock);
+        // A move of the clock is what a read needs to go on, the archive's cursor is what lets the log be purged; both
+        // are a few bytes.
+        let exempt = matches!(command, Command::MoveClock | Command::Archived(_));
+        if !exempt {
+            self.shared.archive.admit()?;
+        }
         let mut entry = CommandEntry { hlc: Hlc::default(), command };
         let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry)).await?) };
         entry.hlc = self.next_hlc();
@@ -48,7 +52,8 @@ impl Group {
 
     fn next_hlc(&self) -> Hlc {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
-        *hlc = hlc.next(self.context.clock.now_ms());
+        // Another leader's clock may have been ahead of this node's.
+        *hlc = (*hlc).max(self.reader.clock()).next(self.context.clock.now_ms());
         *hlc
     }
 
@@ -73,7 +78,8 @@ fn entry_bytes(entry: &CommandEntry) -> u64 {
     let bytes = match &entry.command {
         Command::FanOut(fan_out) => fan_out.expanded_bytes(),
         Command::Write(batch) => batch.ops.iter().map(op_bytes).sum(),
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock => 0,
+        Command::Restore(restore) => restore.bytes(),
+        Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_) => 0,
     };
     u64::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use keevo_core::{Clock, ClusterId, DataStore, Random, Result};
 
+use crate::archive_hold::ArchiveLimits;
 use crate::log_store::LogStore;
 use crate::timing::Timing;
 use crate::transport::Transport;
@@ -51,6 +52,8 @@ pub struct NodeOptions {
     pub flush_every: Duration,
     /// A folder for snapshots on their way.
     pub staging: PathBuf,
+    /// What holds while the log is archived; `None` = it is not, and goes once it is flushed.
+    pub archive: Option<ArchiveLimits>,
 }
 
 /// What a node is made of.

@@ -17,7 +17,7 @@ fn open(store: &MemoryStore) -> GroupMachine {
     let gate = Arc::new(Gate::new(&crate::StorageCare::default()));
     let clock = Arc::new(keevo_core::SystemClock::new());
     let views = Arc::new(Views::new(1, keevo_core::views::ViewLimits::default(), clock, &SeededRandom::new(1)));
-    GroupMachine::open(SharedMachine::new(machine, store, SHARD, range, gate, views)).expect("it opens")
+    GroupMachine::open(SharedMachine::new(machine, store, SHARD, range, gate, views, None)).expect("it opens")
 }
 
 /// An entry that adds one to a sum; the first of a log, as always, does not.

@@ -117,6 +117,7 @@ impl TestCluster {
             timing: self.timing,
             flush_every: Duration::from_millis(700),
             staging: self.home(id).join("staging"),
+            archive: None,
         }
     }
 

@@ -95,6 +95,7 @@ impl CrashCluster {
             timing: self.timing,
             flush_every: Duration::from_millis(700),
             staging: self.dir.join(format!("{id}/staging")),
+            archive: None,
         };
         let node = Node::start(options, parts).await.expect("the node starts");
         let handler = Arc::new(node.clone());
