@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-server",
         ],
     ),
+    ("keevo-archive", &["keevo-core", "keevo-raft"]),
     ("keevo-chat", &["keevo-core"]),
     ("keevo-chat-gateway", &["keevo-chat", "keevo-core", "keevo-gateway"]),
     ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto", "keevo-tls"]),
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "keevo-fuzz",
         &[
+            "keevo-archive",
             "keevo-chat",
             "keevo-client",
             "keevo-core",
@@ -55,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "keevo-server",
         &[
+            "keevo-archive",
             "keevo-chat",
             "keevo-chat-gateway",
             "keevo-client",

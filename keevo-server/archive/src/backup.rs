@@ -1,0 +1,184 @@
+//! Making a backup: each shard from one read view, as chunks that are written only where nothing has them yet.
+//!
+//! ```text
+//! view ─▶ rows in key order ─▶ chunks ─▶ there already? ─▶ no: sealed and written     (four at once)
+//!                                └────── their names ──▶ shard file ─▶ (all shards) ─▶ manifest
+//! ```
+//!
+//! Invariant: a name is written after what it names. A backup that is cut off goes on where it was: shards that have their
+//! file are done, chunks that are there are not written again.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+use keevo_core::{ClusterId, Direction, Error, ErrorKind, Result, ShardId, StoreView, system};
+use keevo_raft::ShardCopy;
+use tokio::sync::mpsc;
+
+use crate::chunk::{Chunk, ChunkId, Cutter};
+use crate::manifest::{ChunkRef, Manifest, ShardFile};
+use crate::names;
+use crate::sealed::{self, Kind};
+use crate::storage::Storage;
+
+/// How many chunks of a shard are written at once.
+const UPLOADS: usize = 4;
+
+/// How far the backup of a shard is.
+#[derive(Debug, Default)]
+pub struct BackupCounts {
+    /// Records read.
+    pub records: AtomicU64,
+    /// Bytes of chunks.
+    pub bytes: AtomicU64,
+    /// Chunks.
+    pub chunks: AtomicU64,
+    /// Chunks that were not there yet.
+    pub new_chunks: AtomicU64,
+    /// Bytes that were written for them.
+    pub new_bytes: AtomicU64,
+}
+
+/// What a chunk is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    System,
+    Records,
+}
+
+/// Backs a shard up, as of `copy`; if the backup has it already, that one is given instead.
+pub async fn back_up_shard(
+    storage: Arc<dyn Storage>,
+    cluster: ClusterId,
+    backup: &str,
+    copy: ShardCopy,
+    counts: Arc<BackupCounts>,
+) -> Result<ShardFile> {
+    names::check_backup_id(backup)?;
+    if let Some(file) = ShardFile::read(storage.as_ref(), cluster, backup, copy.shard).await? {
+        return Ok(file);
+    }
+    let mut file = ShardFile {
+        shard: copy.shard,
+        range: copy.range.clone(),
+        term: copy.term,
+        index: copy.index,
+        hlc: copy.state.hlc,
+        system: Vec::new(),
+        records: Vec::new(),
+    };
+    let (chunks_tx, chunks_rx) = mpsc::channel(UPLOADS);
+    let reading = tokio::task::spawn_blocking(move || read(&copy, &chunks_tx));
+    let chunks = futures::stream::unfold(chunks_rx, |mut rx| async move { rx.recv().await.map(|chunk| (chunk, rx)) });
+    let uploads = chunks.map(|(part, chunk)| {
+        let (storage, counts) = (Arc::clone(&storage), Arc::clone(&counts));
+        async move { write_chunk(storage.as_ref(), cluster, chunk, &counts).await.map(|chunk| (part, chunk)) }
+    });
+    let written: Vec<(Part, ChunkRef)> = uploads.buffered(UPLOADS).try_collect().await?;
+    reading.await.map_err(|error| Error::new(ErrorKind::Io, "the shard was not read").with_source(error))??;
+    for (part, chunk) in written {
+        match part {
+            Part::System => file.system.push(chunk),
+            Part::Records => file.records.push(chunk),
+        }
+    }
+    let name = names::shard_file(cluster, backup, file.shard);
+    if storage.put_new(&name, sealed::seal(Kind::Shard, &file.encode())?).await? {
+        return Ok(file);
+    }
+    // Somebody else has backed it up meanwhile, as of another moment: what is there counts.
+    let there = ShardFile::read(storage.as_ref(), cluster, backup, file.shard).await?;
+    there.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("'{name}' was there and is gone")))
+}
+
+/// Reads the rows of a shard and cuts them. Blocks.
+fn read(copy: &ShardCopy, chunks_tx: &mpsc::Sender<(Part, Chunk)>) -> Result<()> {
+    let view = copy.view.as_ref();
+    let mut system = Cutter::default();
+    for tag in [system::STATE, system::SESSIONS] {
+        let range = (system::row_key(copy.shard, tag), system::row_key(copy.shard, tag + 1));
+        scan(view, &range, &mut system, &mut |chunk| send(chunks_tx, Part::System, chunk))?;
+    }
+    system.finish().map_or(Ok(()), |chunk| send(chunks_tx, Part::System, chunk))?;
+    let mut records = Cutter::default();
+    scan(view, &copy.range, &mut records, &mut |chunk| send(chunks_tx, Part::Records, chunk))?;
+    records.finish().map_or(Ok(()), |chunk| send(chunks_tx, Part::Records, chunk))
+}
+
+fn scan(
+    view: &dyn StoreView,
+    (lower, upper): &(bytes::Bytes, bytes::Bytes),
+    cutter: &mut Cutter,
+    send: &mut dyn FnMut(Chunk) -> Result<()>,
+) -> Result<()> {
+    view.scan(lower, upper, Direction::Forward, &mut |key, value| {
+        if let Some(chunk) = cutter.push(key, value) {
+            send(chunk)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn send(chunks_tx: &mpsc::Sender<(Part, Chunk)>, part: Part, chunk: Chunk) -> Result<()> {
+    let gone = |_| Error::new(ErrorKind::Unavailable, "the backup of the shard has ended");
+    chunks_tx.blocking_send((part, chunk)).map_err(gone)
+}
+
+async fn write_chunk(
+    storage: &dyn Storage,
+    cluster: ClusterId,
+    chunk: Chunk,
+    counts: &BackupCounts,
+) -> Result<ChunkRef> {
+    let id = ChunkId::of(&chunk.contents);
+    let bytes = u64::try_from(chunk.contents.len()).unwrap_or(u64::MAX);
+    let name = names::chunk(cluster, &id);
+    if storage.size(&name).await?.is_none() {
+        let packed = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
+        let packed_bytes = u64::try_from(packed.len()).unwrap_or(u64::MAX);
+        if storage.put_new(&name, packed).await? {
+            counts.new_chunks.fetch_add(1, Ordering::Relaxed);
+            counts.new_bytes.fetch_add(packed_bytes, Ordering::Relaxed);
+        }
+    }
+    counts.chunks.fetch_add(1, Ordering::Relaxed);
+    counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+    counts.records.fetch_add(chunk.rows, Ordering::Relaxed);
+    Ok(ChunkRef { id, rows: chunk.rows, bytes })
+}
+
+/// Finishes a backup of these shards, all of which it must have: `NotFound` names the first one that it lacks. Repeatable.
+pub async fn finish(
+    storage: &dyn Storage,
+    cluster: ClusterId,
+    backup: &str,
+    shards: &[ShardId],
+    made_ms: u64,
+) -> Result<Manifest> {
+    names::check_backup_id(backup)?;
+    let mut manifest = Manifest {
+        cluster,
+        id: backup.to_owned(),
+        made_ms,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        shards: Vec::new(),
+    };
+    for &shard in shards {
+        let file = ShardFile::read(storage, cluster, backup, shard).await?.ok_or_else(|| {
+            let message =
+                format!("backup {backup} lacks shard {shard}: create it again with the same id, to finish it");
+            Error::new(ErrorKind::NotFound, message)
+        })?;
+        manifest.shards.push(file.summary());
+    }
+    manifest.shards.sort_by_key(|shard| shard.shard);
+    let sealed = sealed::seal(Kind::Manifest, &manifest.encode())?;
+    if storage.put_new(&names::manifest(cluster, backup), sealed).await? {
+        return Ok(manifest);
+    }
+    Manifest::read(storage, cluster, backup).await
+}
