@@ -76,7 +76,7 @@ impl Lab {
         let refused = Batch::new().put(counter.clone(), "no").require(self.space.key("counter", "none"), Check::Exists);
         assert_eq!(engine.write(refused).await.expect_err("refused").kind(), ErrorKind::Conflict);
         let written = engine.write(Batch::new().merge(counter.clone(), 5)).await.expect("written");
-        let value = Bytes::copy_from_slice(&written.assigned[0].to_be_bytes());
+        let value = Bytes::copy_from_slice(&written.assigned.first().expect("the sum").to_be_bytes());
         self.model.insert((counter.partition, counter.sort), (value, written.revision));
         self.fan_out(round).await;
     }
@@ -98,7 +98,7 @@ impl Lab {
             sort: format!("post {round}").into(),
             action: FanOutAction::Put { value: "copy".into(), ttl_ms: None },
             guard_sort: Some("edge".into()),
-            targets: vec![target(&stays, guards[0]), target(&goes, guards[1])],
+            targets: [&stays, &goes].into_iter().zip(guards).map(|(key, guard)| target(key, guard)).collect(),
         };
         let done = self.engine().fan_out(fan_out.clone()).await.expect("fanned out");
         assert_eq!((done.applied, done.skipped), (1, 1));
