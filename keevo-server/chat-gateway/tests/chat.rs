@@ -6,6 +6,7 @@
 mod chat {
     mod apart;
     mod bad_frames;
+    mod broken;
     mod endpoints;
     mod errors;
     mod judged;

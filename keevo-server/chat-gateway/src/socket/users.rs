@@ -1,7 +1,7 @@
 //! What happens to users, told to their sockets: one watch of the keyspace of chats serves all users of a node.
 //!
 //! Invariant: a user who is banned from the app or deactivated has no socket a moment later; whoever may have missed
-//! something is told so (`user.missed`).
+//! something is told so (`user.missed`), and looked at anew.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use keevo_chat::{APP_ADMIN, KEYSPACE, UserChange, UserEvent, UserSaid};
-use keevo_core::{Cursor, Engine, ErrorKind, KeyspaceKind, Result, ShardId, WatchFrom, WatchRange};
+use keevo_core::{Cursor, Engine, Error, ErrorKind, KeyspaceKind, Result, ShardId, WatchFrom, WatchRange};
 use serde_json::json;
 
 use super::hub::Hub;
@@ -22,6 +22,8 @@ use crate::render;
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long a socket waits for the watch to be there.
 const READY_WITHIN: Duration = Duration::from_secs(5);
+/// How many users are looked at together after the watch broke.
+const LOOKED_AT: usize = 16;
 
 /// The users of a node that have sockets.
 #[derive(Debug)]
@@ -104,6 +106,15 @@ impl Users {
         }
     }
 
+    /// Ends the sockets of a user; with an `admin` only those that began with another answer to whether it is one.
+    fn end(&self, (app, user): &(u32, String), closing: Closing, admin: Option<bool>) {
+        let connected = self.lock();
+        let sockets = connected.get(&(*app, user.clone())).into_iter().flat_map(BTreeMap::values);
+        for socket in sockets.filter(|socket| admin.is_none_or(|admin| admin != socket.admin)) {
+            socket.outbox.close(closing);
+        }
+    }
+
     fn missed(&self) {
         let frame: Utf8Bytes = json!({ "type": "user.missed" }).to_string().into();
         for socket in self.lock().values().flat_map(BTreeMap::values) {
@@ -180,6 +191,28 @@ impl Hub {
         }
     }
 
+    /// Ends the sockets of those who were banned or deactivated, or whose role has changed, while nothing was heard.
+    async fn look_at_users(&self) -> Result<()> {
+        let users = &self.inner.users;
+        let connected: Vec<(u32, String)> = users.lock().keys().cloned().collect();
+        let looking = futures::stream::iter(connected).map(|who| async move {
+            let chats = self.inner.chats.of(who.0);
+            let looked = match chats.live(&who.1).await {
+                Ok(()) => chats.is_admin(&who.1).await,
+                Err(refusal) => Err(refusal),
+            };
+            match looked {
+                Ok(admin) => users.end(&who, Closing::FAILED, Some(admin)),
+                Err(refusal) if refusal.code() == 17 => users.end(&who, Closing::DENIED, None),
+                Err(_unavailable) => {
+                    return Err(Error::new(ErrorKind::Unavailable, "the users of the node cannot be looked at"));
+                }
+            }
+            Ok(())
+        });
+        looking.buffer_unordered(LOOKED_AT).try_collect().await
+    }
+
     /// Watches from the cursors on until the watch breaks, or nobody is connected any more. When it does so `again`, shards
     /// that had said nothing before are watched from then on, so something may have been missed.
     async fn follow_users(&self, cursors: &mut BTreeMap<ShardId, Cursor>, again: bool) -> Result<()> {
@@ -189,10 +222,11 @@ impl Hub {
         let from =
             if cursors.is_empty() { WatchFrom::Now } else { WatchFrom::After(cursors.values().copied().collect()) };
         let mut watch = engine.watch(WatchRange::Keyspace(keyspace), from).await?;
+        users.watching.send_replace(true);
         if again {
             users.missed();
+            self.look_at_users().await?;
         }
-        users.watching.send_replace(true);
         loop {
             let event = match tokio::time::timeout(Duration::from_secs(30), watch.next()).await {
                 Ok(Some(event)) => event?,

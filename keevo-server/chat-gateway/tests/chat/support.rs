@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use futures::{SinkExt, StreamExt};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use keevo_chat_gateway::{ChatGateway, ChatGatewayOptions, Gatekeeper};
-use keevo_core::{Clock, MemoryEngine, Random, SeededRandom, SystemClock};
+use keevo_core::{Clock, Engine, MemoryEngine, Random, SeededRandom, SystemClock};
 use keevo_feeds::FeedsOptions;
 use keevo_gateway::apps::{App, Apps, EngineMeta, Secret};
 use keevo_gateway::{Gateway, GatewayOptions, Registry};
@@ -99,7 +99,7 @@ impl Lab {
     }
 
     pub(crate) async fn with(
-        engine: MemoryEngine,
+        engine: impl Engine,
         base: GatewayOptions,
         options: ChatGatewayOptions,
         gate: Option<Arc<dyn Gatekeeper>>,

@@ -12,7 +12,7 @@ use keevo_core::ErrorKind;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Closing, Session};
 use crate::error::{Answered, Refusal};
 use crate::resume;
 use crate::socket::channel::Joining;
@@ -26,6 +26,8 @@ const TYPING_RIGHT: Duration = Duration::from_secs(10);
 const TOKEN_AGE: Duration = Duration::from_hours(1);
 /// How often a session that takes in many channels looks whether its queue has room.
 const ROOM_EVERY: Duration = Duration::from_millis(10);
+/// How long it does so before the client counts as too slow.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
 /// A channel that was asked for, and judged.
 pub(super) struct Checked {
@@ -127,11 +129,16 @@ impl Session {
         }
     }
 
-    /// Watches what was judged.
+    /// Watches what was judged. A client that takes nothing meanwhile is closed, and resumes.
     pub(super) async fn watch(&mut self, checked: Vec<Checked>) {
         for one in checked {
             let Some((id, token, seen)) = one.start else { continue };
+            let since = Instant::now();
             while !self.outbox.has_room() {
+                if since.elapsed() > ROOM_WITHIN {
+                    self.outbox.close(Closing::SLOW);
+                    return;
+                }
                 tokio::time::sleep(ROOM_EVERY).await;
             }
             let Some(who) = &self.who else { return };
