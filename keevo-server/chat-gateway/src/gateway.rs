@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use keevo_chat::ChatOptions;
+use keevo_core::AnyEngine;
 use keevo_gateway::Gateway;
 
 use crate::chats::Chats;
@@ -13,6 +14,7 @@ use crate::gate::Gatekeeper;
 use crate::serve;
 use crate::socket::Hub;
 use crate::users_limit::UserLimiter;
+use crate::watches::SharedWatches;
 
 /// How the chat API behaves. The defaults suit production.
 #[derive(Debug, Clone)]
@@ -87,7 +89,9 @@ impl ChatGateway {
         let base = shared.options();
         let chat_options =
             ChatOptions { clock: Arc::clone(&base.clock), random: Arc::clone(&base.random), ..ChatOptions::default() };
-        let chats = Arc::new(Chats::new(shared.engine().clone(), chat_options));
+        // Every channel that is watched has a watch: together they are one of the engine.
+        let engine = AnyEngine::new(SharedWatches::new(shared.engine().clone(), shared.stopping().clone()));
+        let chats = Arc::new(Chats::new(engine, chat_options));
         let hub = Hub::new(Arc::clone(&chats), shared.clone(), options.clone());
         let users = UserLimiter::new(options.user_per_minute);
         Self { inner: Arc::new(Inner { shared, options, chats, users, gate, hub }) }

@@ -25,6 +25,7 @@ mod serve;
 mod socket;
 mod table;
 mod users_limit;
+mod watches;
 
 pub use gate::{Gatekeeper, Passed};
 pub use gateway::{ChatGateway, ChatGatewayOptions};

@@ -32,6 +32,8 @@ enum End {
     Over,
     /// It broke.
     Broke(Error),
+    /// It goes on from a newer place.
+    Renewed,
 }
 
 impl Hub {
@@ -39,13 +41,18 @@ impl Hub {
     pub(super) async fn follow(&self, channel: &Arc<Channel>, line: u64, from: ResumeToken) {
         let chat = self.inner.chats.of(channel.app).trusted.clone();
         let (mut token, mut wait) = (from, WAIT_FIRST);
+        let mut renewed = false;
         loop {
             let subscribed = chat.subscribe(&channel.id, ResumeFrom::Token(token.clone())).await;
             let broke = match subscribed {
                 Ok(mut subscription) => {
                     let before = subscription.resume().position();
-                    match Box::pin(self.pump(channel, line, &mut subscription, &mut token)).await {
+                    match Box::pin(self.pump(channel, line, &mut subscription, &mut token, renewed)).await {
                         End::Over => return,
+                        End::Renewed => {
+                            renewed = true;
+                            continue;
+                        }
                         End::Broke(error) => {
                             if subscription.resume().position() > before {
                                 wait = WAIT_FIRST;
@@ -71,13 +78,15 @@ impl Hub {
         }
     }
 
-    /// Publishes what a subscription gives. `token` is where to go on when it breaks.
+    /// Publishes what a subscription gives. `token` is where to go on when it breaks. The first time that its place is moved
+    /// to now it is `renewed`: one that began long ago has a watch of its own until then.
     async fn pump(
         &self,
         channel: &Arc<Channel>,
         line: u64,
         subscription: &mut Subscription<AnyEngine>,
         token: &mut ResumeToken,
+        renewed: bool,
     ) -> End {
         let types = self.inner.chats.of(channel.app).trusted.channel_types();
         let mut heard = Instant::now();
@@ -91,7 +100,9 @@ impl Hub {
                     }
                     if heard.elapsed() >= QUIET {
                         heard = Instant::now();
-                        self.refresh(channel, line, token).await;
+                        if self.refresh(channel, line, token).await && !renewed {
+                            return End::Renewed;
+                        }
                     }
                     continue;
                 }
@@ -128,16 +139,18 @@ impl Hub {
     }
 
     /// Moves the place of a quiet line to now, where nothing has happened since. The watch is healthy, and a change takes
-    /// it less than a call's deadline, so all of the last version has come.
-    async fn refresh(&self, channel: &Arc<Channel>, line: u64, token: &mut ResumeToken) {
+    /// it less than a call's deadline, so all of the last version has come. Whether it was moved.
+    async fn refresh(&self, channel: &Arc<Channel>, line: u64, token: &mut ResumeToken) -> bool {
         let chat = self.inner.chats.of(channel.app).trusted.clone();
-        let Ok(now) = chat.subscribe(&channel.id, ResumeFrom::Now).await else { return };
+        let Ok(now) = chat.subscribe(&channel.id, ResumeFrom::Now).await else { return false };
         let now = now.resume().clone();
         let end = channel.lock().end_of(line);
         let same = |end: Position| end.version == now.position().version;
-        if end.is_some_and(same) {
+        let moves = end.is_some_and(same);
+        if moves {
             channel.lock().refresh(line, &now);
             *token = now;
         }
+        moves
     }
 }
