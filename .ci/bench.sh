@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The short form of the benchmarks, within 15 minutes: etcd, the rocksdb crate, Redis, PostgreSQL, a restart. With arguments it runs keevo-bench
+# The short form of the benchmarks, within 15 minutes: etcd, the rocksdb crate, Redis, PostgreSQL, NATS, a restart. With arguments it runs keevo-bench
 # with them instead. The programs are built already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,5 +16,7 @@ echo
 "$bench" compare redis --seconds 4 --rounds 2
 echo
 "$bench" compare postgres --seconds 4 --rounds 2
+echo
+"$bench" compare nats --seconds 4 --rounds 2 --sockets 2000 --members 2000 --nats-server "$(.ci/nats-server.sh)"
 echo
 "$bench" restart --log-bytes 268435456

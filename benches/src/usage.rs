@@ -120,7 +120,8 @@ impl Counters {
     }
 }
 
-fn rss_bytes(pids: &[u32]) -> Result<u64> {
+/// The resident sets of these processes together, in bytes.
+pub(crate) fn rss_bytes(pids: &[u32]) -> Result<u64> {
     pids.iter().map(|&pid| parsed(pid, "status", rss_of_status)).sum()
 }
 
@@ -195,17 +196,21 @@ mod tests {
         assert_eq!((doubled.cpu, doubled.rss_bytes_max), (usage.cpu * 2, usage.rss_bytes_max));
     }
 
-    #[test]
-    fn children_are_found_beside_their_parent() {
+    #[tokio::test]
+    async fn children_are_found_beside_their_parent() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
         let own = std::process::id();
         // A process has no title until it has become its program.
-        let seen = (0..500).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
+        let mut seen = false;
+        for _ in 0..500 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
             let all = with_children(&[own]);
             assert_eq!(all.first(), Some(&own));
-            all.contains(&child.id())
-        });
+            seen = all.contains(&child.id());
+            if seen {
+                break;
+            }
+        }
         assert!(seen, "{:?}", with_children(&[own]));
         child.kill().expect("it ran");
         child.wait().expect("it has ended");

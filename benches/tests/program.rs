@@ -210,6 +210,56 @@ fn cluster_keeps_timelines_beside_redis_and_postgres() {
     assert_eq!(started_in(data.path()), Vec::<u32>::new());
 }
 
+/// Chat in small: sockets, a node that dies under them, pages and counts; and beside NATS where it is installed.
+#[test]
+fn cluster_of_chat_is_measured_and_loses_nothing() {
+    let keevod = Path::new(PROGRAM).with_file_name("keevod");
+    if !keevod.is_file() {
+        println!("skipped: needs {}", keevod.display());
+        return;
+    }
+    let nats = on_path("nats-server").is_some();
+    let mut cases = vec!["sockets", "storm", "history", "unread"];
+    if nats {
+        cases.insert(0, "publish");
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let output = keevo_bench(&["compare", "nats", "--case", &cases.join(","), "--watchers", "20", "--open", "20"])
+        .args(["--in-flight", "4", "--sockets", "60", "--per-channel", "20", "--history", "60", "--members", "150"])
+        .args(["--seconds", "1", "--warm-up-seconds", "0", "--rounds", "1", "--output", "json", "--dir"])
+        .arg(data.path())
+        .output()
+        .expect("the program starts");
+    let said = text(&output.stderr);
+    let lines = lines_of(&output);
+    let of = |case: &str| lines.iter().find(|line| line["case"] == case).unwrap_or_else(|| panic!("no {case}: {said}"));
+    let above = |value: &serde_json::Value, least: f64| value.as_f64().is_some_and(|value| value > least);
+    let sockets = &of("sockets")["keevo"];
+    assert_eq!((sockets["sockets"].as_u64(), sockets["lost"].as_u64()), (Some(60), Some(0)), "{sockets}");
+    assert!(above(&sockets["rss_bytes_after"], 1e6) && above(&sockets["all_told_ms"], 0.0), "{sockets}");
+    let storm = &of("storm")["keevo"];
+    for figure in ["never", "lost", "doubled", "reloads"] {
+        assert_eq!(storm[figure].as_u64(), Some(0), "{figure}: {storm}\n{said}");
+    }
+    assert!(above(&storm["all_ms"], 0.0) && above(&storm["messages"], 20.0), "{storm}");
+    assert!(above(&of("history")["keevo"]["ops_per_s"], 1.0), "{lines:?}");
+    for figure in ["send", "count", "mark"] {
+        let unread = &of("unread")["keevo"][figure];
+        assert!(above(&unread["p99_us"], 10.0) && unread["failed"] == 0, "{figure}: {unread}\n{said}");
+    }
+    for (case, line) in ["publish", "publish_paced"].into_iter().filter(|_| nats).map(|case| (case, of(case))) {
+        for side in ["keevo", "peer"] {
+            for figure in ["lost", "doubled", "failed"] {
+                assert_eq!(line[side][figure].as_u64(), Some(0), "{case}, {side}, {figure}: {line}\n{said}");
+            }
+            assert!(above(&line[side]["deliveries_per_s"], 20.0), "{case}, {side}: {line}");
+        }
+        assert!(line["ratio"].is_number() && line["peer"]["name"] == "nats", "{line}");
+    }
+    assert_eq!(std::fs::read_dir(data.path()).expect("it is there").count(), 0, "the servers' folders are gone");
+    assert_eq!(started_in(data.path()), Vec::<u32>::new());
+}
+
 /// The values of the lines that a successful run prints as JSON.
 fn lines_of(output: &Output) -> Vec<serde_json::Value> {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

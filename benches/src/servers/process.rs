@@ -69,6 +69,10 @@ impl Process {
         Ok(())
     }
 
+    pub(super) fn http(&self) -> SocketAddr {
+        self.spec.http
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }

