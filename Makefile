@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence feeds-suite web-test client-test fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test client-test fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -75,6 +75,9 @@ faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; 
 
 chat-convergence: rocksdb ## 100 send, 50 watch on sockets that drop, leaders are killed: all know the same in the end; ARGS="--rounds 5"
 	@$(ENV); cargo build --workspace --bins --examples; "$$CARGO_TARGET_DIR/debug/keevo-faults" --only chat $(ARGS)
+
+drill: rocksdb ## What an operator does on a bad day: back up, lose the cluster, restore it as it was at a moment
+	@$(ENV); cargo build --workspace --bin keevo-cli --example drill; "$$CARGO_TARGET_DIR/debug/examples/drill"
 
 feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
 	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)

@@ -3,6 +3,7 @@
 //! Invariant: a decoder of bytes from disk or network that is not here, and in no `fuzzing` module of its package, is
 //! not fuzzed.
 
+mod archive;
 mod data;
 mod proto;
 mod raft;
@@ -17,6 +18,7 @@ pub type Target = keevo_core::fuzzing::Decoder;
 
 /// The targets of this package: decoders that their packages export.
 const OWN: &[Target] = &[
+    archive::ARCHIVE_SEGMENT,
     data::ENTRY,
     data::KEY,
     data::KEYSPACE_ROW,

@@ -4,6 +4,7 @@
 
 pub(crate) mod app;
 pub(crate) mod auth;
+pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
@@ -112,6 +113,9 @@ pub(crate) enum Command {
         #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
         mib_per_s: u64,
     },
+    /// Make backups of the cluster, verify them, and restore the cluster as it was at a moment
+    #[command(subcommand, after_help = backup::EXAMPLES)]
+    Backup(backup::Backup),
     /// Make each of the --endpoints write a copy of itself into a new folder node-ID in DIR, on its own machine
     #[command(after_help = CHECKPOINT_EXAMPLES)]
     Checkpoint {

@@ -85,6 +85,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Compact => run::nodes::compact(&context).await,
             Command::Flush => run::nodes::flush(&context).await,
             Command::Scrub { shard, mib_per_s } => run::storage::scrub(&context, shard, mib_per_s).await,
+            Command::Backup(backup) => run::backup::run(&context, backup).await,
             Command::Checkpoint { folder } => run::storage::checkpoint(&context, folder).await,
             Command::Doctor => run::doctor::run(&context).await,
             Command::Info => run::nodes::info(&context).await,

@@ -4,6 +4,7 @@
 
 pub(crate) mod app;
 pub(crate) mod auth;
+pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
     "keevo/admin/v1/apps.proto",
     "keevo/admin/v1/auth.proto",
+    "keevo/admin/v1/backup.proto",
     "keevo/admin/v1/moderation.proto",
     "keevo/raft/v1/raft.proto",
     "keevo/feeds/v1/follows.proto",

@@ -6,6 +6,7 @@
 //! Invariant: what nobody asked for is an error. An unknown key in the file or an unknown `KEEVO_*` variable is
 //! refused, with the nearest name that exists.
 
+mod archive;
 mod layers;
 mod machine;
 mod moderation;
@@ -22,6 +23,7 @@ use keevo_core::{Error, ErrorKind, Result};
 use keevo_raft::Timing;
 use keevo_tls::ServerFiles;
 
+pub use archive::ArchiveConfig;
 pub use layers::{Layers, Origin, Value};
 pub use machine::{Machine, raise_open_files_limit};
 pub use moderation::ModerationConfig;
@@ -91,6 +93,8 @@ pub struct Config {
     pub private_fetches: bool,
     /// Who scores texts, and whose.
     pub moderation: ModerationConfig,
+    /// Where the log is archived, and backups are kept.
+    pub archive: ArchiveConfig,
 }
 
 impl Config {
@@ -151,6 +155,7 @@ impl Config {
             files_url: Some(layers.text("files_url").to_owned()).filter(|url| !url.is_empty()),
             private_fetches: layers.parse("private_fetches", "true or false")?,
             moderation: ModerationConfig::from_layers(layers)?,
+            archive: ArchiveConfig::from_layers(layers)?,
         };
         config.check(layers)?;
         Ok(config)
@@ -279,10 +284,15 @@ mod tests {
         assert_eq!((config.shards, config.node_id), (32, 1));
         expect_test::expect![[r#"
             advertise            = ""                  default
+            archive_every_ms     = "2000"              default
+            archive_mib_max      = "1024"              default
+            archive_url          = ""                  default
+            archive_when_full    = "refuse"            default
             auth                 = "false"             default
             auth_admin_key_file  = ""                  default
             background_jobs      = "auto"              default
             background_mib_per_s = "256"               default
+            backup_url           = ""                  default
             block_cache_mib      = "auto"              default
             data_dir             = "keevo-data"        default
             disk_ballast_mib     = "64"                default

@@ -23,13 +23,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use crate::archive::Archiving;
 use crate::auth::{Authority, DoorLayer};
+use crate::backup::Backups;
 use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
 use crate::config::Config;
 use crate::grpc::admin::AdminService;
 use crate::grpc::apps::AppsService;
 use crate::grpc::auth::AuthService;
+use crate::grpc::backup::BackupService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
@@ -109,6 +112,8 @@ impl Daemon {
             };
             let care = StorageCare { disk: Arc::new(folders.disk()), limits: config.storage.limits };
             let node = Node::start_with(node_options(&config), parts, care).await?;
+            let archiving = Archiving::open(&config.archive, &node)?;
+            let backups = Backups::open(&config.archive, &node, config.data_dir.join("restoring"))?;
             let shutdown = CancellationToken::new();
             let calls = Arc::new(Calls::default());
             let gateway = gateway(&config, &node, shutdown.clone())?;
@@ -123,6 +128,7 @@ impl Daemon {
                 stores: &stores,
                 calls: &calls,
                 gateway: &gateway,
+                backups,
                 moderation: &moderation,
                 authority: Arc::clone(&authority),
                 door: door.clone(),
@@ -144,12 +150,14 @@ impl Daemon {
                 moderation: moderated,
                 tls: tls.clone(),
                 authority: door.authority.clone(),
+                archive: Box::new(archiving.meter()),
             };
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
             let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
             let http_server = serve_http(http_listener, metrics, (&gateway, &chat), tls.clone(), shutdown.clone())?;
             let servers = vec![grpc_server.task, http_server];
             let pipeline = moderation.run(shutdown.clone());
+            let pipeline = futures::future::join(pipeline, archiving.run(shutdown.clone())).map(drop);
             let security = futures::future::join(
                 watch_tls(tls, shutdown.clone()),
                 follow_rights(door.authority, shutdown.clone()),
@@ -243,6 +251,7 @@ fn node_options(config: &Config) -> NodeOptions {
         timing: config.timing,
         flush_every: config.flush_every,
         staging: config.data_dir.join("staging"),
+        archive: config.archive.limits,
     }
 }
 
@@ -277,6 +286,7 @@ struct GrpcParts<'a> {
     stores: &'a Stores,
     calls: &'a Arc<Calls>,
     gateway: &'a Gateway,
+    backups: Backups,
     moderation: &'a Moderation<ClusterEngine>,
     authority: Arc<Authority>,
     door: DoorLayer,
@@ -289,7 +299,7 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts { node, stores, calls, gateway, moderation, authority, door, tls } = parts;
+    let GrpcParts { node, stores, calls, gateway, backups, moderation, authority, door, tls } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()).with_tls(tls.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -315,6 +325,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
         .add_service(Counted::new(Refusals::of(apps_service), calls))
         .add_service(Counted::new(Refusals::of(AuthService::server(authority)), calls))
+        .add_service(Counted::new(Refusals::of(BackupService::server(backups)), calls))
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
         .add_service(RaftService::proving_server(handler, local, proven, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(feeds_service), calls))

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apps;
 pub mod auth;
+pub mod backup;
 pub mod chat;
 pub mod chat_transfer;
 pub mod feeds;

@@ -3,7 +3,9 @@
 //! Reading order: [`config`], then [`daemon`], which wires everything, then [`peer`] (node to node) and [`grpc`]
 //! (clients). Invariant: decisions are made in `keevo-raft`, `keevo-feeds` and `keevo-chat`; this crate translates.
 
+pub mod archive;
 pub mod auth;
+pub mod backup;
 pub mod calls;
 pub mod cluster_host;
 pub mod config;

@@ -14,6 +14,7 @@ use keevo_raft::log_store::LogStore;
 use keevo_tls::{ServerTls, TlsMetrics};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use crate::archive::ArchiveMetrics;
 use crate::auth::{Authority, AuthorityMetrics};
 use crate::calls::Calls;
 use crate::health;
@@ -36,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) moderation: ModerationMeter,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) archive: Box<dyn Fn() -> Option<ArchiveMetrics> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -70,6 +72,9 @@ impl Metrics {
             if let Some(authority) = &self.authority {
                 gather_rights(authority.metrics());
             }
+            if let Some(archive) = (self.archive)() {
+                self.gather_archive(archive);
+            }
         });
         recorder.handle().render() + &self.calls.render()
     }
@@ -94,6 +99,22 @@ impl Metrics {
                 metrics::describe_gauge!(name, help);
                 metrics::gauge!(name, &labels).set(to_f64(value));
             }
+        }
+    }
+
+    fn gather_archive(&self, archive: ArchiveMetrics) {
+        for (name, help, value) in [
+            ("keevo_archive_segments_total", "Segments of the log that this node archived.", archive.segments),
+            ("keevo_archive_bytes_total", "Their bytes.", archive.bytes),
+            ("keevo_archive_failures_total", "Rounds of a shard that could not be archived.", archive.failures),
+            ("keevo_archive_gaps_total", "Times that the log was gone before it was archived.", archive.gaps),
+        ] {
+            counter(name, help, value);
+        }
+        let name = "keevo_archive_waiting_bytes";
+        metrics::describe_gauge!(name, "Bytes of a shard's log that wait for the archive, at its leader.");
+        for state in self.node.archive_states() {
+            metrics::gauge!(name, "shard" => state.shard.to_string()).set(to_f64(state.waiting_bytes));
         }
     }
 

@@ -18,10 +18,31 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = &[
     setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
+    setting(
+        "archive_every_ms",
+        "2000",
+        "Pause between two rounds of the log's archive, ms: what may be lost with all nodes",
+    ),
+    setting("archive_mib_max", "1024", "Log of a shard that may wait for the archive, MiB"),
+    setting(
+        "archive_url",
+        "",
+        "Where the log is archived: a folder that all nodes share, or s3://BUCKET/PREFIX; empty = it is not",
+    ),
+    setting(
+        "archive_when_full",
+        "refuse",
+        "What happens above archive_mib_max: refuse writes, or drop the log, and leave a gap in the archive",
+    ),
     setting("auth", "false", "Ask callers of gRPC who they are: API keys, or certificates of tls_client_ca"),
     setting("auth_admin_key_file", "", "File with an API key of 32 bytes or more that may do everything"),
     setting("background_jobs", "auto", "Threads for flushes and compactions; auto = the processors, 2 to 8"),
     setting("background_mib_per_s", "256", "Most that flushes and compactions write, MiB a second; 0 = no limit"),
+    setting(
+        "backup_url",
+        "",
+        "Where backups are kept: a folder that all nodes share, or s3://… (default: archive_url)",
+    ),
     setting("block_cache_mib", "auto", "Cache of blocks and write buffers, MiB; auto = memory_percent of the memory"),
     setting("data_dir", "keevo-data", "Folder of this node's stores"),
     setting("disk_ballast_mib", "64", "Space set aside for the time when the disk is full, MiB; 0 = none"),
