@@ -6,7 +6,7 @@
 //! Invariant: how many drafts a user has is counted in the write that makes or removes one.
 
 use bytes::Bytes;
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Result, Scan, ScanRange, prefix_end};
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Result, Revision, Scan, ScanRange, prefix_end};
 
 use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
@@ -18,6 +18,7 @@ use crate::message::{
     validate_text,
 };
 use crate::options::Rights;
+use crate::rights::{Denied, DeniedCode};
 use crate::rows::{self, DraftRow};
 
 /// The most drafts of a user.
@@ -96,16 +97,18 @@ impl Draft {
         }
     }
 
-    fn message(self, user: &str, id: &str) -> NewMessage {
+    /// The message that it becomes, under this id.
+    pub fn to_message(&self, user: &str, id: &str) -> NewMessage {
+        let of = self.clone();
         NewMessage {
             id: Some(id.to_owned()),
             user_id: user.to_owned(),
-            text: self.text,
-            parent_id: self.parent_id,
-            custom: self.custom,
-            attachments: self.attachments,
-            mentions: self.mentions,
-            quoted_id: self.quoted_id,
+            text: of.text,
+            parent_id: of.parent_id,
+            custom: of.custom,
+            attachments: of.attachments,
+            mentions: of.mentions,
+            quoted_id: of.quoted_id,
             ..NewMessage::default()
         }
     }
@@ -224,14 +227,35 @@ impl<E: Engine> Chat<E> {
         };
         let row = rows::decode(&record.value, "a draft")?;
         let draft = Draft::from_row(channel.clone(), parent_id.map(str::to_owned), row);
-        let sent = self.send(channel, draft.message(user, id)).await?;
+        let sent = self.send(channel, draft.to_message(user, id)).await?;
+        self.remove_read_draft(user, key, record.revision).await?;
+        Ok(sent)
+    }
+
+    /// Removes the user's draft if it still is this one, for who sent it in another way than [`Chat::send_draft`]; `false`
+    /// where it was changed or removed meanwhile.
+    pub async fn remove_draft(&self, user: &str, draft: &Draft) -> Result<bool> {
+        validate_name("a user id", user)?;
+        let key = self.user_key(user, keys::draft(draft.channel.as_str(), draft.parent_id.as_deref())).await?;
+        let Some(record) = self.get(key.clone()).await? else {
+            return Ok(false);
+        };
+        let row = rows::decode(&record.value, "a draft")?;
+        if Draft::from_row(draft.channel.clone(), draft.parent_id.clone(), row) != *draft {
+            return Ok(false);
+        }
+        self.remove_read_draft(user, key, record.revision).await
+    }
+
+    /// Removes a draft that was read at this revision; `false` where it was changed since.
+    async fn remove_read_draft(&self, user: &str, key: Key, revision: Revision) -> Result<bool> {
         let batch = Batch::new()
-            .require(key.clone(), Check::RevisionIs(record.revision))
+            .require(key.clone(), Check::RevisionIs(revision))
             .delete(key)
             .merge(self.user_key(user, keys::draft_count()).await?, -1);
         match self.engine.write(batch).await {
-            Ok(_) => Ok(sent),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(sent),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -293,5 +317,5 @@ fn validate_place(user: &str, parent_id: Option<&str>) -> Result<()> {
 
 fn too_many() -> Error {
     let message = format!("a user has at most {DRAFTS_MAX} drafts: send or delete some");
-    Error::new(ErrorKind::ResourceExhausted, message)
+    Denied::new(DeniedCode::TooMany, message).into_error()
 }

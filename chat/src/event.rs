@@ -14,7 +14,7 @@ use crate::invite::{Invite, InviteState};
 use crate::keys::Row;
 use crate::location::Location;
 use crate::member::Member;
-use crate::message::Message;
+use crate::message::{Audience, Message};
 use crate::poll::{Ballot, Poll};
 use crate::reaction::Reaction;
 use crate::read_state::ReadState;
@@ -141,6 +141,18 @@ impl ChatEvent {
             Self::LocationStopped(_) => "location.stopped",
             Self::ReloadRequired { .. } => "reload.required",
         }
+    }
+
+    /// The only user who is to be told; `None` = everybody who reads the channel.
+    pub fn only_for(&self) -> Option<&str> {
+        let (audience, user) = match self {
+            Self::MessageNew(one) | Self::MessageUpdated(one) | Self::MessageDeleted(one) => {
+                (one.audience, &one.user_id)
+            }
+            Self::LocationUpdated(one) | Self::LocationStopped(one) => (one.audience, &one.user_id),
+            _ => return None,
+        };
+        (audience == Audience::Sender).then_some(user)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::ids::validate_name;
 use crate::keys;
 use crate::member::{behind, validate_limit};
 use crate::message::validate_custom;
+use crate::rights::{Denied, DeniedCode};
 use crate::rows::{self, GroupRow, InGroupRow};
 use crate::users::validate_team;
 
@@ -136,7 +137,7 @@ impl<E: Engine> Chat<E> {
         let my_count = self.user_key(user, keys::in_group_count()).await?;
         if self.get(mine.clone()).await?.is_none() && self.count(my_count.clone()).await? >= GROUPS_OF_USER_MAX {
             let message = format!("user '{user}' is in {GROUPS_OF_USER_MAX} groups, which is the most");
-            return Err(Error::new(ErrorKind::ResourceExhausted, message));
+            return Err(Denied::new(DeniedCode::TooMany, message).into_error());
         }
         self.enter_group(id, user, &row).await?;
         let batch = Batch::new().put(mine.clone(), row).merge(my_count, 1).require(mine, Check::Absent);
@@ -163,7 +164,7 @@ impl<E: Engine> Chat<E> {
             let members = counted.as_ref().map_or(Ok(0), |record| rows::decode_count(&record.value))?;
             if members >= GROUP_MEMBERS_MAX {
                 let message = format!("group '{id}' has {GROUP_MEMBERS_MAX} members, which is the most");
-                return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                return Err(Denied::new(DeniedCode::TooMany, message).into_error());
             }
             // The count that was read is demanded, so the bound is exact.
             let unmoved = counted.map_or(Check::Absent, |record| Check::RevisionIs(record.revision));

@@ -16,7 +16,7 @@ use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, ChannelKeys, Row};
 use crate::member::validate_limit;
-use crate::message::{Message, NewMessage};
+use crate::message::{Audience, Message, NewMessage};
 use crate::modify::deleted;
 use crate::rights::{Denied, DeniedCode};
 use crate::rows::{self, LocationRow};
@@ -54,6 +54,8 @@ pub struct Location {
     pub ends_at_ms: u64,
     /// When it was stopped before that.
     pub stopped_at_ms: Option<u64>,
+    /// Who sees it: as its message.
+    pub audience: Audience,
 }
 
 impl Location {
@@ -67,7 +69,13 @@ impl Location {
             updated_at_ms: row.updated_at_ms,
             ends_at_ms: row.ends_at_ms,
             stopped_at_ms: row.stopped_at_ms,
+            audience: if row.audience == 0 { Audience::Everybody } else { Audience::Sender },
         }
+    }
+
+    /// Whether this user sees the location.
+    pub fn is_visible_to(&self, user: &str) -> bool {
+        self.audience == Audience::Everybody || self.user_id == user
     }
 }
 
@@ -95,6 +103,7 @@ impl<E: Engine> Chat<E> {
             ends_at_ms: now_ms.saturating_add(for_ms),
             stopped_at_ms: None,
             version: 1,
+            audience: 0,
         };
         self.send_sharing(channel, message, row).await
     }

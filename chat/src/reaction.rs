@@ -12,6 +12,7 @@ use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::{ChannelId, Place, validate_name};
 use crate::keys::{self, ChannelKeys, Row, Stat};
 use crate::message::{Message, validate_custom};
+use crate::rights::{Denied, DeniedCode};
 use crate::rows::{self, ReactionRow};
 
 /// The largest score, either way: a million, so that sums of them can't overflow.
@@ -166,7 +167,7 @@ impl<E: Engine> Chat<E> {
             kinds.extend(self.stats_of(keys, place).await?.reactions.into_keys());
             if kinds.len() > KINDS_MAX {
                 let message = format!("the message has reactions of more than {KINDS_MAX} types");
-                return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                return Err(Denied::new(DeniedCode::TooMany, message).into_error());
             }
         }
         let wanted = kinds.iter().map(|kind| keys.reaction(place, kind, user)).collect();

@@ -21,6 +21,7 @@ use crate::ids::{ChannelId, validate_name};
 use crate::keys::{self, DUE_BUCKETS, Personal};
 use crate::member::{behind, validate_limit};
 use crate::options::Rights;
+use crate::rights::{Denied, DeniedCode};
 use crate::rows::{self, ReminderRow};
 
 /// The most reminders of a user.
@@ -126,7 +127,7 @@ impl<E: Engine> Chat<E> {
                 }
                 None if self.count(count_key.clone()).await? >= REMINDERS_MAX => {
                     let message = format!("a user has at most {REMINDERS_MAX} reminders: remove some");
-                    return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                    return Err(Denied::new(DeniedCode::TooMany, message).into_error());
                 }
                 None => batch = batch.require(key.clone(), Check::Absent).merge(count_key.clone(), 1),
             }

@@ -47,6 +47,8 @@ pub enum DeniedCode {
     Deactivated,
     /// The poll is not of the kind that lets anybody do so.
     PollRules,
+    /// There are as many of them as there may be.
+    TooMany,
 }
 
 impl DeniedCode {
@@ -64,11 +66,13 @@ impl DeniedCode {
             Self::SlowMode => "slow-mode",
             Self::Deactivated => "deactivated",
             Self::PollRules => "poll-rules",
+            Self::TooMany => "too-many",
         }
     }
 }
 
-/// A refusal. It is the source of an [`Error`] of kind `PermissionDenied`, or `ResourceExhausted` for slow mode.
+/// A refusal. It is the source of an [`Error`] of kind `PermissionDenied`, or `ResourceExhausted` for slow mode and
+/// for what there is too much of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     /// Why.
@@ -87,7 +91,7 @@ impl Denied {
     /// The refusal as an error. No `From`: that would leave every `?` of those who link this crate in doubt.
     pub(crate) fn into_error(self) -> Error {
         let kind = match self.code {
-            DeniedCode::SlowMode => ErrorKind::ResourceExhausted,
+            DeniedCode::SlowMode | DeniedCode::TooMany => ErrorKind::ResourceExhausted,
             _ => ErrorKind::PermissionDenied,
         };
         Error::new(kind, self.message.clone()).with_source(self)

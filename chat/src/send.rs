@@ -236,6 +236,9 @@ impl<E: Engine> Chat<E> {
             let permit = self.permit_senders(channel, keys, &pending, attempt > 0).await?;
             for (_, message) in &mut pending {
                 message.row.audience = u32::from(permit.shadows(&message.row.user_id));
+                if let Some(location) = &mut message.location {
+                    location.audience = message.row.audience;
+                }
             }
             match self.engine.write(permit.guard(batch::of(keys, &pending))).await {
                 Ok(written) => return collect(pending, &written, sent),

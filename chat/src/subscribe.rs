@@ -351,12 +351,9 @@ impl<E: Engine> Subscription<E> {
             }
             self.token.seen_sequence = number;
         }
-        let (ChatEvent::MessageNew(message) | ChatEvent::MessageUpdated(message) | ChatEvent::MessageDeleted(message)) =
-            &event
-        else {
-            return Ok(Some(self.deliver(event)));
-        };
-        Ok(if self.is_for_listener(message) { Some(self.deliver(event)) } else { None })
+        let only_for = event.only_for();
+        let hidden = self.token.user.as_deref().is_some_and(|user| only_for.is_some_and(|only| only != user));
+        Ok(if hidden { None } else { Some(self.deliver(event)) })
     }
 
     fn is_for_listener(&self, message: &Message) -> bool {

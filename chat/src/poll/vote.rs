@@ -105,7 +105,7 @@ impl<E: Engine> Chat<E> {
                 }
                 None if row.options.len() >= POLL_OPTIONS_MAX => {
                     let message = format!("poll '{poll_id}' has {POLL_OPTIONS_MAX} options, which is the most");
-                    return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                    return Err(Denied::new(DeniedCode::TooMany, message).into_error());
                 }
                 None => {}
             }

@@ -99,6 +99,9 @@ pub(crate) struct LocationRow {
     /// 1 when begun, one more with each update.
     #[prost(uint32, tag = "8")]
     pub(crate) version: u32,
+    /// As its message's: 1 = only who shares it sees it.
+    #[prost(uint32, tag = "9")]
+    pub(crate) audience: u32,
 }
 
 /// How far retention has come in a channel.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keevo_chat::{APP_ADMIN, Capability, ChannelId, Chat, Patch, Query};
 use keevo_core::AnyEngine;
 use keevo_gateway::apps::App;
@@ -115,6 +117,11 @@ impl Call {
         self.body.get(name).and_then(Value::as_u64)
     }
 
+    /// A field that is a number with a fraction.
+    pub(crate) fn decimal(&self, name: &str) -> Option<f64> {
+        self.body.get(name).and_then(Value::as_f64)
+    }
+
     /// A field that is an object, as JSON.
     pub(crate) fn object(&self, name: &str) -> Option<String> {
         self.body.get(name).map(Value::to_string)
@@ -166,6 +173,19 @@ impl Call {
         self.cursor().map(|cursor| cursor.parse().map_err(bad)).transpose()
     }
 
+    /// The parameter `cursor`, as bytes that a page gave.
+    pub(crate) fn bytes_cursor(&self) -> Answered<Option<Vec<u8>>> {
+        let bad = |_| Refusal::field("cursor", "is none that a page gave");
+        self.cursor().map(|cursor| URL_SAFE_NO_PAD.decode(cursor).map_err(bad)).transpose()
+    }
+
+    /// The parameter `cursor`, as the names that [`cursor_of`] took.
+    pub(crate) fn names_cursor(&self) -> Answered<Option<Vec<String>>> {
+        let Some(bytes) = self.bytes_cursor()? else { return Ok(None) };
+        let names = serde_json::from_slice(&bytes);
+        names.map(Some).map_err(|_no_names| Refusal::field("cursor", "is none that a page gave"))
+    }
+
     /// The body of a query by filter.
     pub(crate) fn asked(&self) -> Query {
         let limit = self.number("limit").unwrap_or(30);
@@ -176,6 +196,11 @@ impl Call {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A cursor that holds names.
+pub(crate) fn cursor_of(names: &[&str]) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::json!(names).to_string())
 }
 
 impl AppChat {

@@ -5,16 +5,24 @@
 
 pub(crate) mod bans;
 pub(crate) mod channels;
+pub(crate) mod drafts;
+pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod listing;
+pub(crate) mod locations;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod people;
+pub(crate) mod polls;
 pub(crate) mod reactions;
 pub(crate) mod reading;
+pub(crate) mod reminders;
 pub(crate) mod review;
+pub(crate) mod sending;
 pub(crate) mod state;
 pub(crate) mod threads;
+pub(crate) mod transfer;
+pub(crate) mod votes;
 
 use serde_json::{Value, json};
 

@@ -79,6 +79,10 @@ impl From<Error> for Refusal {
                 let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, 60, "CoolDown", denied.message.clone());
                 Self { error, reason: None, retry_after_ms: denied.retry_ms.or(Some(1_000)) }
             }
+            Some(denied) if denied.code == DeniedCode::TooMany => {
+                let error = ApiError::input(denied.message.clone());
+                Self { error, reason: Some(denied.code.name()), retry_after_ms: None }
+            }
             Some(denied) => {
                 let error = ApiError::not_allowed(denied.message.clone());
                 Self { error, reason: Some(denied.code.name()), retry_after_ms: denied.retry_ms }

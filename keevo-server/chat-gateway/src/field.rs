@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Number,
     /// A whole number, either way.
     Signed,
+    /// A number, with a fraction or without.
+    Decimal,
     /// A JSON object.
     Object,
     /// A list of texts.
@@ -53,6 +55,7 @@ impl Kind {
             Self::Truth => value.is_boolean(),
             Self::Number => value.is_u64(),
             Self::Signed => value.is_i64(),
+            Self::Decimal => value.is_number(),
             Self::Object => value.is_object(),
             Self::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
             Self::Objects => value.as_array().is_some_and(|list| list.iter().all(Value::is_object)),
@@ -68,6 +71,7 @@ impl Kind {
             Self::Truth => "is true or false",
             Self::Number => "is a whole number from 0 on",
             Self::Signed => "is a whole number",
+            Self::Decimal => "is a number",
             Self::Object => "is a JSON object",
             Self::Texts => "is a list of texts",
             Self::Objects => "is a list of JSON objects",
@@ -82,6 +86,7 @@ impl Kind {
             Self::Truth => json!({ "type": "boolean" }),
             Self::Number => json!({ "type": "integer", "minimum": 0 }),
             Self::Signed => json!({ "type": "integer" }),
+            Self::Decimal => json!({ "type": "number" }),
             Self::Object => json!({ "type": "object" }),
             Self::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             Self::Objects => json!({ "type": "array", "items": { "type": "object" } }),

@@ -1,10 +1,16 @@
 //! Objects as the protocol writes them (docs/CHAT-API.md, section 5).
 
+mod event;
+mod features;
+
 use keevo_chat::{
     Against, Audience, Ban, Channel, ChannelFound, ChannelId, Flagged, InboxEntry, Invite, InviteState, Member,
-    Mentions, Message, Place, PreviousText, Reaction, ReadState, Receipt, ThreadUnread, Unread, User,
+    Mentions, Message, Place, PreviousText, Reaction, ReadState, Receipt, Shows, ThreadUnread, Unread, User,
 };
 use serde_json::{Value, json};
+
+pub(crate) use event::event;
+pub(crate) use features::{UNITS, ballot, draft, group, location, poll, reminder};
 
 /// Custom data, which is stored as text.
 pub(crate) fn custom(text: Option<&str>) -> Value {
@@ -53,6 +59,10 @@ pub(crate) fn message(channel: &ChannelId, message: &Message, own: Option<&[Stri
         .map(|pin| json!({ "at": pin.pinned_at_ms, "by": pin.pinned_by, "until": pin.expires_at_ms }));
     let attachments: Vec<Value> = message.attachments.iter().map(|one| custom(Some(one))).collect();
     let stats = message.stats.as_ref();
+    let poll_id = match &message.shows {
+        Some(Shows::Poll(id)) => Some(id),
+        Some(Shows::Location) | None => None,
+    };
     json!({
         "id": message.id,
         "cid": channel.as_str(),
@@ -66,6 +76,8 @@ pub(crate) fn message(channel: &ChannelId, message: &Message, own: Option<&[Stri
         "attachments": attachments,
         "mentions": mentions(&message.mentions),
         "quoted_id": message.quoted_id,
+        "poll_id": poll_id,
+        "shares_location": message.shows == Some(Shows::Location),
         "pinned": pinned,
         "system": message.system,
         "silent": message.silent,

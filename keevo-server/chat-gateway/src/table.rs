@@ -5,12 +5,13 @@ use futures::FutureExt;
 use keevo_gateway::shared::{Action, Limit};
 
 use crate::endpoints::{
-    bans, channels, invites, listing, members, messages, people, reactions, reading, review, threads,
+    bans, channels, drafts, groups, invites, listing, locations, members, messages, people, polls, reactions, reading,
+    reminders, review, threads, transfer, votes,
 };
 use crate::field::{Field, Kind, may, must};
 use crate::route::{Does, Handler, Row, Who};
 
-use Kind::{Members, Number, Object, Objects, Signed, Text, Texts, Truth};
+use Kind::{Decimal, Members, Number, Object, Objects, Signed, Text, Texts, Truth};
 
 const LIMIT: Field = may("limit", Number);
 const CURSOR: Field = may("cursor", Text);
@@ -29,10 +30,45 @@ const MESSAGE: &[Field] = &[
     may("attachments", Objects),
     may("mentions", Object),
     may("quoted_id", Text),
+    may("poll_id", Text),
     may("silent", Truth),
     may("system", Truth),
     may("created_at", Number),
 ];
+const DRAFT: &[Field] = &[
+    may("parent_id", Text),
+    may("text", Text),
+    may("custom", Object),
+    may("attachments", Objects),
+    may("mentions", Object),
+    may("quoted_id", Text),
+];
+const POLL: &[Field] = &[
+    may("id", Text),
+    must("name", Text),
+    may("description", Text),
+    may("options", Objects),
+    may("closes_at", Number),
+    may("votes_max", Number),
+    may("anonymous", Truth),
+    may("suggestions", Truth),
+    may("answers", Truth),
+    may("custom", Object),
+];
+const POLL_CHANGE: &[Field] =
+    &[may("name", Text), may("description", Text), may("closes_at", Number), may("custom", Object)];
+const AT: &[Field] = &[must("latitude", Decimal), must("longitude", Decimal)];
+const LOCATION: &[Field] = &[
+    must("latitude", Decimal),
+    must("longitude", Decimal),
+    must("for_ms", Number),
+    may("id", Text),
+    may("text", Text),
+    may("parent_id", Text),
+    may("custom", Object),
+    may("silent", Truth),
+];
+const PARENT: &[Field] = &[may("parent_id", Text)];
 const EDIT: &[Field] = &[
     may("text", Text),
     may("custom", Object),
@@ -184,6 +220,48 @@ pub(crate) const TABLE: &[Row] = &[
     row("getAppBan", GET.by(Who::Admin), "bans/{user}", NONE, NONE, "A user's ban from the app", |c| bans::of_app(c).boxed()),
     row("banFromApp", PUT.by(Who::Admin), "bans/{user}", NONE, &[may("for_ms", Number), may("reason", Text)], "Ban a user from the app", |c| bans::add_app(c).boxed()),
     row("unbanFromApp", DELETE.by(Who::Admin), "bans/{user}", NONE, NONE, "End a ban from the app", |c| bans::remove_app(c).boxed()),
+
+    row("putDraft", PUT, "channels/{type}/{id}/draft", NONE, DRAFT, "Keep a draft, of the channel or of a thread", |c| drafts::put(c).boxed()),
+    row("getDraft", MINE, "channels/{type}/{id}/draft", PARENT, NONE, "Read a draft", |c| drafts::get(c).boxed()),
+    row("deleteDraft", REMOVE, "channels/{type}/{id}/draft", PARENT, NONE, "Remove a draft", |c| drafts::delete(c).boxed()),
+    row("sendDraft", SEND, "channels/{type}/{id}/draft/send", NONE, &[must("id", Text), may("parent_id", Text)], "Send a draft as a message", |c| drafts::send(c).boxed()),
+    row("getDrafts", MINE, "drafts", PAGE, NONE, "A user's drafts", |c| drafts::list(c).boxed()),
+    row("setReminder", PUT, "channels/{type}/{id}/messages/{message}/reminder", NONE, &[may("remind_at", Number)], "Be reminded of a message", |c| reminders::set(c).boxed()),
+    row("deleteReminder", REMOVE, "channels/{type}/{id}/messages/{message}/reminder", NONE, NONE, "Remove a reminder", |c| reminders::delete(c).boxed()),
+    row("getReminders", MINE, "reminders", PAGE, NONE, "A user's reminders", |c| reminders::list(c).boxed()),
+
+    row("createPoll", DO, "channels/{type}/{id}/polls", NONE, POLL, "Make a poll", |c| polls::create(c).boxed()),
+    row("getPolls", GET, "channels/{type}/{id}/polls", PAGE, NONE, "List a channel's polls", |c| polls::list(c).boxed()),
+    row("getPoll", GET, "channels/{type}/{id}/polls/{poll}", NONE, NONE, "Read a poll with its results", |c| polls::get(c).boxed()),
+    row("updatePoll", CHANGE, "channels/{type}/{id}/polls/{poll}", NONE, POLL_CHANGE, "Change a poll", |c| polls::update(c).boxed()),
+    row("deletePoll", REMOVE, "channels/{type}/{id}/polls/{poll}", NONE, NONE, "Delete a poll with its votes", |c| polls::delete(c).boxed()),
+    row("closePoll", DO, "channels/{type}/{id}/polls/{poll}/close", NONE, NONE, "Close a poll", |c| polls::close(c).boxed()),
+    row("suggestOption", DO, "channels/{type}/{id}/polls/{poll}/options", NONE, &[must("id", Text), must("text", Text)], "Suggest an option of a poll", |c| votes::suggest(c).boxed()),
+    row("getVotes", GET, "channels/{type}/{id}/polls/{poll}/votes", PAGE, NONE, "Who voted for what", |c| votes::list(c).boxed()),
+    row("vote", DO, "channels/{type}/{id}/polls/{poll}/votes", NONE, &[must("option_id", Text)], "Vote for an option", |c| votes::add(c).boxed()),
+    row("unvote", REMOVE, "channels/{type}/{id}/polls/{poll}/votes/{option}", NONE, NONE, "Take a vote back", |c| votes::remove(c).boxed()),
+    row("answerPoll", PUT, "channels/{type}/{id}/polls/{poll}/answer", NONE, &[must("answer", Text)], "Answer a poll in one's own words", |c| votes::set_answer(c).boxed()),
+    row("deletePollAnswer", REMOVE, "channels/{type}/{id}/polls/{poll}/answer", NONE, NONE, "Take an answer back", |c| votes::remove_answer(c).boxed()),
+
+    row("shareLocation", SEND, "channels/{type}/{id}/locations", NONE, LOCATION, "Send a message that shares where one is", |c| locations::share(c).boxed()),
+    row("getLocations", GET, "channels/{type}/{id}/locations", &[LIMIT], NONE, "What is shared in a channel now", |c| locations::list(c).boxed()),
+    row("getLocation", GET, "channels/{type}/{id}/messages/{message}/location", NONE, NONE, "The location that a message shares", |c| locations::get(c).boxed()),
+    row("updateLocation", CHANGE, "channels/{type}/{id}/messages/{message}/location", NONE, AT, "Move a shared location", |c| locations::update(c).boxed()),
+    row("stopLocation", REMOVE, "channels/{type}/{id}/messages/{message}/location", NONE, NONE, "Stop sharing a location", |c| locations::stop(c).boxed()),
+
+    row("getOwnGroups", MINE, "groups", NONE, NONE, "The groups that a user is in", |c| groups::own(c).boxed()),
+    row("putGroup", PUT.by(Who::Admin), "groups/{group}", NONE, &[must("name", Text), may("custom", Object), may("team", Text)], "Make a group of users, or change it", |c| groups::put(c).boxed()),
+    row("getGroup", GET, "groups/{group}", NONE, NONE, "Read a group", |c| groups::get(c).boxed()),
+    row("deleteGroup", DELETE.by(Who::Admin), "groups/{group}", NONE, NONE, "Delete a group", |c| groups::delete(c).boxed()),
+    row("getGroupMembers", GET, "groups/{group}/members", PAGE, NONE, "Who is in a group", |c| groups::members(c).boxed()),
+    row("addToGroup", POST.by(Who::Admin), "groups/{group}/members", NONE, &[must("users", Texts)], "Add users to a group", |c| groups::add(c).boxed()),
+    row("removeFromGroup", DELETE.by(Who::Admin), "groups/{group}/members/{user}", NONE, NONE, "Take a user out of a group", |c| groups::remove(c).boxed()),
+
+    row("eraseUser", POST.by(Who::Server), "users/{user}/erasure", NONE, &[may("keep_texts", Truth)], "Erase a user everywhere", |c| transfer::erase_user(c).boxed()),
+    row("getErasure", GET.by(Who::Server), "users/{user}/erasure", NONE, NONE, "How far a user's erasure is", |c| transfer::get_erasure(c).boxed()),
+    row("exportUser", GET.by(Who::Server), "users/{user}/export", &[CURSOR], NONE, "Everything of a user, page by page", |c| transfer::export_user(c).boxed()),
+    row("exportChannel", GET.by(Who::Server), "channels/{type}/{id}/export", &[CURSOR], NONE, "A channel as lines of an import, page by page", |c| transfer::export_channel(c).boxed()),
+    row("importHistory", POST.by(Who::Server), "import", NONE, &[must("lines", Objects)], "Import history", |c| transfer::import(c).boxed()),
 
     row("putUsers", POST.by(Who::Server), "users", NONE, &[must("users", Objects)], "Put users, whole", |c| people::put(c).boxed()),
     row("queryUsers", ASK, "users/query", NONE, QUERY, "Find users by a filter", |c| people::query(c).boxed()),

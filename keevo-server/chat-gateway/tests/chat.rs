@@ -9,9 +9,12 @@ mod chat {
     mod broken;
     mod endpoints;
     mod errors;
+    mod features;
     mod judged;
+    mod leaving;
     mod limits;
     mod more_endpoints;
+    mod polls;
     mod presence;
     mod resume;
     mod rights;

@@ -1,21 +1,16 @@
 //! Messages: sending, reading, changing and taking back.
 
-use std::collections::BTreeSet;
-
-use keevo_chat::{
-    Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Mentions, Message, MessagesQuery, NewMessage, Order,
-};
+use keevo_chat::{Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Message, MessagesQuery, Order};
 use serde_json::{Value, json};
 
+use super::sending::{self, Sent, attachments, mentions};
 use crate::call::{Call, Caller};
 use crate::error::{Answered, Refusal, of_query};
-use crate::field::{Field, Kind, check_object, may};
 use crate::gate::Passed;
 use crate::render;
 
 const PAGE_MAX: usize = 300;
 const LIST_MAX: usize = 1_000;
-const MENTIONS: &[Field] = &[may("users", Kind::Texts), may("groups", Kind::Texts), may("channel", Kind::Truth)];
 
 /// Messages as objects, with the viewer's own reactions where counts are there.
 pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Message]) -> Answered<Vec<Value>> {
@@ -31,96 +26,16 @@ pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Messa
 }
 
 /// The answer of a write: the message without counts.
-fn written(channel: &ChannelId, message: &Message) -> Value {
+pub(super) fn written(channel: &ChannelId, message: &Message) -> Value {
     json!({ "message": render::message(channel, message, None) })
-}
-
-fn mentions(call: &Call) -> Answered<Option<Mentions>> {
-    let Some(Value::Object(object)) = call.body.get("mentions") else { return Ok(None) };
-    check_object(object, MENTIONS)?;
-    let names = |name: &str| -> BTreeSet<String> {
-        let list = object.get(name).and_then(Value::as_array).into_iter().flatten();
-        list.filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    let channel = object.get("channel").and_then(Value::as_bool).unwrap_or(false);
-    Ok(Some(Mentions { users: names("users"), groups: names("groups"), channel }))
-}
-
-fn attachments(call: &Call) -> Answered<Vec<String>> {
-    Ok(call.list("attachments", keevo_chat::ATTACHMENTS_MAX)?.iter().map(Value::to_string).collect())
 }
 
 pub(crate) async fn send(call: &Call) -> Answered<Value> {
     let channel = call.channel()?;
-    if !call.is_server() && (call.truth("system") || call.number("created_at").is_some()) {
-        return Err(Refusal::denied("server-only", "only servers send as the system, or say when a message was sent"));
+    match sending::judged(call, &channel, sending::message(call)?).await? {
+        Sent::Not(answer) => Ok(answer),
+        Sent::Goes(new) => Ok(written(&channel, &call.chat().send(&channel, *new).await?)),
     }
-    let mut new = NewMessage {
-        id: call.owned("id"),
-        user_id: call.user()?.to_owned(),
-        text: call.owned("text").unwrap_or_default(),
-        parent_id: call.owned("parent_id"),
-        custom: call.object("custom"),
-        attachments: attachments(call)?,
-        mentions: mentions(call)?.unwrap_or_default(),
-        quoted_id: call.owned("quoted_id"),
-        system: call.truth("system"),
-        silent: call.truth("silent"),
-        created_at_ms: call.number("created_at"),
-        ..NewMessage::default()
-    };
-    if let Some(gate) = call.gateway.gate.as_ref().filter(|_| !new.text.is_empty() && !new.system) {
-        let random = || format!("{:032x}", call.gateway.shared.options().random.next_u128());
-        let id = new.id.take().unwrap_or_else(random);
-        let passed = gate.pass(call.app.id, &channel, &id, &new.user_id, &new.text).await;
-        match passed.map_err(refused)? {
-            Passed::Through => {}
-            Passed::Masked(text) => new.text = text,
-            Passed::Shadowed => return Ok(unsent(call, &channel, &id, &new)),
-        }
-        new.id = Some(id);
-    }
-    Ok(written(&channel, &call.chat().send(&channel, new).await?))
-}
-
-/// A refusal by whoever judges texts says so.
-fn refused(error: keevo_core::Error) -> Refusal {
-    if error.kind() == keevo_core::ErrorKind::PermissionDenied {
-        return Refusal::denied("refused", error.message());
-    }
-    error.into()
-}
-
-/// What the author of a message that nobody is to see is told: it looks sent.
-fn unsent(call: &Call, channel: &ChannelId, id: &str, new: &NewMessage) -> Value {
-    let now_ms = call.gateway.shared.now_ms();
-    json!({ "message": {
-        "id": id,
-        "cid": channel.as_str(),
-        "sequence": null,
-        "thread_sequence": null,
-        "parent_id": new.parent_id,
-        "parent_sequence": null,
-        "user_id": new.user_id,
-        "text": new.text,
-        "custom": render::custom(new.custom.as_deref()),
-        "attachments": new.attachments.iter().map(|one| render::custom(Some(one))).collect::<Vec<_>>(),
-        "mentions": render::mentions(&new.mentions),
-        "quoted_id": new.quoted_id,
-        "pinned": null,
-        "system": false,
-        "silent": new.silent,
-        "shadowed": false,
-        "created_at": now_ms,
-        "updated_at": null,
-        "deleted_at": null,
-        "erased": false,
-        "version": 1,
-        "reply_count": null,
-        "reactions": null,
-        "scores": null,
-        "own_reactions": null,
-    } })
 }
 
 /// Which page of a history a request asks for.
@@ -196,7 +111,7 @@ pub(crate) async fn edit(call: &Call) -> Answered<Value> {
     if let (Some(gate), Some(text)) = (&call.gateway.gate, &edit.text)
         && !text.is_empty()
     {
-        match gate.pass(call.app.id, &channel, id, &edit.user_id, text).await.map_err(refused)? {
+        match gate.pass(call.app.id, &channel, id, &edit.user_id, text).await.map_err(sending::refused)? {
             Passed::Through => {}
             Passed::Masked(text) => edit.text = Some(text),
             // Who reads the message still reads what it said before.

@@ -2,8 +2,8 @@
 
 use axum::extract::ws::Utf8Bytes;
 use keevo_chat::{
-    Actor, Audience, Capability, ChannelId, ChannelTypes, ChatEvent, Delivery, Member, Message, Place, Position,
-    ResumeToken, decide,
+    Actor, Capability, ChannelId, ChannelTypes, ChatEvent, Delivery, Member, Message, Place, Position, ResumeToken,
+    decide,
 };
 use serde_json::{Value, json};
 
@@ -38,23 +38,14 @@ impl Event {
     /// The event of a delivery, which is no `ReloadRequired`.
     pub(super) fn of(channel: &ChannelId, delivery: Delivery, types: &ChannelTypes) -> Self {
         let Delivery { position, event, resume } = delivery;
-        let (name, value) = said(channel, &event);
+        let (name, value) = render::event(channel, &event);
         let mut frame = json!({
             "type": event.name(), "cid": channel.as_str(), "version": position.version, "index": position.index,
         });
-        if let (Value::Object(frame), false) = (&mut frame, name.is_empty()) {
+        if let Value::Object(frame) = &mut frame {
             frame.insert(name.to_owned(), value);
         }
-        let only_for = match &event {
-            ChatEvent::MessageNew(message)
-            | ChatEvent::MessageUpdated(message)
-            | ChatEvent::MessageDeleted(message)
-                if message.audience == Audience::Sender =>
-            {
-                Some(message.user_id.clone())
-            }
-            _ => None,
-        };
+        let only_for = event.only_for().map(str::to_owned);
         let effect = effect(channel, &event, types);
         let number = match &event {
             ChatEvent::MessageNew(Message { place: Place::Channel(number), .. }) => Some(*number),
@@ -66,25 +57,6 @@ impl Event {
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         self.frame.as_str().len() + 256
-    }
-}
-
-fn said(channel: &ChannelId, event: &ChatEvent) -> (&'static str, Value) {
-    match event {
-        ChatEvent::ChannelCreated(one) | ChatEvent::ChannelUpdated(one) => ("channel", render::channel(one)),
-        ChatEvent::MessageNew(one) | ChatEvent::MessageUpdated(one) | ChatEvent::MessageDeleted(one) => {
-            ("message", render::message(channel, one, None))
-        }
-        ChatEvent::ReactionNew(one) | ChatEvent::ReactionDeleted(one) => ("reaction", render::reaction(one)),
-        ChatEvent::Read(one) => ("read", render::read(one)),
-        ChatEvent::Delivered(one) => ("receipt", render::receipt(one)),
-        ChatEvent::MemberAdded(one) | ChatEvent::MemberUpdated(one) => ("member", render::member(one)),
-        ChatEvent::MemberRemoved { user_id } => ("user_id", json!(user_id)),
-        ChatEvent::MemberInvited(one) | ChatEvent::InviteRejected(one) | ChatEvent::InviteRevoked(one) => {
-            ("invite", render::invite(one))
-        }
-        ChatEvent::ReloadRequired { reason } => ("reason", json!(reason)),
-        _ => ("", Value::Null),
     }
 }
 

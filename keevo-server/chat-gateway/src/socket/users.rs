@@ -144,6 +144,17 @@ fn said(said: &UserSaid) -> (Option<Utf8Bytes>, bool) {
         UserEvent::Muted { .. } | UserEvent::Unmuted(_) | UserEvent::Blocked(_) | UserEvent::Unblocked(_) => {
             json!({ "type": "user.against" })
         }
+        UserEvent::DraftUpdated(draft) => json!({ "type": "user.draft", "draft": render::draft(draft) }),
+        UserEvent::DraftDeleted { channel, parent_id } => {
+            json!({ "type": "user.draft_removed", "cid": channel.as_str(), "parent_id": parent_id })
+        }
+        UserEvent::ReminderSet(one) => json!({ "type": "user.reminder", "reminder": render::reminder(one) }),
+        UserEvent::ReminderDue(one) => json!({ "type": "user.reminder_due", "reminder": render::reminder(one) }),
+        UserEvent::ReminderDeleted { channel, message_id } => {
+            json!({ "type": "user.reminder_removed", "cid": channel.as_str(), "message_id": message_id })
+        }
+        UserEvent::GroupJoined(group) => json!({ "type": "user.group_joined", "group_id": group }),
+        UserEvent::GroupLeft(group) => json!({ "type": "user.group_left", "group_id": group }),
         _ => return (None, false),
     };
     (Some(frame.to_string().into()), false)

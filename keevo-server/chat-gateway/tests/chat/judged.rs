@@ -13,7 +13,7 @@ use serde_json::json;
 use super::support::{Lab, user};
 
 /// Judges by words.
-struct Words;
+pub(crate) struct Words;
 
 impl Gatekeeper for Words {
     fn pass<'a>(

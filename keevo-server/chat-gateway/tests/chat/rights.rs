@@ -16,9 +16,18 @@ async fn endpoints(lab: &Lab) -> Vec<(String, Method, String, Value)> {
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         let mut filled = path.strip_prefix("/chat/v1/").expect("a path of chat").to_owned();
-        for (name, value) in
-            [("type", "team"), ("id", "a"), ("message", "m"), ("user", "bob"), ("reaction", "like"), ("kind", "team")]
-        {
+        for (name, value) in [
+            ("type", "team"),
+            ("id", "a"),
+            ("message", "m"),
+            ("user", "bob"),
+            ("reaction", "like"),
+            ("kind", "team"),
+            ("poll", "p"),
+            ("option", "1"),
+            ("group", "g"),
+            ("name", "n"),
+        ] {
             filled = filled.replace(&format!("{{{name}}}"), value);
         }
         assert!(!filled.contains('{'), "{filled} has a name that this test does not know");
@@ -43,7 +52,7 @@ fn body(operation: &Value) -> Value {
             ("type", _) => json!("like"),
             (_, Some("string")) => json!("x"),
             (_, Some("boolean")) => json!(true),
-            (_, Some("integer")) => json!(1),
+            (_, Some("integer" | "number")) => json!(1),
             (_, Some("array")) => json!([]),
             _ => json!({}),
         };

@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Lab {
     pub(crate) router: Router,
     pub(crate) gateway: Gateway,
+    pub(crate) chat: ChatGateway,
     pub(crate) app: App,
     pub(crate) stop: CancellationToken,
     _stop: DropGuard,
@@ -114,7 +115,7 @@ impl Lab {
         let gateway = Gateway::open(apps, registry, base, stop.clone()).expect("a gateway");
         let chat = ChatGateway::new(gateway.clone(), gate, options);
         let router = chat.router().fallback_service(gateway.router());
-        Self { router, gateway, app, stop: stop.clone(), _stop: stop.drop_guard() }
+        Self { router, gateway, chat, app, stop: stop.clone(), _stop: stop.drop_guard() }
     }
 
     /// Changes the app.

@@ -1,0 +1,139 @@
+//! Messages on their way: what a body says, and whether it may be said.
+//!
+//! Invariant: no text of a user is stored that was not judged, whichever call brings it: as a message, from a draft, beside
+//! a location, or in a poll.
+
+use std::collections::BTreeSet;
+
+use keevo_chat::{ChannelId, Mentions, NewMessage};
+use keevo_core::{Error, ErrorKind};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::error::{Answered, Refusal};
+use crate::field::{Field, Kind, check_object, may};
+use crate::gate::Passed;
+use crate::render;
+
+const MENTIONS: &[Field] = &[may("users", Kind::Texts), may("groups", Kind::Texts), may("channel", Kind::Truth)];
+
+/// What becomes of a message.
+pub(super) enum Sent {
+    /// It is to be sent so.
+    Goes(Box<NewMessage>),
+    /// It is not, and this is the answer.
+    Not(Value),
+}
+
+/// Whom the body mentions, where it says so.
+pub(super) fn mentions(call: &Call) -> Answered<Option<Mentions>> {
+    let Some(Value::Object(object)) = call.body.get("mentions") else { return Ok(None) };
+    check_object(object, MENTIONS)?;
+    let names = |name: &str| -> BTreeSet<String> {
+        let list = object.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let channel = object.get("channel").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Some(Mentions { users: names("users"), groups: names("groups"), channel }))
+}
+
+/// The attachments of the body.
+pub(super) fn attachments(call: &Call) -> Answered<Vec<String>> {
+    Ok(call.list("attachments", keevo_chat::ATTACHMENTS_MAX)?.iter().map(Value::to_string).collect())
+}
+
+/// The message that the body describes. Only servers send as the system, or say when it was sent.
+pub(super) fn message(call: &Call) -> Answered<NewMessage> {
+    if !call.is_server() && (call.truth("system") || call.number("created_at").is_some()) {
+        return Err(Refusal::denied("server-only", "only servers send as the system, or say when a message was sent"));
+    }
+    Ok(NewMessage {
+        id: call.owned("id"),
+        user_id: call.user()?.to_owned(),
+        text: call.owned("text").unwrap_or_default(),
+        parent_id: call.owned("parent_id"),
+        custom: call.object("custom"),
+        attachments: attachments(call)?,
+        mentions: mentions(call)?.unwrap_or_default(),
+        quoted_id: call.owned("quoted_id"),
+        poll_id: call.owned("poll_id"),
+        system: call.truth("system"),
+        silent: call.truth("silent"),
+        created_at_ms: call.number("created_at"),
+    })
+}
+
+/// An id that is made up, for what the client gave none.
+pub(super) fn made_up(call: &Call) -> String {
+    format!("{:032x}", call.gateway.shared.options().random.next_u128())
+}
+
+/// The message as it may be sent.
+pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage) -> Answered<Sent> {
+    let Some(gate) = call.gateway.gate.as_ref().filter(|_| !new.text.is_empty() && !new.system) else {
+        return Ok(Sent::Goes(Box::new(new)));
+    };
+    let id = new.id.take().unwrap_or_else(|| made_up(call));
+    match gate.pass(call.app.id, channel, &id, &new.user_id, &new.text).await.map_err(refused)? {
+        Passed::Through => {}
+        Passed::Masked(text) => new.text = text,
+        Passed::Shadowed => return Ok(Sent::Not(unsent(call, channel, &id, &new))),
+    }
+    new.id = Some(id);
+    Ok(Sent::Goes(Box::new(new)))
+}
+
+/// Refuses texts of the poll `id` unless they may be said as they are.
+pub(super) async fn judge_poll(call: &Call, channel: &ChannelId, id: &str, texts: &[&str]) -> Answered<()> {
+    let text = texts.iter().copied().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+    let Some(gate) = call.gateway.gate.as_ref().filter(|_| !text.is_empty()) else { return Ok(()) };
+    let id = format!("poll/{id}");
+    match gate.pass(call.app.id, channel, &id, call.user()?, &text).await.map_err(refused)? {
+        Passed::Through => Ok(()),
+        Passed::Masked(_) | Passed::Shadowed => {
+            Err(Refusal::denied("refused", "moderation refused the text; put it otherwise"))
+        }
+    }
+}
+
+/// A refusal by whoever judges texts says so.
+pub(super) fn refused(error: Error) -> Refusal {
+    if error.kind() == ErrorKind::PermissionDenied {
+        return Refusal::denied("refused", error.message());
+    }
+    error.into()
+}
+
+/// What the author of a message that nobody is to see is told: it looks sent.
+fn unsent(call: &Call, channel: &ChannelId, id: &str, new: &NewMessage) -> Value {
+    let now_ms = call.gateway.shared.now_ms();
+    json!({ "message": {
+        "id": id,
+        "cid": channel.as_str(),
+        "sequence": null,
+        "thread_sequence": null,
+        "parent_id": new.parent_id,
+        "parent_sequence": null,
+        "user_id": new.user_id,
+        "text": new.text,
+        "custom": render::custom(new.custom.as_deref()),
+        "attachments": new.attachments.iter().map(|one| render::custom(Some(one))).collect::<Vec<_>>(),
+        "mentions": render::mentions(&new.mentions),
+        "quoted_id": new.quoted_id,
+        "poll_id": new.poll_id,
+        "shares_location": false,
+        "pinned": null,
+        "system": false,
+        "silent": new.silent,
+        "shadowed": false,
+        "created_at": now_ms,
+        "updated_at": null,
+        "deleted_at": null,
+        "erased": false,
+        "version": 1,
+        "reply_count": null,
+        "reactions": null,
+        "scores": null,
+        "own_reactions": null,
+    } })
+}
