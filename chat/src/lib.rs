@@ -146,6 +146,7 @@ mod anonymous;
 mod ban;
 mod channel;
 mod channel_export;
+mod channel_news;
 mod channel_type;
 mod chat;
 mod command;
@@ -204,6 +205,7 @@ mod verify;
 
 pub use ban::{Ban, NewBan};
 pub use channel::{Channel, ChannelChange, NewChannel};
+pub use channel_news::{ChannelNews, ChannelSaid};
 pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature, Retention};
 pub use chat::{Chat, KEYSPACE};
 pub use command::{CommandCall, CommandHandler, CommandInfo, CommandOutcome, CommandReply, Commands, parse_command};

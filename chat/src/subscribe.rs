@@ -391,7 +391,7 @@ fn removed(channel: &ChannelId, user: &str) -> Error {
 }
 
 /// The id of the message at `place`, which never changes.
-async fn message_id<E: Engine>(chat: &Chat<E>, keys: &ChannelKeys, place: Place) -> Result<String> {
+pub(crate) async fn message_id<E: Engine>(chat: &Chat<E>, keys: &ChannelKeys, place: Place) -> Result<String> {
     match chat.get(keys.message(place)).await? {
         Some(record) => Ok(rows::decode::<MessageRow>(&record.value, "a message")?.id),
         None => Ok(String::new()),

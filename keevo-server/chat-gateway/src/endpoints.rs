@@ -5,6 +5,7 @@
 
 pub(crate) mod bans;
 pub(crate) mod channels;
+pub(crate) mod commands;
 pub(crate) mod drafts;
 pub(crate) mod groups;
 pub(crate) mod invites;
@@ -19,6 +20,7 @@ pub(crate) mod reading;
 pub(crate) mod reminders;
 pub(crate) mod review;
 pub(crate) mod sending;
+pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod threads;
 pub(crate) mod transfer;

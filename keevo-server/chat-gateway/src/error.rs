@@ -39,6 +39,11 @@ impl Refusal {
         self.error.code()
     }
 
+    /// What is wrong, in a sentence.
+    pub(crate) fn detail(&self) -> String {
+        self.error.body().get("detail").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
     /// How long to wait before another try, in whole seconds.
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
         self.error.retry_after_s.or_else(|| self.retry_after_ms.map(|ms| ms.div_ceil(1_000).max(1)))

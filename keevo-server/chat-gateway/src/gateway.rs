@@ -11,6 +11,7 @@ use keevo_gateway::Gateway;
 
 use crate::chats::Chats;
 use crate::gate::Gatekeeper;
+use crate::hooks;
 use crate::serve;
 use crate::socket::Hub;
 use crate::users_limit::UserLimiter;
@@ -102,9 +103,9 @@ impl ChatGateway {
         serve::router(self.clone())
     }
 
-    /// What runs beside the requests: the workers of all apps. Ends when the gateway stops.
+    /// What runs beside the requests: the workers of all apps, and their hooks. Ends when the gateway stops.
     pub async fn run(self) {
-        let stop = self.inner.shared.stopping().clone();
-        self.inner.chats.keep(self.inner.shared.apps(), &stop).await;
+        let keep = self.inner.chats.keep(&self.inner.shared);
+        futures::future::join(keep, hooks::run(Arc::clone(&self.inner))).await;
     }
 }

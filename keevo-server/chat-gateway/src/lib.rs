@@ -2,7 +2,7 @@
 //!
 //! Start with [`ChatGateway`]: it stands beside a [`keevo_gateway::Gateway`], whose apps, tokens, limits, errors and files
 //! it shares, and gives an [`axum::Router`]. A request goes through `serve` (key, token, rights, limits, body) → `route`
-//! (one table of endpoints, with the fields that each takes) → `endpoints` → `render`. A socket goes through `socket`.
+//! (one table of endpoints, with the fields that each takes) → `endpoints` → `render`. A socket goes through `socket`; what goes out to apps' own servers, through `hooks`.
 //!
 //! Invariants: whatever a client sends is answered by a code of the protocol and a sentence, never by a panic; a user's
 //! token acts as that user under [`keevo_chat::Rights::Members`], and a server's is trusted; nothing of one app reaches
@@ -16,6 +16,7 @@ mod error;
 mod field;
 mod gate;
 mod gateway;
+mod hooks;
 mod members;
 mod openapi;
 mod render;

@@ -110,6 +110,7 @@ async fn answer(inner: &Arc<Inner>, request: Request, quota: &mut Option<Quota>)
     let body = body_of(request, inner.options.body_bytes_max).await?;
     let body = field::check(&body, found.row.body)?;
     let chats = inner.chats.of(app.id);
+    chats.settle(&inner.shared, &app);
     let Does::Call(handler) = found.row.does else { return Err(ApiError::internal().into()) };
     let call = Call { gateway: Arc::clone(inner), app, chats, caller, found, query, body };
     call.must_live().await?;

@@ -5,8 +5,8 @@ use futures::FutureExt;
 use keevo_gateway::shared::{Action, Limit};
 
 use crate::endpoints::{
-    bans, channels, drafts, groups, invites, listing, locations, members, messages, people, polls, reactions, reading,
-    reminders, review, threads, transfer, votes,
+    bans, channels, commands, drafts, groups, invites, listing, locations, members, messages, people, polls, reactions,
+    reading, reminders, review, settings, threads, transfer, votes,
 };
 use crate::field::{Field, Kind, may, must};
 use crate::route::{Does, Handler, Row, Who};
@@ -68,6 +68,10 @@ const LOCATION: &[Field] = &[
     may("custom", Object),
     may("silent", Truth),
 ];
+const BEFORE_SEND: &[Field] =
+    &[must("url", Text), must("secret", Text), may("timeout_ms", Number), may("on_failure", Text), may("types", Texts)];
+const COMMAND: &[Field] =
+    &[must("url", Text), must("secret", Text), may("description", Text), may("arguments", Text), may("types", Texts)];
 const PARENT: &[Field] = &[may("parent_id", Text)];
 const EDIT: &[Field] = &[
     may("text", Text),
@@ -256,6 +260,18 @@ pub(crate) const TABLE: &[Row] = &[
     row("getGroupMembers", GET, "groups/{group}/members", PAGE, NONE, "Who is in a group", |c| groups::members(c).boxed()),
     row("addToGroup", POST.by(Who::Admin), "groups/{group}/members", NONE, &[must("users", Texts)], "Add users to a group", |c| groups::add(c).boxed()),
     row("removeFromGroup", DELETE.by(Who::Admin), "groups/{group}/members/{user}", NONE, NONE, "Take a user out of a group", |c| groups::remove(c).boxed()),
+
+    row("getCommands", GET, "channel_types/{kind}/commands", NONE, NONE, "What can be typed in channels of a type", |c| futures::future::ready(commands::list(c)).boxed()),
+    row("runCommand", SEND, "channels/{type}/{id}/commands", NONE, &[must("text", Text), may("id", Text), may("parent_id", Text)], "Run a command, such as /ban bob", |c| commands::run(c).boxed()),
+    row("getSettings", GET.by(Who::Server), "settings", NONE, NONE, "What the app says of its chat", |c| settings::get(c).boxed()),
+    row("putBeforeSend", PUT.by(Who::Server), "settings/before_send", NONE, BEFORE_SEND, "Whom to ask before messages are sent", |c| settings::put_before_send(c).boxed()),
+    row("deleteBeforeSend", DELETE.by(Who::Server), "settings/before_send", NONE, NONE, "Ask nobody before messages are sent", |c| settings::delete_before_send(c).boxed()),
+    row("putHook", PUT.by(Who::Server), "settings/hooks/{name}", NONE, &[must("url", Text), must("secret", Text), may("events", Texts)], "Whom to tell of events", |c| settings::put_hook(c).boxed()),
+    row("deleteHook", DELETE.by(Who::Server), "settings/hooks/{name}", NONE, NONE, "Tell a hook no more", |c| settings::delete_hook(c).boxed()),
+    row("putCommand", PUT.by(Who::Server), "settings/commands/{name}", NONE, COMMAND, "Who carries a command out", |c| settings::put_command(c).boxed()),
+    row("deleteCommand", DELETE.by(Who::Server), "settings/commands/{name}", NONE, NONE, "Remove a command", |c| settings::delete_command(c).boxed()),
+    row("putRetention", PUT.by(Who::Server), "settings/retention/{name}", NONE, &[must("age_ms_max", Number), may("keep_pinned", Truth)], "How long messages of a channel type are kept", |c| settings::put_retention(c).boxed()),
+    row("deleteRetention", DELETE.by(Who::Server), "settings/retention/{name}", NONE, NONE, "Keep messages of a channel type for good", |c| settings::delete_retention(c).boxed()),
 
     row("eraseUser", POST.by(Who::Server), "users/{user}/erasure", NONE, &[may("keep_texts", Truth)], "Erase a user everywhere", |c| transfer::erase_user(c).boxed()),
     row("getErasure", GET.by(Who::Server), "users/{user}/erasure", NONE, NONE, "How far a user's erasure is", |c| transfer::get_erasure(c).boxed()),

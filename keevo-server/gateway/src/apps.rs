@@ -12,6 +12,7 @@
 //! in the answer that created it and in no other.
 
 mod cache;
+mod chat;
 mod model;
 mod store;
 
@@ -23,6 +24,10 @@ use keevo_core::keyspaces::MetaStore;
 use keevo_core::{Batch, Check, Clock, Error, ErrorKind, Random, Result};
 
 pub(crate) use cache::Cache;
+pub use chat::{
+    BEFORE_SEND_MS, BeforeSend, COMMANDS_MAX, ChatCommand, ChatHook, ChatRetention, ChatSettings, OnFailure,
+    RETENTIONS_MAX,
+};
 pub use model::{
     APPS_MAX, App, AppKey, GROUPS_MAX, GroupSetting, KEYS_MAX, Policies, Secret, WEBHOOKS_MAX, Webhook, default_groups,
 };

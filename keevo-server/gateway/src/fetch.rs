@@ -29,6 +29,8 @@ const REDIRECTS_MAX: usize = 4;
 /// How long connecting may take, and a whole request.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// How much of the answer to a posted body is read.
+const POSTED_BYTES_MAX: usize = 256 << 10;
 
 /// An HTTP client for addresses that others chose.
 #[derive(Clone)]
@@ -76,7 +78,7 @@ impl Fetcher {
                 .uri(url.as_str())
                 .header(header::USER_AGENT, "Keevo (Open Graph)")
                 .header(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.1");
-            let answer = self.send(request.body(Full::default()), bytes_max, true).await?;
+            let answer = self.send(request.body(Full::default()), bytes_max, true, ANSWER_WITHIN).await?;
             if !answer.status.is_redirection() {
                 if !answer.status.is_success() {
                     return Err(Error::invalid(format!("{url} answers {}", answer.status)));
@@ -90,8 +92,14 @@ impl Fetcher {
         Err(Error::invalid(format!("{url} redirects more than {REDIRECTS_MAX} times")))
     }
 
-    /// Sends a JSON body, and says whether it was taken (any 2xx). Redirects are not followed.
-    pub(crate) async fn post(&self, url: &str, body: Bytes, headers: &[(&'static str, String)]) -> Result<()> {
+    /// Sends a JSON body, and gives the answer where it was taken (any 2xx), within that time. Redirects are not followed.
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        body: Bytes,
+        headers: &[(&'static str, String)],
+        within: Duration,
+    ) -> Result<Bytes> {
         let url = self.check(url)?;
         let mut request = Request::builder()
             .method(Method::POST)
@@ -101,9 +109,9 @@ impl Fetcher {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let answer = self.send(request.body(Full::new(body)), 64 << 10, true).await?;
+        let answer = self.send(request.body(Full::new(body)), POSTED_BYTES_MAX, true, within).await?;
         if answer.status.is_success() {
-            return Ok(());
+            return Ok(answer.body);
         }
         Err(Error::new(ErrorKind::Unavailable, format!("the webhook answers {}", answer.status)))
     }
@@ -131,6 +139,7 @@ impl Fetcher {
         request: std::result::Result<Request<Full<Bytes>>, hyper::http::Error>,
         bytes_max: usize,
         cut: bool,
+        within: Duration,
     ) -> Result<Answer> {
         let request = request.map_err(|error| Error::invalid("the address cannot be asked").with_source(error))?;
         let asked = async {
@@ -141,9 +150,9 @@ impl Fetcher {
             let body = read(response.into_body(), bytes_max, cut).await?;
             Ok(Answer { status, location, kind, body })
         };
-        match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        match tokio::time::timeout(within, asked).await {
             Ok(answer) => answer,
-            Err(_elapsed) => Err(Error::invalid(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+            Err(_elapsed) => Err(Error::invalid(format!("no answer within {} ms", within.as_millis()))),
         }
     }
 }

@@ -21,6 +21,7 @@ mod files;
 mod gateway;
 mod limits;
 mod openapi;
+mod outgoing;
 mod query;
 mod realtime;
 mod registry;

@@ -18,6 +18,7 @@ use crate::gateway::{Gateway, GatewayOptions};
 pub use crate::auth::{Action, Bearer, Principal, Scopes};
 pub use crate::error::{ApiError, ApiResult, TokenFault};
 pub use crate::limits::{Limit, Quota};
+pub use crate::outgoing::Outgoing;
 pub use crate::query::Query;
 pub use crate::reply::duration;
 pub use crate::route::{matches, parts};

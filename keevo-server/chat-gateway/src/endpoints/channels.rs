@@ -146,6 +146,8 @@ pub(crate) fn kind(call: &Call) -> Answered<Value> {
     body.insert("features".to_owned(), json!(features));
     body.insert("grants".to_owned(), json!(grants));
     body.insert("strangers".to_owned(), json!(names(&kind.strangers)));
+    let retention = kind.retention.map(|one| json!({ "age_ms_max": one.age_ms_max, "keep_pinned": one.keep_pinned }));
+    body.insert("retention".to_owned(), json!(retention));
     body.insert("text_bytes_max".to_owned(), json!(kind.text_bytes_max));
     Ok(Value::Object(body))
 }

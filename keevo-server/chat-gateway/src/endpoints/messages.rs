@@ -7,6 +7,7 @@ use super::sending::{self, Sent, attachments, mentions};
 use crate::call::{Call, Caller};
 use crate::error::{Answered, Refusal, of_query};
 use crate::gate::Passed;
+use crate::hooks::{self, Saying};
 use crate::render;
 
 const PAGE_MAX: usize = 300;
@@ -108,6 +109,7 @@ pub(crate) async fn edit(call: &Call) -> Answered<Value> {
         mentions: mentions(call)?,
         patch: call.patch(),
     };
+    hooks::ask(call, &channel, Saying::Edit(id, &mut edit)).await?;
     if let (Some(gate), Some(text)) = (&call.gateway.gate, &edit.text)
         && !text.is_empty()
     {

@@ -1,18 +1,19 @@
 //! Messages on their way: what a body says, and whether it may be said.
 //!
 //! Invariant: no text of a user is stored that was not judged, whichever call brings it: as a message, from a draft, beside
-//! a location, or in a poll.
+//! a location, in a poll, or as a command.
 
 use std::collections::BTreeSet;
 
 use keevo_chat::{ChannelId, Mentions, NewMessage};
 use keevo_core::{Error, ErrorKind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 use crate::error::{Answered, Refusal};
 use crate::field::{Field, Kind, check_object, may};
 use crate::gate::Passed;
+use crate::hooks::{self, Saying};
 use crate::render;
 
 const MENTIONS: &[Field] = &[may("users", Kind::Texts), may("groups", Kind::Texts), may("channel", Kind::Truth)];
@@ -27,14 +28,18 @@ pub(super) enum Sent {
 
 /// Whom the body mentions, where it says so.
 pub(super) fn mentions(call: &Call) -> Answered<Option<Mentions>> {
-    let Some(Value::Object(object)) = call.body.get("mentions") else { return Ok(None) };
+    call.body.get("mentions").and_then(Value::as_object).map(mentions_of).transpose()
+}
+
+/// Whom an object mentions.
+pub(crate) fn mentions_of(object: &Map<String, Value>) -> Answered<Mentions> {
     check_object(object, MENTIONS)?;
     let names = |name: &str| -> BTreeSet<String> {
         let list = object.get(name).and_then(Value::as_array).into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let channel = object.get("channel").and_then(Value::as_bool).unwrap_or(false);
-    Ok(Some(Mentions { users: names("users"), groups: names("groups"), channel }))
+    Ok(Mentions { users: names("users"), groups: names("groups"), channel })
 }
 
 /// The attachments of the body.
@@ -64,12 +69,19 @@ pub(super) fn message(call: &Call) -> Answered<NewMessage> {
 }
 
 /// An id that is made up, for what the client gave none.
-pub(super) fn made_up(call: &Call) -> String {
+pub(crate) fn made_up(call: &Call) -> String {
     format!("{:032x}", call.gateway.shared.options().random.next_u128())
 }
 
-/// The message as it may be sent.
+/// The message as it may be sent: the app's server is asked first, and what it leaves is judged.
 pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage) -> Answered<Sent> {
+    if !new.system {
+        if let Some(stored) = hooks::stored_before(call, channel, &new).await? {
+            return Ok(Sent::Not(json!({ "message": render::message(channel, &stored, None) })));
+        }
+        new.id.get_or_insert_with(|| made_up(call));
+        hooks::ask(call, channel, Saying::New(&mut new)).await?;
+    }
     let Some(gate) = call.gateway.gate.as_ref().filter(|_| !new.text.is_empty() && !new.system) else {
         return Ok(Sent::Goes(Box::new(new)));
     };
@@ -85,10 +97,14 @@ pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage
 
 /// Refuses texts of the poll `id` unless they may be said as they are.
 pub(super) async fn judge_poll(call: &Call, channel: &ChannelId, id: &str, texts: &[&str]) -> Answered<()> {
+    judge_beside(call, channel, &format!("poll/{id}"), texts).await
+}
+
+/// Refuses texts that stand beside messages unless they may be said as they are; `id` names what they belong to.
+pub(super) async fn judge_beside(call: &Call, channel: &ChannelId, id: &str, texts: &[&str]) -> Answered<()> {
     let text = texts.iter().copied().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     let Some(gate) = call.gateway.gate.as_ref().filter(|_| !text.is_empty()) else { return Ok(()) };
-    let id = format!("poll/{id}");
-    match gate.pass(call.app.id, channel, &id, call.user()?, &text).await.map_err(refused)? {
+    match gate.pass(call.app.id, channel, id, call.user()?, &text).await.map_err(refused)? {
         Passed::Through => Ok(()),
         Passed::Masked(_) | Passed::Shadowed => {
             Err(Refusal::denied("refused", "moderation refused the text; put it otherwise"))

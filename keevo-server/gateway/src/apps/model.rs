@@ -8,6 +8,8 @@ use keevo_feeds::{GroupConfig, GroupKind, Groups, TIMELINE_MAX, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::chat::ChatSettings;
+
 /// The most apps of a cluster.
 pub const APPS_MAX: usize = 1_000;
 /// The most keys of an app.
@@ -169,6 +171,8 @@ pub struct App {
     pub webhooks: Vec<Webhook>,
     /// Limits of requests a minute, by the limit's name; others have the default.
     pub rates: BTreeMap<String, u32>,
+    /// What it says of its chat.
+    pub chat: ChatSettings,
 }
 
 impl App {
@@ -213,16 +217,22 @@ impl App {
             return Err(Error::invalid(format!("an app has at most {WEBHOOKS_MAX} webhooks")));
         }
         for hook in &self.webhooks {
-            let good = url::Url::parse(&hook.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-            if !good || hook.url.len() > 2_048 {
-                return Err(Error::invalid("a webhook is an http or https address of up to 2,048 bytes"));
-            }
-            if !(SECRET_BYTES_MIN..=TEXT_BYTES_MAX).contains(&hook.secret.expose().len()) {
-                return Err(Error::invalid(format!("a secret has {SECRET_BYTES_MIN} to {TEXT_BYTES_MAX} bytes")));
-            }
+            check_hook(&hook.url, &hook.secret)?;
         }
-        Ok(())
+        self.chat.check()
     }
+}
+
+/// Refuses an address that cannot be posted to, and a secret that is too short or too long.
+pub(super) fn check_hook(url: &str, secret: &Secret) -> Result<()> {
+    let good = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !good || url.len() > 2_048 {
+        return Err(Error::invalid("a webhook is an http or https address of up to 2,048 bytes"));
+    }
+    if !(SECRET_BYTES_MIN..=TEXT_BYTES_MAX).contains(&secret.expose().len()) {
+        return Err(Error::invalid(format!("a secret has {SECRET_BYTES_MIN} to {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }
 
 /// The groups of a new app: `user`, `timeline`, `flat` and `topic`, which are flat, `aggregated` and `notification`.

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use bytes::Bytes;
 use futures::StreamExt;
 use keevo_core::{
@@ -25,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::news::News;
 use crate::apps::{App, Webhook};
-use crate::files::{KEYSPACE, hex};
+use crate::files::KEYSPACE;
 use crate::gateway::Gateway;
+use crate::outgoing::Outgoing;
 
 /// How long a claim holds, and how often it is renewed.
 const CLAIM_MS: u64 = 20_000;
@@ -37,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 const CHANGES_MAX: usize = 100;
 /// How often a body is sent, and the waits in between.
 const TRIES: u32 = 6;
+/// How long an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(16);
 
@@ -202,20 +204,21 @@ impl<'a> Pump<'a> {
 
     /// Sends one body until it is taken or given up. An error means that the claim is lost.
     async fn deliver(&mut self, app: &App, hook: &Webhook, body: Bytes) -> Result<()> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, hook.secret.expose().as_bytes());
-        let signature = hex(hmac::sign(&key, &body).as_ref());
         let api_key = app.keys.first().map(|one| one.key.clone()).unwrap_or_default();
         let id = format!("{:032x}", self.gateway.inner.options.random.next_u128());
         let mut wait = WAIT_FIRST;
         for attempt in 1..=TRIES {
-            let headers = [
-                ("x-signature", signature.clone()),
-                ("x-api-key", api_key.clone()),
-                ("x-webhook-id", id.clone()),
-                ("x-webhook-attempt", attempt.to_string()),
-            ];
-            match self.gateway.inner.fetcher.post(&hook.url, body.clone(), &headers).await {
-                Ok(()) => return Ok(()),
+            let outgoing = Outgoing {
+                url: &hook.url,
+                secret: &hook.secret,
+                api_key: &api_key,
+                id: &id,
+                attempt,
+                within: ANSWER_WITHIN,
+                body: body.clone(),
+            };
+            match self.gateway.post(outgoing).await {
+                Ok(_) => return Ok(()),
                 Err(error) => tracing::warn!(app = app.id, attempt, %error, "a webhook failed"),
             }
             if attempt == TRIES {
