@@ -1,4 +1,4 @@
-// Builds dist/: both entries as modules, and their types. Prints the size of each entry, minified and compressed.
+// Builds dist/: the entries as modules, and their types. Prints the size of each entry, minified and compressed.
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const ENTRIES = { index: join(here, "src/index.ts"), react: join(here, "src/react.ts") };
+const ENTRIES = { index: join(here, "src/index.ts"), react: join(here, "src/react.ts"), more: join(here, "src/more.ts") };
 const OPTIONS = { bundle: true, format: "esm", platform: "browser", target: "es2022", external: ["react"] };
 
 /** The bytes that an entry adds to a page: minified, gzip at its best. */

@@ -44,7 +44,6 @@ export interface Totals {
 }
 
 const COUNTED_MAX = 1_000;
-const USER_EVENTS = ["channel_added", "channel_removed", "invited", "updated", "preference", "against", "missed"].map((name) => `user.${name}`);
 
 /** A user's client. Makes no connection before `connect`; calls over HTTP work without one. */
 export class ChatClient {
@@ -163,7 +162,7 @@ export class ChatClient {
   private frame(frame: Frame): void {
     if (frame.type === "resume") {
       this.core.sync.resume = String(frame.resume);
-    } else if (USER_EVENTS.includes(frame.type)) {
+    } else if (frame.type.startsWith("user.")) {
       this.userEvent(frame as unknown as UserEvent);
     } else {
       this.core.sync.event(frame);

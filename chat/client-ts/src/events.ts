@@ -1,6 +1,7 @@
 // What the socket says, by type. Unknown types are passed over.
 
 import type { ChatError, ErrorBody } from "./errors.js";
+import type { Ballot, Draft, Poll, Reminder } from "./more.js";
 import type { ChannelInfo, Invite, Member, Message, Reaction, Read, Receipt, User } from "./types.js";
 
 /** Where an event stands in its channel: `[version, index]` only grows. */
@@ -27,6 +28,12 @@ export interface DurableEvents {
   "invite.new": Placed & { invite: Invite };
   "invite.rejected": Placed & { invite: Invite };
   "invite.revoked": Placed & { invite: Invite };
+  "poll.created": Placed & { poll: Poll };
+  "poll.updated": Placed & { poll: Poll };
+  "poll.closed": Placed & { poll: Poll };
+  "poll.deleted": Placed & { poll_id: string };
+  /** What a user votes now: read the counts by `poll` of `@keevo/chat/more`. */
+  "poll.voted": Placed & { ballot: Ballot };
 }
 
 /** Who types where: `parent_id` names a thread. */
@@ -51,6 +58,13 @@ export interface UserEvents {
   "user.preference": { cid: string };
   /** Whom the user muted or blocked changed. */
   "user.against": Record<never, never>;
+  "user.draft": { draft: Draft };
+  "user.draft_removed": { cid: string; parent_id: string | null };
+  "user.reminder": { reminder: Reminder };
+  "user.reminder_due": { reminder: Reminder };
+  "user.reminder_removed": { cid: string; message_id: string };
+  "user.group_joined": { group_id: string };
+  "user.group_left": { group_id: string };
   /** Some events of the user were missed: read `inbox`, `invites` and unread counts anew. */
   "user.missed": Record<never, never>;
 }
@@ -79,7 +93,7 @@ export interface ClientEvents extends UserEvents, ChannelEvents {
 
 /** Whether the type is one of a channel's history. */
 export function isDurable(event: { type: string }): event is DurableEvent {
-  return typeof (event as Partial<Placed>).version === "number" && /^(channel|message|reaction|member|invite)\./.test(event.type);
+  return typeof (event as Partial<Placed>).version === "number" && /^(channel|message|reaction|member|invite|poll|location)\./.test(event.type);
 }
 
 /** What a channel's subscription came to. */

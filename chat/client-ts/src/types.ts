@@ -44,6 +44,10 @@ export interface Message {
   attachments: Json[];
   mentions: Mentions;
   quoted_id: string | null;
+  /** The poll that it shows: `@keevo/chat/more` reads it. */
+  poll_id?: string | null;
+  /** Whether it shares where its sender is. */
+  shares_location?: boolean;
   pinned: { at: number; by: string; until: number | null } | null;
   system: boolean;
   silent: boolean;
@@ -72,6 +76,7 @@ export interface NewMessage {
   attachments?: Json[];
   mentions?: Partial<Mentions>;
   quoted_id?: string;
+  poll_id?: string;
   silent?: boolean;
 }
 

@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Channel, type ChatClient, type ChatOptions, type Message, memoryStorage } from "../src/index.js";
+import * as more from "../src/more.js";
 import { seeded } from "./world.js";
 import { clientOf, Keevod, Network, sign, until } from "./keevod.js";
 
@@ -330,6 +331,37 @@ describe.skipIf(!program)("with keevod", { timeout: 120_000 }, () => {
     await until("it was renewed", () => asked >= 3);
     expect(statuses).toEqual([]);
     expect(failures).toEqual([]);
+  });
+
+  it("keeps drafts and reminders, and counts votes", async () => {
+    const { client, channel } = await join("ann");
+    const bob = await join("bob");
+    const due: string[] = [];
+    client.on("user.reminder_due", ({ reminder }) => due.push(reminder.message_id));
+    await more.putDraft(channel, { text: "half a sen" });
+    await more.putDraft(channel, { text: "half a sentence" });
+    expect((await more.drafts(client)).items.map((one) => one.text)).toEqual(["half a sentence"]);
+    const sent = await more.sendDraft(channel, `draft-${cid}`);
+    expect(sent.text).toBe("half a sentence");
+    expect(await more.draftOf(channel)).toBeNull();
+    await more.remind(channel, sent.id, Date.now());
+    await until("the reminder is due", () => due.includes(sent.id));
+    expect((await more.reminders(client)).items.map((one) => one.message_id)).toContain(sent.id);
+    expect(await more.forgetReminder(channel, sent.id)).toBe(true);
+
+    const voted: string[][] = [];
+    channel.on("poll.voted", ({ ballot }) => voted.push(ballot.options));
+    const made = await more.createPoll(channel, { name: "Tea?", options: [{ id: "y", text: "yes" }, { id: "n", text: "no" }], answers: true });
+    await bob.channel.send({ text: "vote!", poll_id: made.id });
+    await until("the message is there", () => channel.state.messages.some((one) => one.poll_id === made.id));
+    await more.vote(bob.channel, made.id, "y");
+    const { poll, ballot } = await more.vote(channel, made.id, "n");
+    expect([poll.votes, poll.voter_count, ballot?.options]).toEqual([{ y: 1, n: 1 }, 2, ["n"]]);
+    await until("the votes are told", () => voted.length === 2);
+    expect((await more.unvote(channel, made.id, "n")).poll.votes).toEqual({ y: 1 });
+    expect((await more.answerPoll(channel, made.id, "neither")).ballot?.answer).toBe("neither");
+    expect((await more.closePoll(channel, made.id)).closed_at).not.toBeNull();
+    await expect(more.vote(channel, made.id, "y")).rejects.toMatchObject({ code: 22 });
   });
 
   it("makes, finds and joins channels; invites; keeps users' data; stores files", async () => {
