@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test client-test fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test client-test api-fuzz fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -89,6 +89,9 @@ web-test: rocksdb ## The tutorials in a real browser against keevod; SCREENSHOTS
 client-test: rocksdb ## The TypeScript client of chat: types, size, unit tests, and its tests against keevod
 	@.ci/deps.sh web
 	@$(ENV); cargo build --bin keevod && .ci/client-test.sh
+
+api-fuzz: rocksdb ## Fuzz the HTTP APIs by their OpenAPI documents; CASES=50 of each operation, SEED=7
+	@$(ENV); cargo build --bin keevod && .ci/schemathesis.sh $(CASES)
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)
