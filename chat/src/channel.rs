@@ -1,16 +1,18 @@
 //! Channels: a type, an id, custom data.
 
+use bytes::Bytes;
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::custom::Patch;
 use crate::ids::{ChannelId, validate_name};
-use crate::keys::{self, ChannelKeys};
+use crate::keys::{self, ChannelKeys, Setting};
 use crate::member::NewMember;
 use crate::membership::{each_once, joined, new_row};
 use crate::message::validate_custom;
 use crate::outbox::{JOB_CHANGES_MAX, fence};
 use crate::rows::{self, ChannelRow, JobRow, MemberRow};
+use crate::settings::validate_slow_mode;
 use crate::users::validate_team;
 
 /// The most members that a channel is created with: they fit one write.
@@ -98,16 +100,16 @@ impl<E: Engine> Chat<E> {
 
     /// As [`Chat::create_channel`]; the channel is the one of the members `only`, unless that is empty.
     pub(crate) async fn create(&self, id: &ChannelId, new: NewChannel, only: Vec<String>) -> Result<Channel> {
-        self.create_at(id, new, only, None).await
+        self.create_as(id, new, only, Origin::default()).await
     }
 
-    /// As [`Chat::create`], for a channel that was created at another time.
-    pub(crate) async fn create_at(
+    /// As [`Chat::create`], for a channel as it was elsewhere.
+    pub(crate) async fn create_as(
         &self,
         id: &ChannelId,
         new: NewChannel,
         only: Vec<String>,
-        created_at_ms: Option<u64>,
+        origin: Origin,
     ) -> Result<Channel> {
         self.kind_of(id)?;
         validate_name("a user id", &new.created_by)?;
@@ -122,15 +124,20 @@ impl<E: Engine> Chat<E> {
             return Err(Error::new(ErrorKind::BatchTooLarge, message));
         }
         self.check_team(new.team.as_deref(), members.iter().map(|one| one.user_id.as_str())).await?;
+        validate_slow_mode(origin.slow_mode_ms)?;
         let keys = self.keys(id).await?;
+        let now_ms = self.now_ms();
         let row = ChannelRow {
             created_by: new.created_by,
-            created_at_ms: created_at_ms.unwrap_or_else(|| self.now_ms()),
+            created_at_ms: origin.created_at_ms.unwrap_or(now_ms),
             updated_at_ms: None,
             custom: new.custom,
             version: 1,
             team: new.team,
             distinct: only,
+            frozen_at_ms: origin.frozen.then_some(now_ms),
+            disabled_at_ms: origin.disabled.then_some(now_ms),
+            slow_mode_ms: origin.slow_mode_ms,
             ..ChannelRow::default()
         };
         for _ in 0..ATTEMPTS_MAX {
@@ -230,6 +237,15 @@ impl<E: Engine> Chat<E> {
 }
 
 /// The stored channel, where it is the one that was to be created.
+/// What a channel brings with it that was elsewhere before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub(crate) created_at_ms: Option<u64>,
+    pub(crate) frozen: bool,
+    pub(crate) disabled: bool,
+    pub(crate) slow_mode_ms: Option<u64>,
+}
+
 fn same_channel(id: &ChannelId, wanted: &ChannelRow, stored: ChannelRow) -> Result<Channel> {
     // The one channel of some members is theirs, whoever asked for it first.
     let theirs = !wanted.distinct.is_empty() && stored.distinct == wanted.distinct;
@@ -248,6 +264,15 @@ fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMe
         .put(keys.channel(), rows::encode(row))
         .merge(keys.own(&row.created_by), 0)
         .require(keys.channel(), Check::Absent);
+    if row.frozen_at_ms.is_some() {
+        batch = batch.put(keys.setting(Setting::Frozen), Bytes::new());
+    }
+    if row.disabled_at_ms.is_some() {
+        batch = batch.put(keys.setting(Setting::Disabled), Bytes::new());
+    }
+    if let Some(wait_ms) = row.slow_mode_ms {
+        batch = batch.put(keys.setting(Setting::SlowMode), wait_ms.to_be_bytes().to_vec());
+    }
     if members.is_empty() {
         return (batch, Vec::new());
     }

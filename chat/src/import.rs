@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use keevo_core::{Engine, Error, ErrorKind, Result};
 
-use crate::channel::NewChannel;
+use crate::channel::{NewChannel, Origin};
 use crate::chat::Chat;
 use crate::ids::ChannelId;
 use crate::options::{ChatOptions, Rights};
@@ -156,22 +156,9 @@ impl<E: Engine> Chat<E> {
         let mut only = line.distinct;
         only.sort();
         only.dedup();
-        match self.create_at(&id, new, only, line.created_at_ms).await {
-            Ok(channel) if channel.updated_at_ms.is_none() => {}
-            // It was changed since, so it stays as it is.
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        if line.slow_mode_ms.is_some() {
-            self.set_slow_mode(&id, line.slow_mode_ms).await?;
-        }
-        if line.frozen {
-            self.freeze(&id, true).await?;
-        }
-        if line.disabled {
-            self.disable(&id, true).await?;
-        }
-        Ok(())
+        let (created_at_ms, frozen, disabled) = (line.created_at_ms, line.frozen, line.disabled);
+        let origin = Origin { created_at_ms, frozen, disabled, slow_mode_ms: line.slow_mode_ms };
+        self.create_as(&id, new, only, origin).await.map(drop)
     }
 
     async fn import_members(&self, channel: &str, lines: Vec<(usize, MemberLine)>, done: &mut Imported) -> Result<()> {

@@ -42,9 +42,7 @@ impl<E: Engine> Chat<E> {
     /// How long each must wait between two messages, up to a day; `None` = not at all. It holds for messages that are
     /// sent from then on. Repeatable. `NotFound` without the channel.
     pub async fn set_slow_mode(&self, channel: &ChannelId, wait_ms: Option<u64>) -> Result<Channel> {
-        if let Some(wait_ms) = wait_ms.filter(|wait_ms| *wait_ms == 0 || *wait_ms > SLOW_MODE_MS_MAX) {
-            return Err(Error::invalid(format!("slow mode waits 1 to {SLOW_MODE_MS_MAX} ms, not {wait_ms}")));
-        }
+        validate_slow_mode(wait_ms)?;
         self.change_channel(channel, |row, keys, _| {
             row.slow_mode_ms = wait_ms;
             let key = keys.setting(Setting::SlowMode);
@@ -91,5 +89,14 @@ impl<E: Engine> Chat<E> {
             self.erase_trusted(channel, &message.id).await?;
         }
         Ok(page.next)
+    }
+}
+
+pub(crate) fn validate_slow_mode(wait_ms: Option<u64>) -> Result<()> {
+    match wait_ms {
+        Some(wait_ms) if wait_ms == 0 || wait_ms > SLOW_MODE_MS_MAX => {
+            Err(Error::invalid(format!("slow mode waits 1 to {SLOW_MODE_MS_MAX} ms, not {wait_ms}")))
+        }
+        _ => Ok(()),
     }
 }

@@ -18,9 +18,9 @@ use crate::{plot, servers};
 /// The arguments of `keevo-bench compare rocksdb`.
 #[derive(Debug, Args)]
 pub(crate) struct RocksdbArgs {
-    /// What each thread does.
+    /// What each thread does, in this order: reads before puts find every key once, in table files, on both sides.
     #[arg(long, value_enum, value_delimiter = ',',
-        default_values_t = [EmbeddedCase::Put, EmbeddedCase::Get, EmbeddedCase::Scan])]
+        default_values_t = [EmbeddedCase::Get, EmbeddedCase::Scan, EmbeddedCase::Put])]
     case: Vec<EmbeddedCase>,
     /// How many threads at once; each figure is a run of its own.
     #[arg(long, default_values_t = [1, 16, 64], value_delimiter = ',',

@@ -78,6 +78,7 @@ cases! {
     user_export
     retention
     moved_history
+    closed_channel
     bad_lines
     directory
     commands

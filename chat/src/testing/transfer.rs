@@ -6,8 +6,8 @@ use keevo_core::{Engine, ErrorKind, Random, SeededRandom};
 
 use super::{Bench, Fault, Faulty, kind_of};
 use crate::{
-    AppId, ChannelId, Chat, ChatOptions, Coordinates, Edit, NewChannel, NewMember, NewMessage, NewPoll, NewReaction,
-    NewUser, ReadTo,
+    AppId, ChannelId, Chat, ChatOptions, Coordinates, Denied, DeniedCode, Edit, NewChannel, NewMember, NewMessage,
+    NewPoll, NewReaction, NewUser, ReadTo, Rights,
 };
 
 /// All lines of a channel and of the users.
@@ -156,6 +156,31 @@ pub(super) async fn moves<E: Engine>(bench: Bench<E>) {
         assert_eq!(set(exported(&fresh, &room).await), set(lines.clone()), "cut off at call {at}");
         if cut.is_ok() {
             break;
+        }
+    }
+}
+
+/// What restricts a channel is there as soon as the channel is, wherever the import is cut off.
+pub(super) async fn closed_channel<E: Engine>(bench: Bench<E>) {
+    let line = r#"{"channel": {"channel": "messaging:closed", "created_by": "ada", "slow_mode_ms": 7, "frozen": true, "disabled": true}}"#;
+    let room: ChannelId = "messaging:closed".parse().expect("a name");
+    for at in 0.. {
+        let engine = Faulty::new(bench.engine.clone(), Fault::After(at));
+        let dying = another(engine.clone());
+        let cut = dying.import(&[line]).await;
+        let fresh = Chat::new(bench.engine.clone(), dying.app, ChatOptions::default());
+        if let Ok(there) = fresh.channel(&room).await {
+            let restricted = (there.slow_mode_ms, there.frozen_at_ms.is_some(), there.disabled_at_ms.is_some());
+            assert_eq!(restricted, (Some(7), true, true), "cut off at call {at}");
+            fresh.add_members(&room, vec![NewMember::new("ada")]).await.expect("added");
+            let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
+            let asked = Chat::new(bench.engine.clone(), dying.app, options);
+            let refused = asked.send(&room, NewMessage::new("ada", "hm")).await.expect_err("it is closed");
+            assert_eq!(Denied::of(&refused).map(|one| one.code), Some(DeniedCode::Disabled), "{refused}");
+        }
+        if cut.is_ok() {
+            assert!(at > 1, "it was cut off before");
+            return;
         }
     }
 }
