@@ -183,7 +183,7 @@ impl Backups {
         for summary in &manifest.shards {
             let (archived_to, segments) = match moment.until() {
                 Until::Backup => (summary.hlc, 0),
-                Until::Clock(_) => source.reach(summary.shard).await?,
+                until @ Until::Clock(_) => source.reach(summary.shard, until).await?,
             };
             let done = known.as_ref().filter(|_| goes_on);
             plans.push(pb::RestorePlan {

@@ -97,7 +97,10 @@ async fn create(context: &Context, id: String) -> Result<(), Failure> {
     let map = context.ask(Effect::Reads, QUICK, nodes.shard_map(pb::ShardMapRequest {})).await?;
     let bar = bar("backup", map.shards.len());
     let mut counts = pb::BackUpProgress::default();
-    for shard in &map.shards {
+    let mut shards = map.shards;
+    // The names of keyspaces last: a keyspace that is made meanwhile has its name in the backup if it has records there.
+    shards.sort_by_key(|shard| (shard.id == 0, shard.id));
+    for shard in &shards {
         bar.set_message(format!("shard {}", shard.id));
         let done = back_up_shard(context, &id, shard.id, &bar).await.inspect_err(|_| bar.abandon());
         let done = done.map_err(|failure| {
@@ -192,7 +195,8 @@ async fn verify(context: &Context, backup: pb::BackupRef) -> Result<(), Failure>
             let error = Error::corrupt(format!("the backup, or the archive that follows it, is damaged: {first}"));
             Err(Failure::with_advice(
                 error,
-                "Make a new backup now; keep this one, of which other shards may be whole.",
+                "Keep this one, of which other shards may be whole. Move the damaged object away, and make a new backup: it would \
+                 name a damaged chunk again as long as that is there.",
             ))
         }
     }

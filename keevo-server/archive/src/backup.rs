@@ -48,7 +48,8 @@ enum Part {
     Records,
 }
 
-/// Backs a shard up, as of `copy`; if the backup has it already, that one is given instead.
+/// Backs a shard up, as of `copy`; if the backup has it already, that one is given instead. `Conflict` where the backup is
+/// finished.
 pub async fn back_up_shard(
     storage: Arc<dyn Storage>,
     cluster: ClusterId,
@@ -57,6 +58,10 @@ pub async fn back_up_shard(
     counts: Arc<BackupCounts>,
 ) -> Result<ShardFile> {
     names::check_backup_id(backup)?;
+    if storage.size(&names::manifest(cluster, backup)).await?.is_some() {
+        let message = format!("backup {backup} is finished, and nothing is added to it: give the new one another id");
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
     if let Some(file) = ShardFile::read(storage.as_ref(), cluster, backup, copy.shard).await? {
         return Ok(file);
     }

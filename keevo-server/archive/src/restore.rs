@@ -100,9 +100,10 @@ impl Source {
         rebuild(self.backups.as_ref(), &self.archive, &file, until, store).await
     }
 
-    /// The clock of the last archived entry after the backup of a shard, and how many segments there are; what is missing
-    /// in between is `NotFound`.
-    pub async fn reach(&self, shard: ShardId) -> Result<(Hlc, u64)> {
+    /// The clock of the last archived entry after the backup of a shard, and how many segments there are, as far as a restore
+    /// to `until` reads them; what is missing in between is `NotFound`.
+    pub async fn reach(&self, shard: ShardId, until: Until) -> Result<(Hlc, u64)> {
+        let Until::Clock(until) = until else { return Ok(Default::default()) };
         let summary = self.manifest.shards.iter().find(|summary| summary.shard == shard);
         let (mut next, mut clock) = summary.map_or_else(Default::default, |one| (one.index.saturating_add(1), one.hlc));
         let mut segments = 0;
@@ -110,6 +111,9 @@ impl Source {
             let head = self.archive.head(&object.name).await?;
             if head.last < next {
                 continue;
+            }
+            if clock > until {
+                break;
             }
             if head.first > next {
                 let message = format!(
@@ -128,11 +132,18 @@ impl Source {
 
     /// The keyspaces of the cluster that was backed up: those that it had at the end, since none is renamed or goes.
     pub async fn keyspaces(&self, until: Until) -> Result<BTreeMap<KeyspaceId, (String, Keyspace)>> {
-        let until = match until {
+        let end = match until {
             Until::Backup => Until::Backup,
             Until::Clock(_) => Until::Clock(Hlc(u64::MAX)),
         };
-        let meta = self.rebuild(ShardId::META, until, MemoryStore::new().into()).await?;
+        let meta = match self.rebuild(ShardId::META, end, MemoryStore::new().into()).await {
+            // What is missing or damaged after that moment keeps nobody from it.
+            Err(error) if end != until && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                tracing::warn!(%error, "keyspaces are read up to the moment alone: the archive after it cannot be");
+                self.rebuild(ShardId::META, until, MemoryStore::new().into()).await?
+            }
+            rebuilt => rebuilt?,
+        };
         let mut found = BTreeMap::new();
         let mut from = None;
         loop {

@@ -9,7 +9,7 @@
 //! Invariant: the cursor is behind what is durable in the archive. A crash between the two, or another leader at the same
 //! time, finds the segment there under its first index and verifies that it holds the same entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,12 +102,14 @@ pub struct Shipper {
     shipping: Arc<Shipping>,
     /// What was complained of last, by shard, so that it is said once.
     told: Mutex<BTreeMap<ShardId, String>>,
+    /// Shards whose earlier segments were seen in the storage.
+    seen: Mutex<BTreeSet<ShardId>>,
 }
 
 impl Shipper {
     /// A shipper of the shards of `source` to `storage`.
     pub fn new(source: Arc<dyn LogSource>, storage: Arc<dyn Storage>, options: ShipperOptions) -> Self {
-        Self { source, storage, options, shipping: Arc::default(), told: Mutex::default() }
+        Self { source, storage, options, shipping: Arc::default(), told: Mutex::default(), seen: Mutex::default() }
     }
 
     /// What it has done so far.
@@ -163,6 +165,9 @@ impl Shipper {
             if entries.is_empty() || are_notes(&entries) {
                 break;
             }
+            if let Some(cursor) = cursor {
+                self.check_place(cluster, shard, cursor).await?;
+            }
             let upto = self.put(cluster, shard, from, &entries).await?;
             cursor = Some(Archived { from: cursor.map_or(from, |cursor| cursor.from), upto });
             segments += 1;
@@ -190,6 +195,26 @@ impl Shipper {
             "entries left the log before they were archived: the archive has a gap. Make a backup, to restore from what follows it"
         );
         None
+    }
+
+    /// Refuses a storage without a segment of a shard that was archived before, the first time that it is written to: a folder
+    /// that is not mounted looks so, and what is archived there is purged from the log. `Unavailable`.
+    async fn check_place(&self, cluster: ClusterId, shard: ShardId, cursor: Archived) -> Result<()> {
+        let is_seen =
+            |seen: &Mutex<BTreeSet<ShardId>>| seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&shard);
+        if is_seen(&self.seen) {
+            return Ok(());
+        }
+        if Archive::new(Arc::clone(&self.storage), cluster).segments(shard, None).await?.is_empty() {
+            let message = format!(
+                "the log of shard {shard} was archived up to entry {}, and the storage has nothing of it: is its folder mounted, \
+                 and the same on every node?",
+                cursor.upto
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
+        Ok(())
     }
 
     /// Puts a segment in place; gives the last index that the archive holds then.

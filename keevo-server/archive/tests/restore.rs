@@ -194,7 +194,7 @@ async fn cluster_a_moment_comes_back_key_by_key_in_a_cluster_of_other_nodes_and_
     let source = Source { backups: storage, archive, manifest };
     let early = source.check_until(Until::Clock(Hlc::from_ms(1))).expect_err("before the backup");
     assert_eq!(early.kind(), ErrorKind::Invalid);
-    assert!(source.reach(ShardId(1)).await.expect("no gap").0 > moment);
+    assert!(source.reach(ShardId(1), Until::Clock(Hlc(u64::MAX))).await.expect("no gap").0 > moment);
     for (number, nodes, shards, until, expected) in [
         (1, 1, 5, Until::Clock(moment), &at_moment),
         (2, 3, 1, Until::Backup, &at_backup),
