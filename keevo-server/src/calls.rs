@@ -22,7 +22,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 
 /// The most methods that are told apart; there are fewer.
-const METHODS_MAX: usize = 128;
+const METHODS_MAX: usize = 192;
 /// The upper ends of the buckets, in microseconds, as Prometheus is told them in seconds.
 const BUCKETS: [(u64, &str); 12] = [
     (250, "0.00025"),
@@ -38,6 +38,25 @@ const BUCKETS: [(u64, &str); 12] = [
     (2_500_000, "2.5"),
     (10_000_000, "10"),
 ];
+
+/// How many buckets there are.
+pub(crate) const BUCKET_COUNT: usize = BUCKETS.len();
+
+/// The upper ends of the buckets, in microseconds.
+pub(crate) fn bucket_ends_us() -> [u64; BUCKET_COUNT] {
+    BUCKETS.map(|(end, _)| end)
+}
+
+/// What was counted of one method so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct MethodCalls {
+    /// Calls.
+    pub(crate) calls: u64,
+    /// Those of them that ended with an error.
+    pub(crate) errors: u64,
+    /// Calls by time, each in the first bucket that it fits; slower ones in none.
+    pub(crate) buckets: [u64; BUCKET_COUNT],
+}
 
 /// The calls of one method.
 #[derive(Debug, Default)]
@@ -76,6 +95,22 @@ impl Calls {
             return Some(Arc::clone(method));
         }
         (methods.len() < METHODS_MAX).then(|| Arc::clone(methods.entry(name.to_owned()).or_default()))
+    }
+
+    /// What was counted of each method, by its name.
+    pub(crate) fn counted(&self) -> Vec<(String, MethodCalls)> {
+        let methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let counted = methods.into_iter().map(|(name, method)| {
+            let outcomes = method.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            let errors = outcomes.iter().filter(|(outcome, _)| **outcome != "OK").map(|(_, count)| count).sum();
+            drop(outcomes);
+            let mut buckets = [0; BUCKET_COUNT];
+            for (bucket, counted) in buckets.iter_mut().zip(&method.buckets) {
+                *bucket = counted.load(Ordering::Relaxed);
+            }
+            (name, MethodCalls { calls: method.count.load(Ordering::Relaxed), errors, buckets })
+        });
+        counted.collect()
     }
 
     /// The calls in Prometheus' text format.
@@ -186,6 +221,16 @@ mod tests {
         ] {
             assert!(text.lines().any(|one| one == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn calls_are_told_as_numbers_too() {
+        let calls = Calls::default();
+        calls.count("p.S/Get", Duration::from_micros(300), None);
+        calls.count("p.S/Get", Duration::from_mins(1), Some(ErrorKind::NoQuorum));
+        let mut buckets = [0; BUCKET_COUNT];
+        buckets[1] = 1;
+        assert_eq!(calls.counted(), [("p.S/Get".to_owned(), MethodCalls { calls: 2, errors: 1, buckets })]);
     }
 
     #[test]

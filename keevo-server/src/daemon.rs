@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::ListenerExt;
 use futures::FutureExt;
 use keevo_chat_gateway::{ChatGateway, ChatGatewayOptions, Gatekeeper};
@@ -29,6 +30,7 @@ use crate::backup::Backups;
 use crate::calls::{Calls, Counted};
 use crate::cluster_host::ClusterHost;
 use crate::config::Config;
+use crate::console::{Console, ConsoleParts};
 use crate::grpc::admin::AdminService;
 use crate::grpc::apps::AppsService;
 use crate::grpc::auth::AuthService;
@@ -63,6 +65,8 @@ pub struct Daemon {
     node: Node,
     grpc: SocketAddr,
     http: SocketAddr,
+    /// Whether HTTP is served over TLS.
+    https: bool,
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<Result<()>>>,
     health: Health,
@@ -140,7 +144,7 @@ impl Daemon {
             let feeds = Arc::new(move || registry.metrics());
             let counted = moderation.clone();
             let moderated = Arc::new(move || counted.metrics());
-            let metrics = Metrics {
+            let metrics = Arc::new(Metrics {
                 node: node.clone(),
                 log,
                 store,
@@ -151,22 +155,26 @@ impl Daemon {
                 tls: tls.clone(),
                 authority: door.authority.clone(),
                 archive: Box::new(archiving.meter()),
-            };
+            });
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
             let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
-            let http_server = serve_http(http_listener, metrics, (&gateway, &chat), tls.clone(), shutdown.clone())?;
+            let console = console(&config, &gateway, &moderation, &metrics);
+            let routes = crate::http::routes(metrics, &console, &gateway, &chat);
+            let http_server = serve_http(http_listener, routes, tls.clone(), shutdown.clone())?;
             let servers = vec![grpc_server.task, http_server];
             let pipeline = moderation.run(shutdown.clone());
-            let pipeline = futures::future::join(pipeline, archiving.run(shutdown.clone())).map(drop);
-            let security = futures::future::join(
+            let (pipeline, https) =
+                (futures::future::join(pipeline, archiving.run(shutdown.clone())).map(drop), tls.is_some());
+            let security = futures::future::join3(
                 watch_tls(tls, shutdown.clone()),
                 follow_rights(door.authority, shutdown.clone()),
+                console.run(shutdown.clone()),
             );
             let background =
                 tokio::spawn(futures::future::join4(gateway.clone().run(), chat.run(), pipeline, security).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
-            Ok(Self { node, grpc, http, shutdown, servers, health, gateway, background, _folders: folders })
+            Ok(Self { node, grpc, http, https, shutdown, servers, health, gateway, background, _folders: folders })
         }
         .boxed()
     }
@@ -189,6 +197,12 @@ impl Daemon {
     /// Where HTTP is served.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// The address of the console.
+    pub fn console(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}/console/", self.http)
     }
 
     /// Waits until a server of the daemon ends although nobody stopped it, and says why. The daemon is of no use then,
@@ -272,6 +286,26 @@ fn gateway(config: &Config, node: &Node, shutdown: CancellationToken) -> Result<
         ..GatewayOptions::default()
     };
     Gateway::open(apps, registry, options, shutdown)
+}
+
+/// The console of the node.
+fn console(
+    config: &Config,
+    gateway: &Gateway,
+    moderation: &Moderation<ClusterEngine>,
+    metrics: &Arc<Metrics>,
+) -> Console {
+    Console::new(ConsoleParts {
+        node: metrics.node.clone(),
+        engine: layers(&metrics.node),
+        gateway: gateway.clone(),
+        moderation: moderation.clone(),
+        metrics: Arc::clone(metrics),
+        authority: metrics.authority.clone(),
+        open: config.http.ip().is_loopback() || config.insecure,
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(OsRandom),
+    })
 }
 
 /// The gRPC side of a daemon.
@@ -382,12 +416,10 @@ async fn watch_tls(tls: Option<Arc<ServerTls>>, shutdown: CancellationToken) {
 
 fn serve_http(
     listener: TcpListener,
-    metrics: Metrics,
-    (gateway, chat): (&Gateway, &ChatGateway),
+    routes: Router,
     tls: Option<Arc<ServerTls>>,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<Result<()>>> {
-    let routes = crate::http::routes(Arc::new(metrics), gateway, chat);
     let ended = shutdown.cancelled_owned();
     let failed = |error| Error::new(ErrorKind::Io, "the HTTP server failed").with_source(error);
     Ok(if let Some(tls) = tls {

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod calls;
 pub mod cluster_host;
 pub mod config;
+mod console;
 pub mod daemon;
 pub mod demo;
 pub mod grpc;

@@ -153,9 +153,7 @@ async fn run(matches: &ArgMatches) -> Result<()> {
             let machine = Machine::this();
             let config = Config::from_layers_on(&layers, &machine)?;
             let text = layers.print(print.get_flag("origin")) + &config.explain(&layers, &machine);
-            std::io::stdout()
-                .write_all(text.as_bytes())
-                .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))
+            say(&text)
         }
         Some(("demo", sub)) => {
             refuse_settings(sub)?;
@@ -173,9 +171,9 @@ async fn run(matches: &ArgMatches) -> Result<()> {
             for (name, value) in [("replication_factor", "1"), ("peers", "")] {
                 layers.add_flag(name, value);
             }
-            serve(Config::from_layers(&layers)?, dev_app(sub)?).await
+            serve(Config::from_layers(&layers)?, dev_app(sub)?, true).await
         }
-        _ => serve(Config::from_layers(&layers(matches)?)?, None).await,
+        _ => serve(Config::from_layers(&layers(matches)?)?, None, false).await,
     }
 }
 
@@ -205,9 +203,12 @@ async fn ready_app(daemon: &Daemon, key: String, secret: Secret) -> Result<()> {
             Err(error) => return Err(error),
         }
     };
-    let line = format!("app {} is ready: key {key}, http://{}\n", app.id, daemon.http());
+    say(&format!("app {} is ready: key {key}, http://{}\n", app.id, daemon.http()))
+}
+
+fn say(text: &str) -> Result<()> {
     std::io::stdout()
-        .write_all(line.as_bytes())
+        .write_all(text.as_bytes())
         .map_err(|error| Error::new(ErrorKind::Io, "the output is closed").with_source(error))
 }
 
@@ -241,10 +242,13 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
     started.map_err(|error| Error::new(ErrorKind::Config, format!("logging cannot be started: {error}")))
 }
 
-async fn serve(config: Config, app: Option<(String, Secret)>) -> Result<()> {
+async fn serve(config: Config, app: Option<(String, Secret)>, dev: bool) -> Result<()> {
     start_logging(&config.log_level, config.log_format)?;
     raise_open_files_limit();
     let mut daemon = Daemon::start(config).await?;
+    if dev {
+        say(&format!("the console is at {}\n", daemon.console()))?;
+    }
     if let Some((key, secret)) = app {
         let ready = tokio::select! {
             ready = ready_app(&daemon, key, secret) => ready,

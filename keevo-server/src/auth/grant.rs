@@ -225,7 +225,8 @@ fn parse_place(text: &str) -> Result<Place> {
     }
 }
 
-fn escape(bytes: &[u8]) -> String {
+/// Bytes as text: what is no visible ASCII, and the backslash, as `\xNN`.
+pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
         match byte {
@@ -237,7 +238,8 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-fn unescape(text: &str) -> Result<Bytes> {
+/// The bytes that [`escape`] wrote; other characters stand for their UTF-8. `Invalid` for a backslash without two digits.
+pub(crate) fn unescape(text: &str) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

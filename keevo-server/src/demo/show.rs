@@ -34,7 +34,7 @@ pub(super) fn live_channel() -> Result<ChannelId> {
 pub(super) fn endpoints(screen: Screen, cluster: &Cluster) -> Result<()> {
     for node in &cluster.nodes {
         let (grpc, http, log) = (node.grpc, node.http, node.process.log().display());
-        screen.say(&format!("node {}  gRPC {grpc}  HTTP http://{http}/metrics  log {log}", node.id))?;
+        screen.say(&format!("node {}  gRPC {grpc}  console http://{http}/console/  log {log}", node.id))?;
     }
     Ok(())
 }
@@ -137,7 +137,8 @@ pub(super) fn hints(screen: Screen, cluster: &Cluster) -> Result<()> {
     if cluster.sidecar.as_ref().is_some_and(Process::is_started) {
         screen.say(&format!("keevo-cli --endpoints {server} moderation queue 1"))?;
     }
-    screen.say(&format!("curl http://{}/metrics", node.http))
+    screen.say(&format!("curl http://{}/metrics", node.http))?;
+    screen.say(&format!("the console: http://{}/console/", node.http))
 }
 
 /// The first line with words, cut to so many characters.
