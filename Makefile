@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test client-test api-fuzz fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test console console-check client-test api-fuzz fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -82,9 +82,15 @@ drill: rocksdb ## What an operator does on a bad day: back up, lose the cluster,
 feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
 	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)
 
-web-test: rocksdb ## The tutorials in a real browser against keevod; SCREENSHOTS=FOLDER keeps pictures
+web-test: rocksdb ## The tutorials and the console in a real browser against keevod; SCREENSHOTS=FOLDER keeps pictures
 	@.ci/deps.sh web
-	@$(ENV); cargo build --bin keevod && .ci/web-test.sh $(SCREENSHOTS)
+	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/web-test.sh $(SCREENSHOTS) && .ci/console-test.sh $(SCREENSHOTS)
+
+console: ## Build the web console's files anew, which are committed; needs Node
+	@.ci/deps.sh web && .ci/console-build.sh
+
+console-check: ## Check that they are what their sources give
+	@.ci/deps.sh web && .ci/console-build.sh check
 
 client-test: rocksdb ## The TypeScript client of chat: types, size, unit tests, and its tests against keevod
 	@.ci/deps.sh web

@@ -1,0 +1,260 @@
+// The console in a real browser, on three nodes that ask who callers are and one that does not: every page, light and dark,
+// on a screen and on a phone, and what it refuses.
+//
+// BIN is the folder with keevod and keevo-cli, CHROMIUM the browser's program, SCREENSHOTS the folder for pictures (left out
+// = none).
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { ADMIN_KEY, fill, load, start } from "./cluster.mjs";
+
+const { BIN, CHROMIUM = "/usr/bin/chromium", SCREENSHOTS } = process.env;
+const WITHIN = { timeout: 20_000 };
+const SCREEN = { width: 1_280, height: 860 };
+const PHONE = { width: 390, height: 844 };
+let passed = 0;
+const faults = [];
+
+const ok = (what, holds, seen) => {
+  if (!holds) throw new Error(`${what}: ${JSON.stringify(seen)}`);
+  passed += 1;
+  console.log(`ok: ${what}`);
+};
+
+async function sees(page, what, text) {
+  await page.getByText(text).first().waitFor(WITHIN).catch(async () => {
+    throw new Error(`${what}: there is no '${text}'; the page says: ${(await page.locator("body").innerText()).slice(0, 2_000)}`);
+  });
+  ok(what, true);
+}
+
+async function picture(page, name) {
+  if (!SCREENSHOTS) return;
+  await mkdir(SCREENSHOTS, { recursive: true });
+  await page.mouse.move(0, 0);
+  await page.waitForTimeout(350);
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+}
+
+/** A browser of its own, whose complaints are faults. */
+async function open(browser, url, viewport = SCREEN, colorScheme = "light") {
+  const context = await browser.newContext({ viewport, colorScheme, deviceScaleFactor: 1 });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("console", (message) => {
+    // A refused log-in is told by the browser itself.
+    if (message.type() === "error" && !/status of 401/.test(message.text())) faults.push(message.text());
+  });
+  await page.goto(url);
+  return page;
+}
+
+const go = (page, hash) => page.evaluate((hash) => void (window.location.hash = hash), hash);
+
+async function enter(page, key) {
+  await page.getByLabel("API key", { exact: true }).fill(key);
+  await page.getByRole("button", { name: "Log in" }).click();
+}
+
+/** Nothing is wider than the screen, the heading has the focus, and every control has a name. */
+async function usable(page, what) {
+  const found = await page.evaluate(() => {
+    const named = (element) => element.getAttribute("aria-label") || element.textContent.trim() || element.getAttribute("title") || element.labels?.length;
+    const shown = (element) => element.checkVisibility();
+    return {
+      wide: document.scrollingElement.scrollWidth - window.innerWidth,
+      headings: document.querySelectorAll("h1").length,
+      nameless: [...document.querySelectorAll("button, a[href], input:not([type=hidden])")].filter((one) => shown(one) && !named(one) && !one.getAttribute("aria-labelledby") && !one.getAttribute("placeholder")).map((one) => one.outerHTML.slice(0, 200)),
+    };
+  });
+  ok(`${what}: fits, and every control has a name`, found.wide <= 0 && found.headings === 1 && found.nameless.length === 0, found);
+}
+
+async function headers(url) {
+  const document = await fetch(url);
+  const policy = document.headers.get("content-security-policy") ?? "";
+  const html = await document.text();
+  const nonce = /nonce-([0-9a-f]+)/.exec(policy)?.[1];
+  const script = /script-src ([^;]*)/.exec(policy)?.[1];
+  ok("scripts come from the node alone", script === "'self'" && !/<script(?![^>]*\bsrc=)/.test(html), policy);
+  ok("the nonce is the document's own", nonce && html.includes(nonce) && !(await (await fetch(url)).text()).includes(nonce), policy);
+  ok("the document is kept by nobody, and framed by nobody", document.headers.get("cache-control") === "no-store" && /frame-ancestors 'none'/.test(policy) && document.headers.get("x-content-type-options") === "nosniff");
+  const path = /src="([^"]+app\.js\?v=[^"]+)"/.exec(html)?.[1];
+  const file = await fetch(new URL(path, url));
+  ok("its files are kept for a year", /immutable/.test(file.headers.get("cache-control")) && file.headers.get("content-encoding") === "gzip", [...file.headers]);
+  const other = await fetch(new URL("/console/api/session", url), { headers: { "sec-fetch-site": "cross-site" } });
+  ok("other sites' pages are refused", other.status === 403, other.status);
+  const bare = await fetch(new URL("/console/api/login", url), { method: "POST", body: "{}", headers: { "content-type": "application/json" } });
+  ok("a form of another site is refused", bare.status === 403, bare.status);
+}
+
+async function pages(page) {
+  await sees(page, "the cluster is shown after the log-in", "3 of 3");
+  await sees(page, "with its leaders", "in step");
+  ok("each shard has a cell for each node", (await page.locator(".keevo-cell[data-role=leader]").count()) >= 7);
+  await usable(page, "cluster");
+  await picture(page, "cluster");
+
+  await go(page, "#/metrics");
+  await page.locator(".keevo-plot canvas").first().waitFor(WITHIN);
+  await sees(page, "metrics are plotted", "Throughput");
+  await page.waitForFunction(() => [...document.querySelectorAll("[data-value]")].some((one) => /^[1-9]/.test(one.textContent)), null, WITHIN);
+  await usable(page, "metrics");
+
+  await go(page, "#/keys");
+  await sees(page, "keyspaces are listed", "orders");
+  await page.getByText("orders", { exact: true }).first().click();
+  await sees(page, "and their partitions", "eu-berlin");
+  await usable(page, "partitions");
+  await page.getByLabel("Partitions that begin with").fill("eu-");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByText("us-austin").waitFor({ ...WITHIN, state: "detached" });
+  ok("a prefix narrows them down", (await page.locator(".keevo-rowlink").count()) === 2);
+  await page.getByText("eu-berlin").click();
+  await sees(page, "rows are listed", "2026-0117");
+  await page.getByRole("button", { name: "2026-0117" }).click();
+  await sees(page, "a value is shown as JSON", '"customer": "alice"');
+  await picture(page, "keys");
+  await page.getByText("Bytes", { exact: true }).click();
+  await sees(page, "and as bytes", /^000000 {2}7b 22/);
+  await page.keyboard.press("Escape");
+
+  await go(page, "#/feeds?app=1&feed=user:alice");
+  await sees(page, "feeds are listed", "timeline:dan");
+  await sees(page, "and their activities", "Washed Huila");
+  await usable(page, "feeds");
+  await picture(page, "feeds");
+
+  await go(page, "#/channels?app=1&channel=team:roastery");
+  await sees(page, "channels are listed", "livestream:cupping");
+  await sees(page, "and their messages", "first batch at ten");
+  await usable(page, "channels");
+  await picture(page, "channels");
+  await page.getByText("2 replies").click();
+  await sees(page, "a thread opens", "the discount was taken twice");
+  await page.goBack();
+  await page.getByText("Members", { exact: true }).click();
+  await sees(page, "members are listed", "owner");
+}
+
+async function moderation(page, cli) {
+  await go(page, "#/moderation");
+  await sees(page, "what was flagged waits", "idiot");
+  await usable(page, "moderation");
+  await picture(page, "moderation");
+  const entry = page.locator("article", { hasText: "idiot" });
+  await entry.getByRole("button", { name: "Remove", exact: true }).click();
+  await page.getByRole("textbox", { name: "Note" }).fill("An insult");
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await entry.waitFor({ ...WITHIN, state: "detached" });
+  const history = await cli("chat", "history", "livestream:cupping", "--output", "json");
+  ok("what is removed is gone from its channel", !history.includes("idiot") && history.includes("garbage"), history);
+  await go(page, "#/audit");
+  await sees(page, "the decision is in the audit log", "Decide");
+  await sees(page, "with its outcome", "done");
+  await usable(page, "audit");
+  await picture(page, "audit");
+}
+
+async function small(browser, url) {
+  const page = await open(browser, url, PHONE, "dark");
+  await enter(page, ADMIN_KEY);
+  await sees(page, "the phone shows the cluster", "3 of 3");
+  for (const [name, text] of [["cluster", "Shards"], ["metrics", "Throughput"], ["keys", "orders"], ["feeds", "user:alice"], ["channels", "team:roastery"], ["moderation", "garbage"], ["audit", "Decide"]]) {
+    await go(page, `#/${name}`);
+    await sees(page, `${name} on a phone`, text);
+    await usable(page, `${name} on a phone`);
+    if (["cluster", "channels", "moderation"].includes(name)) await picture(page, `phone-${name}`);
+  }
+  await page.getByRole("button", { name: "Open the menu" }).click();
+  await page.getByRole("link", { name: "Keys" }).click();
+  await sees(page, "the menu leads on", "Keyspaces");
+  await page.context().close();
+}
+
+async function keyboard(browser, url) {
+  const page = await open(browser, url);
+  await page.getByLabel("API key", { exact: true }).waitFor(WITHIN);
+  await page.keyboard.type(ADMIN_KEY);
+  await page.keyboard.press("Enter");
+  await sees(page, "one logs in by the keyboard alone", "3 of 3");
+  const focused = () => page.evaluate(() => `${document.activeElement.tagName} ${document.activeElement.textContent}`);
+  ok("the heading has the focus", (await focused()) === "H1 Cluster", await focused());
+  await page.getByRole("link", { name: "Keys" }).focus();
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.activeElement.textContent === "Keys" && document.activeElement.tagName === "H1", null, WITHIN);
+  ok("and that of the next page", (await page.title()) === "Keys · Keevo");
+  ok("the page that is shown is marked", (await page.locator('[aria-current="page"]').innerText()).trim() === "Keys");
+  await page.context().close();
+}
+
+async function limited(browser, url, key) {
+  const page = await open(browser, url);
+  await enter(page, key);
+  await sees(page, "a key with few rights gets in", "Live metrics");
+  const links = (await page.locator("nav a").allInnerTexts()).map((text) => text.trim());
+  ok("and sees the pages for everybody", links.join() === "Live metrics,Keys,Feeds,Channels", links);
+  await go(page, "#/keys");
+  await sees(page, "and the keyspace that it may read", "orders");
+  ok("and no other", (await page.getByText("web", { exact: true }).count()) === 0);
+  await go(page, "#/cluster");
+  await sees(page, "a page that it may not see says why", "This page is for administrators");
+  await go(page, "#/feeds");
+  await sees(page, "and what it lacks", "read feeds:1");
+  await page.getByRole("button", { name: "Who is logged in" }).click();
+  await page.getByText("Log out").click();
+  await sees(page, "it logs out", "Log in with an API key");
+  const again = await page.evaluate(() => fetch("/console/api/session").then((answer) => answer.status));
+  ok("and is known no more", again === 401, again);
+  await page.context().close();
+}
+
+const nodes = await start(BIN, 3);
+let quiet;
+// Chromium has no sandbox for root.
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: process.getuid() === 0 ? ["--no-sandbox"] : [] });
+try {
+  const sales = await fill(nodes);
+  quiet = load(nodes);
+  await headers(nodes.console);
+  const page = await open(browser, nodes.console);
+  await sees(page, "nobody gets in without a key", "Log in with an API key");
+  await usable(page, "log-in");
+  await picture(page, "login");
+  await enter(page, "keevo_0123456789abcdef_wrong");
+  await sees(page, "a wrong key is refused", "the API key is not known");
+  await enter(page, ADMIN_KEY);
+  await pages(page);
+  await moderation(page, nodes.cli);
+  await keyboard(browser, nodes.console);
+  await limited(browser, nodes.console, sales);
+  await small(browser, nodes.console);
+
+  await go(page, "#/metrics");
+  await page.locator(".keevo-plot canvas").first().waitFor(WITHIN);
+  await page.getByText("1 min", { exact: true }).click();
+  await picture(page, "metrics");
+  await page.getByRole("button", { name: "Dark colours" }).click();
+  ok("it turns dark", (await page.getAttribute("html", "data-mantine-color-scheme")) === "dark");
+  await picture(page, "metrics-dark");
+  await go(page, "#/cluster");
+  await sees(page, "the cluster in the dark", "3 of 3");
+  await picture(page, "cluster-dark");
+  await page.reload();
+  ok("it stays dark after a reload", (await page.getAttribute("html", "data-mantine-color-scheme")) === "dark");
+
+  const free = await open(browser, nodes.open);
+  await sees(free, "without authentication nobody has to log in", "1 of 1");
+  await sees(free, "and the page says so", "no authentication");
+  await go(free, "#/audit");
+  await sees(free, "and that nothing is logged", "Authentication is off");
+  await go(free, "#/keys");
+  await free.getByRole("heading", { name: "Keys" }).waitFor(WITHIN);
+  await usable(free, "an empty node");
+  ok("no page complained", faults.length === 0, faults);
+} finally {
+  await quiet?.().catch(() => {});
+  await browser.close();
+  await nodes.stop();
+}
+console.log(`console: ${passed} checks passed`);
