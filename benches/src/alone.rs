@@ -2,6 +2,7 @@
 //!
 //! Every line has the shape of a comparison's without the peer: what was done, the figures under `keevo`, the machine.
 
+mod api_log;
 mod fan_out;
 mod groups;
 mod idle;
@@ -24,6 +25,7 @@ use crate::servers::{self, Cluster, Layout, programs};
 use crate::target::Keevo;
 use report::Report;
 
+pub(crate) use api_log::{ApiLogArgs, run as api_log};
 pub(crate) use fan_out::{FanOutArgs, run as fan_out};
 pub(crate) use groups::{GroupsArgs, run as groups};
 pub(crate) use idle::{IdleArgs, run as idle};

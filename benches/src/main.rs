@@ -30,7 +30,7 @@ use clap::{Args, Parser, Subcommand};
 use keevo_client::{ClientOptions, RemoteEngine};
 use keevo_core::{Error, ErrorKind, Result};
 
-use alone::{FanOutArgs, GroupsArgs, IdleArgs, RestartArgs, ScaleArgs, StormArgs};
+use alone::{ApiLogArgs, FanOutArgs, GroupsArgs, IdleArgs, RestartArgs, ScaleArgs, StormArgs};
 use compare::CompareArgs;
 use embedded::SideArgs;
 use failure::Failure;
@@ -54,6 +54,8 @@ enum Work {
     Compare(CompareArgs),
     /// Drives a running cluster through keevo-client and prints throughput and latency.
     Load(RunningArgs),
+    /// What the API log costs: puts with it and without.
+    ApiLog(ApiLogArgs),
     /// Cost of a post as its followers grow, in steps.
     FanOut(FanOutArgs),
     /// Syncs and bytes that a put costs as the groups (shards) of three nodes grow.
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
     let done = match &cli.work {
         Work::Side(args) => embedded::run(args).map_err(Failure::from),
         Work::Compare(args) => runtime.block_on(compare::run(args)),
+        Work::ApiLog(args) => runtime.block_on(alone::api_log(args)),
         Work::FanOut(args) => runtime.block_on(alone::fan_out(args)),
         Work::Groups(args) => runtime.block_on(alone::groups(args)),
         Work::Idle(args) => runtime.block_on(alone::idle(args)),

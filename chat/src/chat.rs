@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use keevo_core::{
-    Consistency, Cursor, Engine, Error, ErrorKind, Key, Keyspace, KeyspaceKind, Record, Result, Scan, ScanRange,
+    Consistency, Cursor, Engine, Error, ErrorKind, Key, Keyspace, KeyspaceKind, Record, Result, Scan, ScanRange, call,
 };
 use tokio::sync::OnceCell;
 
@@ -68,8 +68,9 @@ impl<E: Engine> Chat<E> {
         Ok(self.keyspace().await?.key(keys::user_partition(self.app, user), sort))
     }
 
+    /// Now; within an API call the time of the call.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.options.clock.now_ms()
+        call::now_ms(self.options.clock.as_ref())
     }
 
     pub(crate) async fn get(&self, key: Key) -> Result<Option<Record>> {

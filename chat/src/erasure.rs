@@ -17,7 +17,7 @@ mod rows_of;
 mod texts;
 
 use bytes::Bytes;
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Result, Scan, partition_hash};
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Result, Scan, call, partition_hash};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::ids::validate_name;
@@ -98,7 +98,7 @@ impl<E: Engine> Chat<E> {
                 }
                 Some(row) => row.clone(),
                 None => ErasureRow {
-                    stand_in: format!("deleted-{:032x}", self.options.random.next_u128()),
+                    stand_in: format!("deleted-{:032x}", call::random_u128(self.options.random.as_ref())),
                     keep_texts: texts == Texts::Keep,
                     asked_at_ms: self.now_ms(),
                     at: Some(TraceRow::default()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keevo_core::{Error, ErrorKind, Result};
+use keevo_core::{Error, ErrorKind, Result, call};
 
 use crate::custom::Patch;
 use crate::ids::{Place, validate_name};
@@ -184,7 +184,7 @@ impl NewMessage {
 
     /// As [`NewMessage::prepare`]; `bare` = the message may say nothing.
     pub(crate) fn prepare_as(self, options: &ChatOptions, bare: bool) -> Result<MessageRow> {
-        let now_ms = options.clock.now_ms();
+        let now_ms = call::now_ms(options.clock.as_ref());
         let id = self.id.unwrap_or_else(|| new_id(options, now_ms));
         validate_name("a message id", &id)?;
         validate_name("a user id", &self.user_id)?;
@@ -379,7 +379,7 @@ fn validate_object(what: &str, text: &str) -> Result<()> {
 
 /// A UUIDv7 from the given clock and generator.
 pub(crate) fn new_id(options: &ChatOptions, now_ms: u64) -> String {
-    let random = options.random.next_u128().to_be_bytes();
+    let random = call::random_u128(options.random.as_ref()).to_be_bytes();
     let tail = random.first_chunk::<10>().expect("16 bytes hold 10");
     uuid::Builder::from_unix_timestamp_millis(now_ms, tail).into_uuid().to_string()
 }

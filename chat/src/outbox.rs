@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Keyspace, Record, Result, Scan, partition_hash};
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Key, Keyspace, Record, Result, Scan, call, partition_hash};
 use tokio::task::JoinHandle;
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
@@ -209,7 +209,8 @@ impl<E: Engine> Chat<E> {
 
     /// Step 2. The epoch must have been read before.
     pub(crate) async fn put_pointer(&self, channel: &ChannelId, keys: &ChannelKeys) -> Result<()> {
-        self.engine.write(Batch::new().put(self.pointer(channel, keys), Bytes::new())).await?;
+        let batch = Batch::new().put(self.pointer(channel, keys), Bytes::new());
+        call::aside(self.engine.write(batch)).await?;
         Ok(())
     }
 

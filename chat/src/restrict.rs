@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use keevo_core::{Batch, Check, Engine, Error, Key, Record, Result};
+use keevo_core::{Batch, Check, Engine, Error, Key, Record, Result, call};
 
 use crate::channel_type::{Capability, ChannelType};
 use crate::chat::Chat;
@@ -194,6 +194,10 @@ impl<E: Engine> Chat<E> {
         };
         if self.judge(channel, keys, user, &[Capability::SkipSlowMode]).await.is_ok() {
             return Ok(permit);
+        }
+        // A call that was accepted once is repeated without the pauses between such calls.
+        if call::is_replay() {
+            return Ok(permit.demand(keys.setting(Setting::SlowMode), Check::RevisionIs(slow.revision)));
         }
         if let Some(cooldown) = cooldown {
             let message = format!("channel {channel} is in slow mode, and user '{user}' has just sent a message");

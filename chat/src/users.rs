@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
+use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result, call};
 
 use crate::chat::{ATTEMPTS_MAX, Chat, contended};
 use crate::custom::Patch;
@@ -150,7 +150,7 @@ impl<E: Engine> Chat<E> {
     /// Makes a guest: a user with the role `guest` and an id of its own. Where it becomes a member, give it that role too.
     /// Whoever has not even an id is a stranger: a channel's type says what those may do.
     pub async fn create_guest(&self, custom: Option<String>) -> Result<User> {
-        let id = format!("guest-{:032x}", self.options.random.next_u128());
+        let id = format!("guest-{:032x}", call::random_u128(self.options.random.as_ref()));
         self.put_user(NewUser { custom, ..NewUser::new(id).with_role("guest") }).await
     }
 

@@ -196,7 +196,7 @@ impl<E: Engine> Feeds<E> {
         }
         let mut entries = live.map(|row| row.entries.clone()).unwrap_or_default();
         let last_gen = current.map_or(0, |row| row.last_gen);
-        let generation = (last_gen + 1).max(self.now_ms());
+        let generation = (last_gen + 1).max(self.call_ms());
         let mut there: BTreeSet<(String, String)> =
             entries.iter().map(|entry| (entry.feed.clone(), entry.via.clone())).collect();
         let mut fresh: Vec<EntryRow> = Vec::new();

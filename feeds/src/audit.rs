@@ -7,7 +7,7 @@
 mod of_user;
 
 use bytes::Bytes;
-use keevo_core::{Batch, Consistency, Engine, Error, Result};
+use keevo_core::{Batch, Consistency, Engine, Error, Result, call};
 use prost::Message;
 use serde_json::{Map, Value};
 
@@ -161,7 +161,7 @@ pub struct AuditPage {
 impl<E: Engine> Feeds<E> {
     /// Adds the audit row of a change to its batch.
     pub(crate) fn audited(&self, batch: Batch, entity: &Bytes, action: Action, user: &str, at_us: u64) -> Batch {
-        let key = self.layout().audit(entity.clone(), at_us, self.options().random.next_u64());
+        let key = self.layout().audit(entity.clone(), at_us, call::random_u64(self.options().random.as_ref()));
         let row = AuditRow { action: action.number(), user: user.to_owned() };
         batch.put_ttl(key, encode(&row), AUDIT_TTL_MS)
     }

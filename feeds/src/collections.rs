@@ -3,7 +3,7 @@
 //! An entry is one partition, so each change is one batch. Activities refer to it as `SO:‹collection›:‹id›`.
 
 use futures::{StreamExt, TryStreamExt};
-use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Key, Record, Result};
+use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Key, Record, Result, call};
 use prost::Message;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -120,7 +120,8 @@ impl<E: Engine> Feeds<E> {
         let id = if let Some(id) = id {
             id
         } else {
-            made = uuid::Builder::from_random_bytes(self.options().random.next_u128().to_be_bytes()).into_uuid();
+            made = uuid::Builder::from_random_bytes(call::random_u128(self.options().random.as_ref()).to_be_bytes())
+                .into_uuid();
             &Uuid::to_string(&made)
         };
         self.put_entry(collection, id, data, user_id, Put::Add).await

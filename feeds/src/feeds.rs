@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use keevo_core::{
-    Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock,
+    Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock, call,
 };
 
 use crate::groups::Groups;
@@ -200,8 +200,16 @@ impl<E: Engine> Feeds<E> {
         self.options().clock.now_ms()
     }
 
-    /// The time in microseconds; every call gives a later one.
+    /// Now, in milliseconds since the epoch; within an API call the time of the call.
+    pub(crate) fn call_ms(&self) -> u64 {
+        call::now_ms(self.options().clock.as_ref())
+    }
+
+    /// The time in microseconds, within an API call that of the call; every one is later than the one before.
     pub(crate) fn stamp_us(&self) -> u64 {
+        if let Some(stamp_us) = call::stamp_us() {
+            return stamp_us;
+        }
         let now_us = self.now_ms().saturating_mul(1_000);
         let last = self
             .inner

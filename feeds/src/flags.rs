@@ -3,7 +3,7 @@
 //! The flags of an entity are one partition, with one flag a user: who flags again gets the first flag back.
 
 use bytes::Bytes;
-use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Record, Result};
+use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Record, Result, call};
 use prost::Message;
 use serde_json::{Map, Value};
 
@@ -123,7 +123,8 @@ impl<E: Engine> Feeds<E> {
             return Err(Error::invalid(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
         }
         let target_user = self.owner_of(new.entity_type, &new.entity_id).await?;
-        let id = uuid::Builder::from_random_bytes(self.options().random.next_u128().to_be_bytes()).into_uuid();
+        let id = uuid::Builder::from_random_bytes(call::random_u128(self.options().random.as_ref()).to_be_bytes())
+            .into_uuid();
         let row = FlagRow { id: id.to_string(), target_user, reason: new.reason.clone(), created_us: self.stamp_us() };
         let partition = self.layout().flags(new.entity_type.name(), &new.entity_id);
         let key = self.layout().key(partition, keys::join(FLAG, new.user_id.as_bytes()));

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use keevo_core::{Batch, Engine, Key, Result};
+use keevo_core::{Batch, Engine, Key, Result, call};
 
 use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, retry};
@@ -100,8 +100,14 @@ impl<E: Engine> Feeds<E> {
 
     /// Makes the pointers of a call, before it writes their jobs. If that fails, the call must end.
     pub(crate) async fn point_at(&self, jobs: impl IntoIterator<Item = JobAt>) -> Result<Vec<Pointer>> {
-        let pointers = self.new_pointers(jobs);
-        match self.write_pointers(&pointers).await {
+        // Their times are those of the clock, by which workers judge them, and they are no effect of an API call.
+        let (pointers, written) = call::aside(async {
+            let pointers = self.new_pointers(jobs);
+            let written = self.write_pointers(&pointers).await;
+            (pointers, written)
+        })
+        .await;
+        match written {
             Ok(()) => Ok(pointers),
             Err(error) => {
                 // Some may have been written, but none will lead to a job.
@@ -125,7 +131,11 @@ impl<E: Engine> Feeds<E> {
     pub(crate) async fn renew_pointers(&self, pointers: &[Pointer]) -> Result<()> {
         let Some(oldest) = pointers.first() else { return Ok(()) };
         let age_ms = self.now_ms().saturating_sub(oldest.created_us / 1_000);
-        if age_ms > self.options().pointer_grace_ms / 2 { self.write_pointers(pointers).await } else { Ok(()) }
+        if age_ms > self.options().pointer_grace_ms / 2 {
+            call::aside(self.write_pointers(pointers)).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Remembers finished work, and takes it out when there is enough of it, or soon.

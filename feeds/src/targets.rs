@@ -128,7 +128,7 @@ impl<E: Engine> Feeds<E> {
         let (taken, kept): (Vec<EntryRow>, Vec<EntryRow>) =
             std::mem::take(&mut row.entries).into_iter().partition(|entry| is_target(entry) && !stays(&entry.feed));
         row.entries = kept;
-        let generation = (row.last_gen + 1).max(self.now_ms());
+        let generation = (row.last_gen + 1).max(self.call_ms());
         let (Targets::Replace(wanted) | Targets::Change { added: wanted, .. }) = targets;
         let mut fresh: Vec<EntryRow> = Vec::new();
         for target in wanted.iter().filter(|target| *target != feed) {

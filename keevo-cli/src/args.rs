@@ -2,6 +2,7 @@
 //!
 //! Invariant: what can be checked without a node is checked here, so that a typing error costs no connection.
 
+pub(crate) mod apilog;
 pub(crate) mod app;
 pub(crate) mod auth;
 pub(crate) mod backup;
@@ -136,6 +137,9 @@ pub(crate) enum Command {
     /// Say who may do what: roles, and API keys for them
     #[command(subcommand, after_help = auth::EXAMPLES)]
     Auth(auth::Auth),
+    /// Look at the log of calls that changed data, and replay them
+    #[command(name = "apilog", subcommand, after_help = apilog::EXAMPLES)]
+    ApiLog(apilog::ApiLog),
     /// Read the log of what was administered, and verify its chain
     #[command(subcommand, after_help = auth::AUDIT_EXAMPLES)]
     Audit(auth::Audit),

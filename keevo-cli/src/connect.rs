@@ -73,6 +73,11 @@ impl Context {
         Ok(Self { endpoints, output: global.output, access, certificates, timeout: global.timeout })
     }
 
+    /// The same for other nodes.
+    pub(crate) fn at(&self, endpoints: Vec<String>) -> Self {
+        Self { endpoints, ..self.clone() }
+    }
+
     /// For commands that call no node: what is said of nodes is not looked at.
     pub(crate) fn offline(output: Format) -> Self {
         Self { endpoints: Vec::new(), output, access: Access::default(), certificates: Vec::new(), timeout: None }

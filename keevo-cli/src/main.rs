@@ -93,6 +93,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::App(app) => run::app::run(&context, app).await,
             Command::Moderation(moderation) => run::moderation::run(&context, moderation).await,
             Command::Auth(auth) => run::auth::run(&context, auth).await,
+            Command::ApiLog(apilog) => run::apilog::run(&context, apilog).await,
             Command::Audit(audit) => run::auth::audit(&context, audit).await,
             Command::Cert(cert) => run::cert::run(&context, cert),
             Command::Chat(chat) => run::chat::run(&context, chat).await,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: both formats say the same; text that came from a store is escaped before a terminal sees it.
 
+pub(crate) mod apilog;
 pub(crate) mod app;
 pub(crate) mod auth;
 pub(crate) mod backup;

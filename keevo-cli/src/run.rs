@@ -2,6 +2,7 @@
 //!
 //! Invariant: an answer is shown once, when it is complete; only watches and progress show anything earlier.
 
+pub(crate) mod apilog;
 pub(crate) mod app;
 pub(crate) mod auth;
 pub(crate) mod backup;

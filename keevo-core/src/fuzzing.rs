@@ -6,10 +6,11 @@
 use bytes::Bytes;
 
 use crate::batch::Written;
-use crate::command::{Hlc, Outcome};
+use crate::call::{CallDoor, CallId, CallOrigin, CallRequest, EntryNote, Envelope, Note, Outcomes};
+use crate::command::{Command, Entry, Hlc, Outcome};
 use crate::data_dir;
 use crate::error::{Error, ErrorKind};
-use crate::ids::{ClusterId, KeyspaceId, NodeId, Revision};
+use crate::ids::{ClusterId, KeyspaceId, NodeId, Revision, ShardId};
 use crate::key::{Keyspace, KeyspaceKind};
 use crate::machine;
 use crate::scan::{Direction, PageToken, Scan};
@@ -32,6 +33,7 @@ const SPACE: Keyspace = Keyspace { id: KeyspaceId(9), kind: KeyspaceKind::Hashed
 
 /// Every decoder of this module.
 pub const DECODERS: &[Decoder] = &[
+    Decoder { name: "call_envelope", accepts: call_envelope, samples: call_envelopes },
     Decoder { name: "change_row", accepts: change_row, samples: change_rows },
     Decoder {
         name: "changes_floor",
@@ -43,6 +45,7 @@ pub const DECODERS: &[Decoder] = &[
         accepts: |input| machine::decode_last(input).is_ok(),
         samples: || vec![7_u64.to_be_bytes().to_vec(), [7_u64.to_be_bytes(), 3_u64.to_be_bytes()].concat()],
     },
+    Decoder { name: "entry_note", accepts: entry_note, samples: entry_notes },
     Decoder { name: "identity_file", accepts: data_dir::is_identity, samples: identity_files },
     Decoder { name: "page_token", accepts: page_token, samples: page_tokens },
     Decoder {
@@ -53,6 +56,50 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "session_outcome", accepts: session_outcome, samples: session_outcomes },
     Decoder { name: "snapshot_rows", accepts: snapshot_rows, samples: snapshot_files },
 ];
+
+/// The CRC is made right, so that what lies behind it is reached.
+fn call_envelope(input: &[u8]) -> bool {
+    let mut bytes = input.to_vec();
+    if let Some((head, message)) = bytes.split_first_chunk_mut::<5>() {
+        let [_, crc @ ..] = head;
+        *crc = crc32fast::hash(message).to_be_bytes();
+    }
+    let Ok(envelope) = Envelope::decode(&bytes.into()) else { return false };
+    let again = Envelope::decode(&envelope.encode()).expect("what was encoded decodes");
+    assert_eq!(again, envelope, "an envelope survives being encoded");
+    true
+}
+
+fn sample_envelope() -> Envelope {
+    Envelope {
+        id: CallId { node: 3, stamp_us: 1_700_000_000_000_123 },
+        at_us: 1_700_000_000_000_100,
+        seed: 77,
+        app: Some(9),
+        door: CallDoor::Grpc,
+        principal: "key 3f62".to_owned(),
+        method: "keevo.feeds.v1.Feeds/Follow".to_owned(),
+        request: CallRequest::Body(Bytes::from_static(b"request")),
+        redacted: false,
+        origin: Some(CallOrigin { cluster: ClusterId(5), shard: ShardId(2), index: 44 }),
+    }
+}
+
+fn call_envelopes() -> Vec<Vec<u8>> {
+    let write = Envelope { request: CallRequest::Command, origin: None, ..sample_envelope() };
+    [sample_envelope(), write].map(|one| one.encode().to_vec()).into()
+}
+
+fn entry_note(input: &[u8]) -> bool {
+    EntryNote::of_entry(&Bytes::copy_from_slice(input)).is_ok_and(|note| note.is_some())
+}
+
+fn entry_notes() -> Vec<Vec<u8>> {
+    let entry = Entry { hlc: Hlc(1 << 20), command: Command::MoveClock }.encode();
+    let outcomes = Outcomes(vec![(CallId { node: 3, stamp_us: 7 }, "CONFLICT".to_owned())]);
+    let note = Note { envelope: sample_envelope().encode(), attempt: 1 };
+    vec![note.append_to(&entry).to_vec(), outcomes.append_to(&entry).to_vec()]
+}
 
 fn change_row(input: &[u8]) -> bool {
     let Ok(row) = ChangeRow::decode(&Bytes::copy_from_slice(input)) else { return false };

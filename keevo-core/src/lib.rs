@@ -9,6 +9,7 @@
 
 mod any_engine;
 mod batch;
+pub mod call;
 mod clock;
 #[cfg(feature = "rocksdb")]
 mod columns;

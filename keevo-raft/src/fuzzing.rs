@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use keevo_core::fuzzing::Decoder;
 use keevo_core::{
-    Batch, Change, ClusterId, Command, CommitEvent, Consistency, Cursor, Key, Keyspace, KeyspaceId, KeyspaceKind,
+    Batch, Change, ClusterId, Command, CommitEvent, Consistency, Cursor, Hlc, Key, Keyspace, KeyspaceId, KeyspaceKind,
     PageToken, Record, Result, Revision, Scan, ScanPage, ShardId, WatchRange,
 };
 use openraft::raft::{
@@ -66,10 +66,12 @@ pub const DECODERS: &[Decoder] = &[
     },
     Decoder {
         name: "peer_command",
-        accepts: |input| again(input, peer_messages::decode_command, |one| peer_messages::encode_command(one.clone())),
+        accepts: |input| {
+            again(input, peer_messages::decode_command, |(one, hlc)| peer_messages::encode_command(one.clone(), *hlc))
+        },
         samples: || {
             let write = Command::Write(Batch::new().put(key("a"), "v").merge(key("n"), 1));
-            [write, Command::Checksum].map(|one| peer_messages::encode_command(one).to_vec()).into()
+            [write, Command::Checksum].map(|one| peer_messages::encode_command(one, Hlc(7)).to_vec()).into()
         },
     },
     Decoder {
@@ -100,7 +102,12 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "peer_propose",
         accepts: |input| parse::<ProposeWire>("a proposal", &Bytes::copy_from_slice(input)).is_ok(),
-        samples: || vec![pack(&ProposeWire { deadline_ms: 500, entry: Bytes::from_static(b"entry") }).to_vec()],
+        samples: || {
+            vec![
+                pack(&ProposeWire { deadline_ms: 500, entry: Bytes::from_static(b"entry"), ..ProposeWire::default() })
+                    .to_vec(),
+            ]
+        },
     },
     Decoder { name: "peer_read", accepts: read, samples: reads },
     Decoder {

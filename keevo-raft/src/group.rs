@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use crate::archive_hold::ArchiveLimits;
 use crate::blocking;
 use crate::gate::Gate;
+use crate::hlc::NodeHlc;
 use crate::log_store::{GroupLog, LogStore};
 use crate::messages;
 use crate::network::{AddressBook, GroupNetwork};
@@ -61,6 +62,7 @@ pub(crate) struct GroupContext {
     pub(crate) addresses: Arc<AddressBook>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) hlc: Arc<NodeHlc>,
     pub(crate) timing: Timing,
     pub(crate) staging: PathBuf,
     /// The read views of consistent scans, of all groups.

@@ -16,6 +16,7 @@ mod cluster_map;
 pub mod fuzzing;
 mod gate;
 mod group;
+mod hlc;
 pub mod log_store;
 mod membership;
 mod messages;
@@ -38,8 +39,8 @@ pub use archive_hold::ArchiveLimits;
 pub use cluster_engine::{ClusterEngine, DEADLINE, Meta};
 pub use group::Group;
 pub use node::{
-    ArchiveState, ChangesPage, ChangesRequest, Identity, IdentityStore, LoggedEntry, LoggedKind, Node, NodeOptions,
-    NodeParts, NodeStatus, ReplicaStatus, ShardCopy,
+    ArchiveState, CallEntry, CallsPage, ChangesPage, ChangesRequest, Identity, IdentityStore, LoggedEntry, LoggedKind,
+    Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus, ShardCopy,
 };
 pub use shard_map::ShardMap;
 pub use state_machine::StagedFiles;

@@ -6,6 +6,7 @@
 
 mod archive;
 mod bootstrap;
+mod calls;
 mod care;
 mod changes;
 mod checkpoint;
@@ -34,6 +35,7 @@ use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
 use crate::gate::Gate;
 use crate::group::{Group, GroupContext};
+use crate::hlc::NodeHlc;
 use crate::network::AddressBook;
 use crate::shard_map::ShardMap;
 use crate::storage_care::StorageCare;
@@ -41,6 +43,7 @@ use crate::storage_care::StorageCare;
 pub use archive::{ArchiveState, LoggedEntry, LoggedKind, ShardCopy};
 #[cfg(feature = "fuzzing")]
 pub(crate) use bootstrap::decode_hello;
+pub use calls::{CallEntry, CallsPage};
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub use status::{NodeStatus, ReplicaStatus};
@@ -67,6 +70,8 @@ pub(crate) struct NodeInner {
     pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
     pub(crate) gate: Arc<Gate>,
+    /// The latest clock of any write that this node led or heard of.
+    pub(crate) hlc: Arc<NodeHlc>,
     /// Asks for a flush before its time.
     flush_wanted: tokio::sync::Notify,
     /// Held during a flush and its purges.
@@ -109,6 +114,7 @@ impl Node {
                 addresses: Arc::new(AddressBook::default()),
                 wake: tokio::sync::Notify::new(),
                 gate: Arc::new(Gate::new(&care)),
+                hlc: Arc::default(),
                 flush_wanted: tokio::sync::Notify::new(),
                 flushing: tokio::sync::Mutex::new(()),
                 closed: watch::Sender::new(false),
@@ -290,6 +296,7 @@ impl NodeInner {
             addresses: Arc::clone(&self.addresses),
             clock: Arc::clone(&self.parts.clock),
             gate: Arc::clone(&self.gate),
+            hlc: Arc::clone(&self.hlc),
             timing: self.options.timing,
             staging: self.options.staging.clone(),
             views: Arc::clone(&self.views),

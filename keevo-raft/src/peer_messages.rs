@@ -1,13 +1,19 @@
 //! The bodies of the requests that nodes send each other besides Raft's own: proposals, reads, status.
 
+mod proposal;
+
 use bytes::Bytes;
 use keevo_core::machine::ShardReader;
 use keevo_core::views::ViewId;
 use keevo_core::{
-    ClusterId, Command, Consistency, Cursor, DataStore, Direction, Entry, Error, FanOut, Hlc, Key, Keyspace,
-    KeyspaceId, KeyspaceKind, PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId, has_expired,
+    ClusterId, Consistency, Cursor, DataStore, Direction, Error, FanOut, Key, Keyspace, KeyspaceId, KeyspaceKind,
+    PageToken, Record, Result, Revision, Scan, ScanPage, ScanRange, ShardId, has_expired,
 };
 use prost::Message;
+
+pub(crate) use proposal::{
+    Aside, ProposeWire, aside_of, decode_command, decode_outcome, encode_command, encode_outcome, propose_wire,
+};
 
 pub(crate) fn parse<M: Message + Default>(what: &str, body: &Bytes) -> Result<M> {
     M::decode(body.clone()).map_err(|error| Error::corrupt(format!("{what} does not decode")).with_source(error))
@@ -15,32 +21,6 @@ pub(crate) fn parse<M: Message + Default>(what: &str, body: &Bytes) -> Result<M>
 
 pub(crate) fn pack(message: &impl Message) -> Bytes {
     message.encode_to_vec().into()
-}
-
-/// A proposal: a command and how long the leader may take.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ProposeWire {
-    #[prost(uint64, tag = "1")]
-    pub(crate) deadline_ms: u64,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub(crate) entry: Bytes,
-}
-
-/// The commands travel in entries without a clock: the leader gives them one.
-pub(crate) fn encode_command(command: Command) -> Bytes {
-    Entry { hlc: Hlc::default(), command }.encode()
-}
-
-/// Decodes a proposed command; what it may write is checked by the receiver again.
-pub(crate) fn decode_command(entry: &Bytes) -> Result<Command> {
-    let command = Entry::decode(entry)?.command;
-    match &command {
-        Command::Write(batch) => batch.validate()?,
-        Command::FanOut(fan_out) => fan_out.validate()?,
-        Command::Restore(restore) => restore.validate()?,
-        Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_) => {}
-    }
-    Ok(command)
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 13] = [
+const FILES: &[&str] = &[
     "keevo/kv/v1/types.proto",
     "keevo/kv/v1/kv.proto",
     "keevo/admin/v1/admin.proto",
+    "keevo/admin/v1/apilog.proto",
     "keevo/admin/v1/apps.proto",
     "keevo/admin/v1/auth.proto",
     "keevo/admin/v1/backup.proto",

@@ -48,6 +48,7 @@ pub struct AuthConfig {
 
 /// What a keevod runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// The node's id, unique in the cluster, from 1.
     pub node_id: u64,
@@ -77,6 +78,8 @@ pub struct Config {
     pub log_level: String,
     /// How it looks.
     pub log_format: LogFormat,
+    /// Whether calls that change something are recorded in the API log.
+    pub api_log: bool,
     /// How often the data store is flushed.
     pub flush_every: Duration,
     /// Heartbeats and elections.
@@ -136,6 +139,7 @@ impl Config {
                 "json" => LogFormat::Json,
                 _ => return Err(layers.refuse("log_format", "text or json")),
             },
+            api_log: layers.parse("api_log", "true or false")?,
             flush_every: Duration::from_millis(layers.parse("flush_every_ms", "a number of milliseconds")?),
             timing: Timing {
                 heartbeat_ms: layers.parse("heartbeat_ms", "a number of milliseconds")?,
@@ -284,6 +288,7 @@ mod tests {
         assert_eq!((config.shards, config.node_id), (32, 1));
         expect_test::expect![[r#"
             advertise            = ""                  default
+            api_log              = "true"              default
             archive_every_ms     = "2000"              default
             archive_mib_max      = "1024"              default
             archive_url          = ""                  default

@@ -12,7 +12,8 @@ use axum::Router;
 use axum::serve::ListenerExt;
 use futures::FutureExt;
 use keevo_chat_gateway::{ChatGateway, ChatGatewayOptions, Gatekeeper};
-use keevo_core::{Error, ErrorKind, Result, RocksStore, SeededRandom, SystemClock};
+use keevo_core::call::CallLog;
+use keevo_core::{Clock, Error, ErrorKind, Result, RocksStore, SeededRandom, SystemClock};
 use keevo_feeds::FeedsOptions;
 use keevo_gateway::apps::{Apps, OsRandom};
 use keevo_gateway::{Gateway, GatewayOptions, Registry};
@@ -22,8 +23,11 @@ use keevo_tls::{Protocol, ServerTls, TlsIncoming};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
+use crate::apilog::replay::Doors;
+use crate::apilog::{self, Logged, Replayer};
 use crate::archive::Archiving;
 use crate::auth::{Authority, DoorLayer};
 use crate::backup::Backups;
@@ -32,6 +36,7 @@ use crate::cluster_host::ClusterHost;
 use crate::config::Config;
 use crate::console::{Console, ConsoleParts};
 use crate::grpc::admin::AdminService;
+use crate::grpc::apilog::ApiLogService;
 use crate::grpc::apps::AppsService;
 use crate::grpc::auth::AuthService;
 use crate::grpc::backup::BackupService;
@@ -120,8 +125,12 @@ impl Daemon {
             let backups = Backups::open(&config.archive, &node, config.data_dir.join("restoring"))?;
             let shutdown = CancellationToken::new();
             let calls = Arc::new(Calls::default());
-            let gateway = gateway(&config, &node, shutdown.clone())?;
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            let call_log = CallLog::new(config.node_id, config.api_log, Arc::clone(&clock), Arc::new(OsRandom));
+            let gateway = gateway(&config, &node, &call_log, shutdown.clone())?;
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
+            let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
+            let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
             let authority = authority(&config, &node)?;
             let door = DoorLayer {
                 authority: config.auth.is_some().then(|| Arc::clone(&authority)),
@@ -132,6 +141,9 @@ impl Daemon {
                 stores: &stores,
                 calls: &calls,
                 gateway: &gateway,
+                chat: &chat,
+                call_log: &call_log,
+                clock,
                 backups,
                 moderation: &moderation,
                 authority: Arc::clone(&authority),
@@ -154,10 +166,9 @@ impl Daemon {
                 moderation: moderated,
                 tls: tls.clone(),
                 authority: door.authority.clone(),
+                call_log: Arc::clone(&call_log),
                 archive: Box::new(archiving.meter()),
             });
-            let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
-            let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
             let console = console(&config, &gateway, &moderation, &metrics);
             let routes = crate::http::routes(metrics, &console, &gateway, &chat);
             let http_server = serve_http(http_listener, routes, tls.clone(), shutdown.clone())?;
@@ -170,8 +181,9 @@ impl Daemon {
                 follow_rights(door.authority, shutdown.clone()),
                 console.run(shutdown.clone()),
             );
-            let background =
-                tokio::spawn(futures::future::join4(gateway.clone().run(), chat.run(), pipeline, security).map(drop));
+            let outcomes = apilog::outcomes::run(node.engine(), call_log, shutdown.clone());
+            let layers = futures::future::join(gateway.clone().run(), chat.run());
+            let background = tokio::spawn(futures::future::join4(layers, pipeline, security, outcomes).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");
             Ok(Self { node, grpc, http, https, shutdown, servers, health, gateway, background, _folders: folders })
@@ -276,13 +288,14 @@ fn layers(node: &Node) -> ClusterEngine {
 }
 
 /// The feeds REST API over the node.
-fn gateway(config: &Config, node: &Node, shutdown: CancellationToken) -> Result<Gateway> {
+fn gateway(config: &Config, node: &Node, calls: &Arc<CallLog>, shutdown: CancellationToken) -> Result<Gateway> {
     let apps = Apps::new(node.engine().meta(), Arc::new(SystemClock::new()), Arc::new(OsRandom));
     let registry = Registry::new(layers(node), FeedsOptions::default());
     let options = GatewayOptions {
         files_dir: Some(config.files_dir.clone()),
         files_url: config.files_url.clone(),
         private_fetches: config.private_fetches,
+        calls: Some(Arc::clone(calls)),
         ..GatewayOptions::default()
     };
     Gateway::open(apps, registry, options, shutdown)
@@ -320,6 +333,9 @@ struct GrpcParts<'a> {
     stores: &'a Stores,
     calls: &'a Arc<Calls>,
     gateway: &'a Gateway,
+    chat: &'a ChatGateway,
+    call_log: &'a Arc<CallLog>,
+    clock: Arc<dyn Clock>,
     backups: Backups,
     moderation: &'a Moderation<ClusterEngine>,
     authority: Arc<Authority>,
@@ -333,7 +349,8 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts { node, stores, calls, gateway, backups, moderation, authority, door, tls } = parts;
+    let GrpcParts { node, stores, calls, gateway, chat, call_log, clock, backups, moderation, authority, door, tls } =
+        parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()).with_tls(tls.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -348,7 +365,18 @@ async fn serve_grpc(
     let chat_service = ChatService::server(layers(node), moderation.gate(), shutdown.clone());
     let transfer_service = ChatTransferService::server(layers(node));
     let moderation_service = ModerationService::server(moderation.clone());
-    let kv_service = KvService::counting_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls));
+    let recorded = Some(Arc::clone(call_log));
+    let kv_service = KvService::recording_server(Arc::clone(&host), shutdown.clone(), Arc::clone(calls), recorded);
+    let doors = Doors {
+        grpc: Routes::new(feeds_service.clone())
+            .add_service(social_service.clone())
+            .add_service(chat_service.clone())
+            .add_service(transfer_service.clone()),
+        feeds: gateway.router(),
+        chat: chat.router(),
+    };
+    let replayer = Replayer::new(layers(node), Arc::clone(call_log), clock, doors);
+    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer);
     let proven = door.proven;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)
@@ -358,14 +386,15 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(kv_service), calls))
         .add_service(Counted::new(Refusals::of(AdminService::server(host)), calls))
         .add_service(Counted::new(Refusals::of(apps_service), calls))
+        .add_service(Counted::new(Refusals::of(log_service), calls))
         .add_service(Counted::new(Refusals::of(AuthService::server(authority)), calls))
         .add_service(Counted::new(Refusals::of(BackupService::server(backups)), calls))
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
         .add_service(RaftService::proving_server(handler, local, proven, shutdown.clone()))
-        .add_service(Counted::new(Refusals::of(feeds_service), calls))
-        .add_service(Counted::new(Refusals::of(social_service), calls))
-        .add_service(Counted::new(Refusals::of(chat_service), calls))
-        .add_service(Counted::new(Refusals::of(transfer_service), calls))
+        .add_service(Counted::new(Refusals::of(Logged::new(feeds_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(Logged::new(chat_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(Logged::new(transfer_service, call_log)), calls))
         .add_service(health_service)
         .add_service(reflection);
     let ended = shutdown.cancelled_owned();

@@ -1,6 +1,7 @@
 //! The gRPC services, each over a [`Host`](crate::host::Host).
 
 pub mod admin;
+pub mod apilog;
 pub mod apps;
 pub mod auth;
 pub mod backup;

@@ -3,6 +3,7 @@
 //! Reading order: [`config`], then [`daemon`], which wires everything, then [`peer`] (node to node) and [`grpc`]
 //! (clients). Invariant: decisions are made in `keevo-raft`, `keevo-feeds` and `keevo-chat`; this crate translates.
 
+pub mod apilog;
 pub mod archive;
 pub mod auth;
 pub mod backup;

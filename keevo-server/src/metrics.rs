@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use keevo_core::RocksStore;
+use keevo_core::call::CallLog;
 use keevo_feeds::FeedsMetrics;
 use keevo_moderation_policy::{Action, ModerationMetrics};
 use keevo_raft::Node;
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) moderation: ModerationMeter,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) call_log: Arc<CallLog>,
     pub(crate) archive: Box<dyn Fn() -> Option<ArchiveMetrics> + Send + Sync>,
 }
 
@@ -72,6 +74,7 @@ impl Metrics {
             if let Some(authority) = &self.authority {
                 gather_rights(authority.metrics());
             }
+            self.api_log();
             if let Some(archive) = (self.archive)() {
                 self.gather_archive(archive);
             }
@@ -115,6 +118,17 @@ impl Metrics {
         metrics::describe_gauge!(name, "Bytes of a shard's log that wait for the archive, at its leader.");
         for state in self.node.archive_states() {
             metrics::gauge!(name, "shard" => state.shard.to_string()).set(to_f64(state.waiting_bytes));
+        }
+    }
+
+    fn api_log(&self) {
+        let (calls, refused, lost) = self.call_log.counts();
+        for (name, help, value) in [
+            ("keevo_api_log_calls_total", "Calls that change something, begun at the doors of this node.", calls),
+            ("keevo_api_log_refused_total", "Those that were refused before anything was written.", refused),
+            ("keevo_api_log_outcomes_lost_total", "Failures that the API log does not tell: too many waited.", lost),
+        ] {
+            counter(name, help, value);
         }
     }
 

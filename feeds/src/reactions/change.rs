@@ -5,7 +5,7 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Record, Result};
+use keevo_core::{Batch, Consistency, Engine, Error, ErrorKind, Record, Result, call};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ impl<E: Engine> Feeds<E> {
             check_name("a reaction's id", id)?;
             id.clone()
         } else {
-            new_id(row.created_us, self.options().random.next_u64())
+            new_id(row.created_us, call::random_u64(self.options().random.as_ref()))
         };
         if let ReactTo::Parent(parent) = &new.on {
             self.put_under(&mut row, parent).await?;

@@ -60,7 +60,7 @@ impl<E: Engine> Feeds<E> {
         let wanted: &[String] = if row.is_live() { &row.target_feeds } else { &[] };
         let (mut entries, taken): (Vec<EntryRow>, Vec<EntryRow>) =
             current.entries.iter().cloned().partition(|entry| wanted.contains(&entry.feed));
-        let generation = (current.last_gen + 1).max(self.now_ms());
+        let generation = (current.last_gen + 1).max(self.call_ms());
         let missing = wanted.iter().filter(|feed| entries.iter().all(|entry| entry.feed != **feed));
         let fresh: Vec<EntryRow> =
             missing.map(|feed| EntryRow { feed: feed.clone(), via: String::new(), generation }).collect();

@@ -46,8 +46,8 @@ pub(crate) enum Role {
     Set {
         /// Its name; a client's certificate of this name has it too
         name: String,
-        /// Actions (read, write, watch, admin), a space, and where: kv:KEYSPACE, kv:KEYSPACE/PREFIX, feeds:APP, chat:APP
-        /// or *; repeatable
+        /// Actions (read, write, watch, admin), a space, and where: kv:KEYSPACE, kv:KEYSPACE/PREFIX, feeds:APP, chat:APP,
+        /// apilog or *; repeatable
         #[arg(long = "allow", value_name = "GRANT", required = true)]
         allow: Vec<String>,
     },

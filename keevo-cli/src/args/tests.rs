@@ -35,6 +35,7 @@ fn a_put_takes_its_key_apart() {
 fn the_examples_of_the_help_parse() {
     let all = [
         EXAMPLES,
+        apilog::EXAMPLES,
         app::EXAMPLES,
         auth::AUDIT_EXAMPLES,
         auth::EXAMPLES,
@@ -75,6 +76,9 @@ fn what_makes_no_sense_is_refused_before_any_node_is_called() {
         &["chat", "send", "c", "text", "--user", "u", "--custom", "[1]"],
         &["chat", "watch", "c", "--user", "u", "--resume", "abc"],
         &["chat", "add-member", "c"],
+        &["apilog", "replay"],
+        &["apilog", "replay", "--into", "a:1", "--rate", "0"],
+        &["apilog", "search", "--from", "yesterday"],
         &["completions", "tcsh"],
     ] {
         assert!(parse(line).is_err(), "{line:?}");

@@ -18,7 +18,7 @@ use crate::ids::{Revision, ShardId};
 use crate::key::Key;
 use crate::limits::{MULTI_GET_KEYS_MAX, SCAN_BYTES_MAX};
 use crate::record::{Record, StoredRecord};
-use crate::scan::{PageToken, Scan, ScanPage};
+use crate::scan::{Direction, PageToken, Scan, ScanPage};
 use crate::store::{Column, Store, Visit};
 use crate::system::{CHECKSUM, row_key};
 use crate::watch::{Cursor, Watch, WatchRange};
@@ -88,6 +88,19 @@ impl<S: Store> ShardReader<S> {
         // In this order: the cursor and the clock may be behind the view, never ahead of it.
         let (as_of, now_ms) = (self.now(), self.shared.now_ms());
         Ok(ShardView::new(Arc::clone(&self.shared), self.store.view()?, as_of, (now_ms, wall_ms)))
+    }
+
+    /// Shows every record of the shard that has not expired, with its encoded key, in key order, as of one moment. Blocks.
+    pub fn visit(&self, visit: &mut dyn FnMut(&[u8], &Record)) -> Result<()> {
+        let (now_ms, view) = (self.shared.now_ms(), self.store.view()?);
+        let Place { lower, upper, .. } = &self.shared.place;
+        view.scan(lower, upper, Direction::Forward, &mut |key, row| {
+            let stored = StoredRecord::decode(key, &Bytes::copy_from_slice(row))?;
+            if stored.is_visible(now_ms) {
+                visit(key, &stored.record);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// A cursor after everything applied so far.

@@ -10,6 +10,7 @@ use prost::{Message, Oneof};
 pub(crate) struct EntryMessage {
     #[prost(fixed64, tag = "1")]
     pub(crate) hlc: u64,
+    /// Tags 7 and 8 are what the entry says of API calls (`call/note.rs`), which apply does not read.
     #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6, 10, 11")]
     pub(crate) command: Option<CommandMessage>,
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use keevo_core::call::{self, Call, Outcomes};
 use keevo_core::sessions::Ticket;
 use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Written};
 
 use super::ClusterEngine;
 use super::route::{Attempt, Effect, Place};
-use crate::peer_messages::{self, ProposeWire};
+use crate::peer_messages::{self, Aside};
 use crate::transport::PeerCall;
 
 /// How often a write begins anew in a fresh session after the shard has forgotten the old one.
@@ -20,15 +21,25 @@ impl ClusterEngine {
     pub(super) async fn write_batch(&self, batch: Batch) -> Result<Written> {
         let first = batch.partition_key().ok_or_else(|| Error::invalid("the batch is empty"))?;
         let shard = self.shard_of(first)?;
+        let call = call::current();
+        let aside = aside_of(call.as_deref(), shard);
+        let outcome = self.write_once(shard, batch, &aside).await;
+        if let (Some(call), Aside::Note(_)) = (call, &aside) {
+            call.carried(matches!(outcome, Ok(Outcome::Written(_))));
+        }
+        written(outcome?)
+    }
+
+    /// Applies a batch once, under its own request id or one of this engine's.
+    async fn write_once(&self, shard: ShardId, batch: Batch, aside: &Aside) -> Result<Outcome> {
         if batch.request.is_some() {
-            return written(self.propose(shard, Command::Write(batch)).await?);
+            return self.propose_noted(shard, Command::Write(batch), aside).await.map(|(outcome, _)| outcome);
         }
         let mut tries = 0;
         loop {
             let ticket = self.begin(shard).await?;
             let named = batch.clone().with_request(ticket.request());
-            let first_try = self.propose_once_then_repeat(shard, Command::Write(named)).await;
-            match first_try {
+            match self.propose_noted(shard, Command::Write(named), aside).await {
                 Ok((Outcome::Refused(error), sent_once))
                     if error.kind() == ErrorKind::OutcomeUnknown && sent_once && tries < SESSIONS_TRIED_MAX =>
                 {
@@ -36,7 +47,7 @@ impl ClusterEngine {
                     self.shared.sessions.forget(shard, &ticket.session);
                     tries += 1;
                 }
-                Ok((outcome, _)) => return written(outcome),
+                Ok((outcome, _)) => return Ok(outcome),
                 Err(error) => return Err(error),
             }
         }
@@ -55,12 +66,12 @@ impl ClusterEngine {
     }
 
     /// Sends a command until it is answered; also says whether one send was enough.
-    async fn propose_once_then_repeat(&self, shard: ShardId, command: Command) -> Result<(Outcome, bool)> {
+    async fn propose_noted(&self, shard: ShardId, command: Command, aside: &Aside) -> Result<(Outcome, bool)> {
         let sends = std::sync::atomic::AtomicU32::new(0);
         let outcome = self
             .until_answered(Effect::Changes, |attempt| {
                 sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.send_command(shard, command.clone(), attempt)
+                self.send_command(shard, command.clone(), aside, attempt)
             })
             .await?;
         Ok((outcome, sends.into_inner() == 1))
@@ -74,35 +85,49 @@ impl ClusterEngine {
     async fn propose_until_answered(&self, shard: ShardId, command: Command) -> Result<Outcome> {
         if matches!(command, Command::Checksum) {
             // It takes as long as the shard is large, and begins anew with every attempt.
-            let send = |attempt| self.send_command(shard, command.clone(), attempt);
+            let send = |attempt| self.send_command(shard, command.clone(), &Aside::None, attempt);
             return self.until_deadline(Effect::Changes, send).await;
         }
-        self.until_answered(Effect::Changes, |attempt| self.send_command(shard, command.clone(), attempt)).await
+        self.propose_noted(shard, command, &Aside::None).await.map(|(outcome, _)| outcome)
     }
 
-    async fn send_command(&self, shard: ShardId, command: Command, attempt: Attempt) -> Result<Outcome> {
+    async fn send_command(&self, shard: ShardId, command: Command, aside: &Aside, attempt: Attempt) -> Result<Outcome> {
         match self.leader_of(shard, attempt.number)? {
-            Place::Here(group) => group.propose(command, attempt.left).await,
+            Place::Here(group) => group.propose_with(command, aside.clone(), attempt.left).await,
             Place::There(peer) => {
-                let body = peer_messages::pack(&ProposeWire {
-                    deadline_ms: u64::try_from(attempt.left.as_millis()).unwrap_or(u64::MAX),
-                    entry: peer_messages::encode_command(command),
-                });
+                let node = &self.node.inner;
+                let deadline_ms = u64::try_from(attempt.left.as_millis()).unwrap_or(u64::MAX);
+                let wire = peer_messages::propose_wire(command, aside, node.hlc.read(), deadline_ms);
+                let body = peer_messages::pack(&wire);
                 let answer: Bytes = self.ask(&peer, PeerCall::Propose, shard, body, attempt.left).await?;
-                Outcome::decode(&answer)
+                let (outcome, hlc) = peer_messages::decode_outcome(&answer)?;
+                node.hlc.hear(hlc, node.parts.clock.now_ms());
+                Ok(outcome)
             }
         }
+    }
+
+    /// Writes into the log of a shard how calls ended that have left their notes there.
+    pub async fn note_outcomes(&self, shard: ShardId, outcomes: Outcomes) -> Result<()> {
+        self.propose_noted(shard, Command::MoveClock, &Aside::Outcomes(outcomes)).await.map(drop)
     }
 
     /// Sends each shard its part of the fan-out, all at once.
     pub(super) async fn fan_out_all(&self, fan_out: FanOut) -> Result<FannedOut> {
         let map = self.node.inner.map_or_wait()?;
         let parts = peer_messages::split_fan_out(&fan_out, |key| Ok(map.locate(key)?.id))?;
-        let mut sends: FuturesUnordered<_> =
-            parts.into_iter().map(|(shard, part)| self.propose(shard, Command::FanOut(part))).collect();
+        let call = call::current();
+        let send = |(shard, part): (ShardId, FanOut)| {
+            let aside = aside_of(call.as_deref(), shard);
+            async move { (self.propose_noted(shard, Command::FanOut(part), &aside).await, aside) }
+        };
+        let mut sends: FuturesUnordered<_> = parts.into_iter().map(send).collect();
         let mut total = FannedOut::default();
-        while let Some(outcome) = sends.next().await {
-            match outcome? {
+        while let Some((outcome, aside)) = sends.next().await {
+            if let (Some(call), Aside::Note(_)) = (&call, aside) {
+                call.carried(matches!(outcome, Ok((Outcome::FannedOut(_), _))));
+            }
+            match outcome?.0 {
                 Outcome::FannedOut(part) => {
                     total.applied += part.applied;
                     total.skipped += part.skipped;
@@ -113,6 +138,11 @@ impl ClusterEngine {
         }
         Ok(total)
     }
+}
+
+/// What the entry of a write to `shard` says of the call that the write is of.
+fn aside_of(call: Option<&Call>, shard: ShardId) -> Aside {
+    call.and_then(|call| call.note(shard)).map_or(Aside::None, Aside::Note)
 }
 
 fn written(outcome: Outcome) -> Result<Written> {

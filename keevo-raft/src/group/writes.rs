@@ -8,6 +8,7 @@ use keevo_core::{Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outc
 use openraft::errors::{ClientWriteError, RaftError};
 
 use super::{Group, PROPOSALS_MAX, forward_error};
+use crate::peer_messages::Aside;
 use crate::types::{Payload, TypeConfig};
 
 /// What an entry takes in the log beside keys and values, in bytes.
@@ -16,10 +17,20 @@ const ENTRY_BYTES: usize = 64;
 impl Group {
     /// Proposes a command and waits until it is applied here.
     pub fn propose(&self, command: Command, deadline: Duration) -> BoxFuture<'_, Result<Outcome>> {
-        Box::pin(self.propose_within(command, deadline))
+        self.propose_with(command, Aside::None, deadline)
     }
 
-    async fn propose_within(&self, command: Command, deadline: Duration) -> Result<Outcome> {
+    /// As [`Group::propose`]; the entry also says something of API calls.
+    pub(crate) fn propose_with(
+        &self,
+        command: Command,
+        aside: Aside,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(self.propose_within(command, aside, deadline))
+    }
+
+    async fn propose_within(&self, command: Command, aside: Aside, deadline: Duration) -> Result<Outcome> {
         let _permit = self.proposals.try_acquire().map_err(|error| {
             Error::new(
                 ErrorKind::ResourceExhausted,
@@ -34,9 +45,9 @@ impl Group {
             self.shared.archive.admit()?;
         }
         let mut entry = CommandEntry { hlc: Hlc::default(), command };
-        let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry)).await?) };
+        let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry, &aside)).await?) };
         entry.hlc = self.next_hlc();
-        let write = self.proposer.propose(Payload::new(&entry));
+        let write = self.proposer.propose(Payload(aside.append_to(entry.encode())));
         match tokio::time::timeout(deadline, write).await {
             Ok(Err(error)) => Err(error),
             Ok(Ok(Ok(applied))) => applied
@@ -53,7 +64,9 @@ impl Group {
     fn next_hlc(&self) -> Hlc {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
         // Another leader's clock may have been ahead of this node's.
-        *hlc = (*hlc).max(self.reader.clock()).next(self.context.clock.now_ms());
+        let known = self.context.hlc.read().max(self.reader.clock());
+        *hlc = hlc.max(known).next(self.context.clock.now_ms());
+        self.context.hlc.led(*hlc);
         *hlc
     }
 
@@ -74,14 +87,14 @@ impl Group {
 }
 
 /// About how many bytes a command takes in the log; a fan-out counts as what it becomes when it is applied.
-fn entry_bytes(entry: &CommandEntry) -> u64 {
+fn entry_bytes(entry: &CommandEntry, aside: &Aside) -> u64 {
     let bytes = match &entry.command {
         Command::FanOut(fan_out) => fan_out.expanded_bytes(),
         Command::Write(batch) => batch.ops.iter().map(op_bytes).sum(),
         Command::Restore(restore) => restore.bytes(),
         Command::OpenSession(_) | Command::Checksum | Command::MoveClock | Command::Archived(_) => 0,
     };
-    u64::try_from(bytes.saturating_add(ENTRY_BYTES)).unwrap_or(u64::MAX)
+    u64::try_from(bytes.saturating_add(ENTRY_BYTES).saturating_add(aside.bytes())).unwrap_or(u64::MAX)
 }
 
 fn op_bytes(op: &Op) -> usize {

@@ -124,9 +124,12 @@ impl NodeInner {
 
     async fn propose(&self, request: &PeerRequest) -> Result<Bytes> {
         let wire: ProposeWire = parse("a proposal", &request.body)?;
-        let command = peer_messages::decode_command(&wire.entry)?;
+        let (command, hlc) = peer_messages::decode_command(&wire.entry)?;
+        let aside = peer_messages::aside_of(&wire)?;
+        self.hlc.hear(hlc, self.parts.clock.now_ms());
         let group = self.group_for(request)?;
-        Ok(group.propose(command, deadline(wire.deadline_ms)).await?.encode())
+        let outcome = group.propose_with(command, aside, deadline(wire.deadline_ms)).await?;
+        Ok(peer_messages::encode_outcome(&outcome, self.hlc.read()))
     }
 
     async fn read(self: &Arc<Self>, request: &PeerRequest) -> Result<Bytes> {

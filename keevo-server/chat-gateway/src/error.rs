@@ -59,6 +59,12 @@ impl Refusal {
     }
 }
 
+impl AsRef<ApiError> for Refusal {
+    fn as_ref(&self) -> &ApiError {
+        &self.error
+    }
+}
+
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         Self { error, reason: None, retry_after_ms: None }

@@ -13,8 +13,10 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, hea
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use bytes::Bytes;
+use keevo_core::call::CallDoor;
 use keevo_gateway::Gateway;
-use keevo_gateway::shared::{ApiError, Principal, Query, Quota, duration};
+use keevo_gateway::apps::App;
+use keevo_gateway::shared::{Action, ApiError, Asked, Principal, Query, Quota, Replayed, duration, recorded};
 use serde_json::{Map, Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
@@ -88,9 +90,16 @@ async fn answer(inner: &Arc<Inner>, request: Request, quota: &mut Option<Quota>)
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let found = route::find(request.method(), path)?;
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let key = query.get("api_key").ok_or_else(ApiError::api_key)?.to_owned();
-    let app = inner.shared.app_of_key(&key).await?;
-    let bearer = inner.shared.bearer(&app, &key, Gateway::token_of(request.headers())?)?;
+    let replayed = request.extensions().get::<Replayed>().cloned();
+    let is_replay = replayed.is_some();
+    let (app, principal) = if let Some(replayed) = replayed {
+        again(inner, replayed).await?
+    } else {
+        let key = query.get("api_key").ok_or_else(ApiError::api_key)?.to_owned();
+        let app = inner.shared.app_of_key(&key).await?;
+        let bearer = inner.shared.bearer(&app, &key, Gateway::token_of(request.headers())?)?;
+        (app, bearer.principal)
+    };
     if let Does::Files(path) = found.row.does {
         let mut response = inner.shared.answer(onwards(request, path)?).await;
         // What pages may call is said once, by this API.
@@ -99,25 +108,43 @@ async fn answer(inner: &Arc<Inner>, request: Request, quota: &mut Option<Quota>)
         }
         return Ok(Answer::Passed(Box::new(response)));
     }
-    let caller = caller(&bearer.principal, &query, found.row)?;
-    let (taken, within) = inner.shared.take(&app, found.row.limit);
-    *quota = Some(taken);
-    within?;
-    if let Caller::User(user) = &caller {
-        inner.users.take(app.id, user, inner.shared.now_ms())?;
+    let caller = caller(&principal, &query, found.row)?;
+    if !is_replay {
+        let (taken, within) = inner.shared.take(&app, found.row.limit);
+        *quota = Some(taken);
+        within?;
+        if let Caller::User(user) = &caller {
+            inner.users.take(app.id, user, inner.shared.now_ms())?;
+        }
     }
     check_query(&query, &found)?;
-    let body = body_of(request, inner.options.body_bytes_max).await?;
-    let body = field::check(&body, found.row.body)?;
+    let uri = request.uri().clone();
+    let raw = body_of(request, inner.options.body_bytes_max).await?;
+    let body = field::check(&raw, found.row.body)?;
     let chats = inner.chats.of(app.id);
     chats.settle(&inner.shared, &app);
     let Does::Call(handler) = found.row.does else { return Err(ApiError::internal().into()) };
     let call = Call { gateway: Arc::clone(inner), app, chats, caller, found, query, body };
-    call.must_live().await?;
-    if call.found.row.who == Who::Admin && !call.is_admin().await? {
-        return Err(Refusal::denied("not-granted", "only servers and admins of the app may do this"));
+    let answer = async {
+        call.must_live().await?;
+        if call.found.row.who == Who::Admin && !call.is_admin().await? {
+            return Err(Refusal::denied("not-granted", "only servers and admins of the app may do this"));
+        }
+        Ok(Answer::Value(handler(&call).await?))
+    };
+    if call.found.row.action == Action::Read {
+        return answer.await;
     }
-    Ok(Answer::Value(handler(&call).await?))
+    let (door, app, method) = (CallDoor::ChatHttp, call.app.id, &call.found.row.method);
+    let asked = Asked { door, app, principal: &principal, method, uri: &uri, body: &raw };
+    recorded(inner.shared.options().calls.as_ref(), asked, answer).await
+}
+
+/// The app of a request that repeats a call, and who asked.
+async fn again(inner: &Inner, replayed: Replayed) -> Answered<(Arc<App>, Principal)> {
+    let app = inner.shared.app_of_id(replayed.app).await?;
+    let unknown = || ApiError::not_found(format!("there is no app {}; make it before its calls", replayed.app));
+    Ok((app.ok_or_else(unknown)?, replayed.principal))
 }
 
 /// Who calls, if it may call this at all.

@@ -78,6 +78,11 @@ impl Action {
 }
 
 impl Scopes {
+    /// Everything, for a user where one is named.
+    pub(crate) fn all(user: Option<String>) -> Self {
+        Self { resources: Names::All, actions: Names::All, feeds: Names::All, user }
+    }
+
     /// Whether the token covers a request to `resource`, and to `feed` where the request addresses one. One that names
     /// a feed covers requests to that feed only.
     pub fn cover(&self, resource: &str, action: Action, feed: Option<&FeedId>) -> bool {

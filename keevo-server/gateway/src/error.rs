@@ -56,6 +56,12 @@ impl TokenFault {
     }
 }
 
+impl AsRef<Self> for ApiError {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl From<TokenFault> for ApiError {
     fn from(fault: TokenFault) -> Self {
         Self::signature(fault.detail())

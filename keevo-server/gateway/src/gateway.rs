@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use keevo_core::call::CallLog;
 use keevo_core::{AnyEngine, Clock, Error, ErrorKind, Random, Result, SystemClock};
 use keevo_feeds::{AppId, Feeds};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct GatewayOptions {
     pub realtime_clients_max: usize,
     /// How long a long poll waits for news, in milliseconds.
     pub poll_ms: u64,
+    /// Where calls that change something are recorded; `None` = nowhere.
+    pub calls: Option<Arc<CallLog>>,
 }
 
 impl Default for GatewayOptions {
@@ -59,6 +62,7 @@ impl Default for GatewayOptions {
             private_fetches: false,
             realtime_clients_max: 10_000,
             poll_ms: 25_000,
+            calls: None,
         }
     }
 }

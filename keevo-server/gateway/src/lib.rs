@@ -14,6 +14,7 @@
 pub mod apps;
 mod auth;
 mod call;
+mod calls;
 mod endpoints;
 mod error;
 mod fetch;

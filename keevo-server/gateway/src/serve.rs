@@ -9,16 +9,19 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use bytes::Bytes;
+use keevo_core::call::CallDoor;
 use keevo_feeds::FeedId;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::auth::{self, Principal};
+use crate::apps::App;
+use crate::auth::{self, Action, Principal};
 use crate::call::Call;
+use crate::calls::{Asked, Replayed, recorded};
 use crate::endpoints;
 use crate::error::{ApiError, ApiResult};
 use crate::gateway::Gateway;
@@ -85,14 +88,13 @@ async fn api(State(gateway): State<Gateway>, request: Request) -> Response<Body>
 async fn answer(gateway: &Gateway, request: Request, quota: &mut Option<Quota>) -> ApiResult<Reply> {
     let found = route::find(request.method(), request.uri().path())?;
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let key = query.get("api_key").ok_or_else(ApiError::api_key)?.to_owned();
-    let app = gateway.inner.apps.by_key(&key).await?.ok_or_else(ApiError::api_key)?;
-    let secret = app.secret(&key).ok_or_else(ApiError::api_key)?;
-    if app.suspended {
-        return Err(ApiError::suspended());
-    }
+    let replayed = request.extensions().get::<Replayed>().cloned();
+    let is_replay = replayed.is_some();
+    let (key, app, principal) = match replayed {
+        Some(replayed) => again(gateway, replayed).await?,
+        None => caller(gateway, request.headers(), &query).await?,
+    };
     let now_ms = gateway.inner.options.clock.now_ms();
-    let principal = auth::principal(request.headers(), &query, secret, now_ms)?;
     if let Principal::Server(scopes) = &principal {
         let feed = if found.has_feed() { Some(FeedId::new(found.part("slug"), found.part("id"))?) } else { None };
         if !scopes.cover(found.row.resource, found.action(), feed.as_ref()) {
@@ -100,11 +102,13 @@ async fn answer(gateway: &Gateway, request: Request, quota: &mut Option<Quota>) 
             return Err(ApiError::not_allowed(format!("the token does not cover a request {what} here")));
         }
     }
-    let (taken, within) = gateway.inner.limiter.take(&app, found.row.limit, now_ms);
-    *quota = Some(taken);
-    within?;
+    if !is_replay {
+        let (taken, within) = gateway.inner.limiter.take(&app, found.row.limit, now_ms);
+        *quota = Some(taken);
+        within?;
+    }
     let feeds = gateway.inner.registry.of(&app).await?;
-    let origin = origin(&request);
+    let (origin, uri) = (origin(&request), request.uri().clone());
     let (body, upload) = if matches!(found.row.op, Op::FileUpload | Op::ImageUpload) {
         (Bytes::new(), Some(request))
     } else {
@@ -114,8 +118,38 @@ async fn answer(gateway: &Gateway, request: Request, quota: &mut Option<Quota>) 
     let call = Call { gateway: inner, app, key, feeds, principal, found, query, body, origin };
     match upload {
         Some(request) => endpoints::files::upload(&call, request).await,
-        None => endpoints::dispatch(&call).await,
+        None if call.found.action() == Action::Read => endpoints::dispatch(&call).await,
+        None => {
+            let asked = Asked {
+                door: CallDoor::FeedsHttp,
+                app: call.app.id,
+                principal: &call.principal,
+                method: &call.found.row.method,
+                uri: &uri,
+                body: &call.body,
+            };
+            Box::pin(recorded(gateway.inner.options.calls.as_ref(), asked, endpoints::dispatch(&call))).await
+        }
     }
+}
+
+/// The key that a request comes with, its app, and who calls.
+async fn caller(gateway: &Gateway, headers: &HeaderMap, query: &Query) -> ApiResult<(String, Arc<App>, Principal)> {
+    let key = query.get("api_key").ok_or_else(ApiError::api_key)?.to_owned();
+    let app = gateway.inner.apps.by_key(&key).await?.ok_or_else(ApiError::api_key)?;
+    let secret = app.secret(&key).ok_or_else(ApiError::api_key)?;
+    if app.suspended {
+        return Err(ApiError::suspended());
+    }
+    let principal = auth::principal(headers, query, secret, gateway.inner.options.clock.now_ms())?;
+    Ok((key, app, principal))
+}
+
+/// The same of a request that repeats a call; it came with no key.
+async fn again(gateway: &Gateway, replayed: Replayed) -> ApiResult<(String, Arc<App>, Principal)> {
+    let unknown = || ApiError::not_found(format!("there is no app {}; make it before its calls", replayed.app));
+    let app = gateway.inner.apps.by_id(replayed.app).await?.ok_or_else(unknown)?;
+    Ok((String::new(), app, replayed.principal))
 }
 
 async fn body_of(request: Request, bytes_max: usize) -> ApiResult<Bytes> {

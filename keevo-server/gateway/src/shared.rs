@@ -16,6 +16,7 @@ use crate::auth;
 use crate::gateway::{Gateway, GatewayOptions};
 
 pub use crate::auth::{Action, Bearer, Principal, Scopes};
+pub use crate::calls::{Asked, Replayed, principal_text, recorded};
 pub use crate::error::{ApiError, ApiResult, TokenFault};
 pub use crate::limits::{Limit, Quota};
 pub use crate::outgoing::Outgoing;

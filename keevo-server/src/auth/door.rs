@@ -89,6 +89,7 @@ fn check(pass: &Pass, rule: Rule, request: &Request<Body>) -> Result<()> {
         Rule::Cluster => pass.access()?.check(Action::Admin, Target::Cluster),
         Rule::Feeds(action) => pass.access()?.check(action, Target::Feeds(app_of(request.headers())?.0)),
         Rule::Chat(action) => pass.access()?.check(action, Target::Chat(crate::grpc::chat::APP.0)),
+        Rule::ApiLog(action) => pass.access()?.check(action, Target::ApiLog),
         Rule::Open | Rule::Known | Rule::Node | Rule::Keys => Ok(()),
     }
 }

@@ -16,7 +16,8 @@ use keevo_core::limits::PARTITION_BYTES_MAX;
 use keevo_core::{Error, Result, keyspaces};
 
 /// The keyspaces of the typed layers and of the gateways: one who reads them reads every app.
-pub const LAYER_KEYSPACES: [&str; 5] = [
+pub const LAYER_KEYSPACES: [&str; 6] = [
+    crate::apilog::KEYSPACE,
     keevo_chat::KEYSPACE,
     keevo_feeds::KEYSPACE,
     keevo_moderation_policy::KEYSPACE,
@@ -68,6 +69,8 @@ pub enum Place {
     Feeds(Option<u32>),
     /// In the chat of one app, or of all.
     Chat(Option<u32>),
+    /// In the API log.
+    ApiLog,
 }
 
 /// One thing that a role allows.
@@ -93,6 +96,8 @@ pub enum Target<'a> {
     Feeds(u32),
     /// The chat of an app.
     Chat(u32),
+    /// The API log: to read is to see the calls of all apps, to administer is to replay them.
+    ApiLog,
 }
 
 impl fmt::Display for Target<'_> {
@@ -105,6 +110,7 @@ impl fmt::Display for Target<'_> {
             Self::Prefix(name, prefix) => write!(f, "partitions of keyspace {name} beyond {}", escape(prefix)),
             Self::Feeds(app) => write!(f, "the feeds of app {app}"),
             Self::Chat(app) => write!(f, "the chat of app {app}"),
+            Self::ApiLog => f.write_str("the API log"),
         }
     }
 }
@@ -136,7 +142,7 @@ impl Grant {
             Place::Everything => self.actions.contains(&Action::Admin) || !LAYER_KEYSPACES.contains(&keyspace),
             Place::Keyspaces { name: Some(name), .. } => name == keyspace,
             Place::Keyspaces { name: None, .. } => !LAYER_KEYSPACES.contains(&keyspace),
-            Place::Feeds(_) | Place::Chat(_) => false,
+            Place::Feeds(_) | Place::Chat(_) | Place::ApiLog => false,
         }
     }
 
@@ -152,6 +158,9 @@ impl Grant {
                 self.names(name) && within(partition)
             }
             (Target::Feeds(app), Place::Feeds(own)) | (Target::Chat(app), Place::Chat(own)) => of_app(own, app),
+            (Target::ApiLog, Place::ApiLog) => true,
+            // It shows the keyspaces of all layers.
+            (Target::ApiLog, place) => *place == Place::Everything && self.actions.contains(&Action::Admin),
             (Target::Cluster | Target::Feeds(_) | Target::Chat(_), place) => *place == Place::Everything,
         }
     }
@@ -170,6 +179,7 @@ impl fmt::Display for Grant {
             }
             Place::Feeds(own) => write!(f, "feeds:{}", app(own)),
             Place::Chat(own) => write!(f, "chat:{}", app(own)),
+            Place::ApiLog => f.write_str("apilog"),
         }
     }
 }
@@ -197,6 +207,9 @@ fn parse_place(text: &str) -> Result<Place> {
     if text == "*" {
         return Ok(Place::Everything);
     }
+    if text == "apilog" {
+        return Ok(Place::ApiLog);
+    }
     let app = |text: &str| match text {
         "*" => Ok(None),
         number => number.parse().map(Some).map_err(|error: std::num::ParseIntError| {
@@ -219,7 +232,7 @@ fn parse_place(text: &str) -> Result<Place> {
             Ok(Place::Keyspaces { name: Some(name.to_owned()), prefix })
         }
         _ => Err(Error::invalid(format!(
-            "a grant holds in kv:KEYSPACE, kv:KEYSPACE/PREFIX, feeds:APP, chat:APP or *, unlike '{}'",
+            "a grant holds in kv:KEYSPACE, kv:KEYSPACE/PREFIX, feeds:APP, chat:APP, apilog or *, unlike '{}'",
             text.escape_debug()
         ))),
     }
@@ -276,6 +289,7 @@ mod tests {
             "read feeds:3",
             "write,admin feeds:*",
             "watch chat:1",
+            "read,admin apilog",
         ] {
             assert_eq!(grant(text).to_string(), text);
         }
@@ -319,6 +333,13 @@ mod tests {
         assert!(!grant("read feeds:3").covers(Action::Read, Feeds(4)));
         assert!(!grant("read feeds:3").covers(Action::Read, Chat(3)));
         assert!(grant("watch chat:*").covers(Action::Watch, Chat(9)));
+        assert!(grant("read apilog").covers(Action::Read, Target::ApiLog));
+        assert!(!grant("read apilog").covers(Action::Admin, Target::ApiLog));
+        assert!(grant("read,admin *").covers(Action::Admin, Target::ApiLog));
+        for other in ["read,write,watch *", "read kv:*", "read chat:*", "read feeds:*"] {
+            assert!(!grant(other).covers(Action::Read, Target::ApiLog), "{other}");
+        }
+        assert!(!grant("admin apilog").covers(Action::Admin, Cluster));
         assert!(grant("admin *").covers(Action::Admin, Cluster) && !grant("write *").covers(Action::Admin, Cluster));
         assert!(grant("admin kv:orders").covers(Action::Admin, Keyspace("orders")));
         assert!(!grant("admin kv:orders/eu-").covers(Action::Admin, Keyspace("orders")));

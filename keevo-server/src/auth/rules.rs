@@ -21,6 +21,8 @@ pub enum Rule {
     Feeds(Action),
     /// An action on the chat of the app that the call is about.
     Chat(Action),
+    /// An action on the API log.
+    ApiLog(Action),
 }
 
 /// A method and its rule.
@@ -43,7 +45,7 @@ const fn audited(method: &'static str) -> Row {
 }
 
 use Action::{Admin, Read, Watch, Write};
-use Rule::{Chat, Cluster, Feeds, Keys, Known, Node, Open};
+use Rule::{ApiLog, Chat, Cluster, Feeds, Keys, Known, Node, Open};
 
 /// Every method, by name.
 pub const RULES: &[Row] = &[
@@ -62,6 +64,11 @@ pub const RULES: &[Row] = &[
     row("keevo.admin.v1.Admin/Scrub", Cluster),
     row("keevo.admin.v1.Admin/ShardMap", Known),
     audited("keevo.admin.v1.Admin/Transfer"),
+    row("keevo.admin.v1.ApiLog/GetReplayCursor", ApiLog(Read)),
+    row("keevo.admin.v1.ApiLog/HashKeyspaces", ApiLog(Read)),
+    row("keevo.admin.v1.ApiLog/ListRefusedCalls", ApiLog(Read)),
+    row("keevo.admin.v1.ApiLog/ReadCalls", ApiLog(Read)),
+    row("keevo.admin.v1.ApiLog/ReplayCalls", ApiLog(Admin)),
     audited("keevo.admin.v1.Apps/AddAppKey"),
     audited("keevo.admin.v1.Apps/ConfigureApp"),
     audited("keevo.admin.v1.Apps/CreateApp"),

@@ -19,6 +19,11 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 pub const SETTINGS: &[Setting] = &[
     setting("advertise", "", "Address that peers and clients are told (default: the gRPC address)"),
     setting(
+        "api_log",
+        "true",
+        "Record every call that changes data in the log of its shard, for tail, search and replay",
+    ),
+    setting(
         "archive_every_ms",
         "2000",
         "Pause between two rounds of the log's archive, ms: what may be lost with all nodes",

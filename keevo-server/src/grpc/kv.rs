@@ -11,6 +11,7 @@
 
 mod keyspaces;
 mod pipe;
+mod record;
 mod requests;
 mod rights;
 mod watch;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use keevo_core::Result;
+use keevo_core::call::CallLog;
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::kv::v1::kv_server::{Kv, KvServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
@@ -30,12 +32,15 @@ use crate::auth::Pass;
 use crate::calls::Calls;
 use crate::host::Host;
 use keyspaces::Keyspaces;
+pub(crate) use record::{NOBODY, is_in_doubt};
 
 /// The key-value service of one node.
 pub struct KvService<H> {
     host: Arc<H>,
     keyspaces: Arc<Keyspaces>,
     calls: Arc<Calls>,
+    /// Where calls that change something are recorded.
+    log: Option<Arc<CallLog>>,
     /// The caller, where its rights are limited.
     pass: Option<Pass>,
     shutdown: CancellationToken,
@@ -50,7 +55,17 @@ impl<H: Host> KvService<H> {
 
     /// The same, which counts the requests of pipes in `calls`.
     pub fn counting_server(host: Arc<H>, shutdown: CancellationToken, calls: Arc<Calls>) -> KvServer<Self> {
-        KvServer::new(Self { host, keyspaces: Arc::default(), calls, pass: None, shutdown })
+        Self::recording_server(host, shutdown, calls, None)
+    }
+
+    /// The same, which records what changes something in `log`.
+    pub fn recording_server(
+        host: Arc<H>,
+        shutdown: CancellationToken,
+        calls: Arc<Calls>,
+        log: Option<Arc<CallLog>>,
+    ) -> KvServer<Self> {
+        KvServer::new(Self { host, keyspaces: Arc::default(), calls, log, pass: None, shutdown })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -62,6 +77,7 @@ impl<H> Clone for KvService<H> {
             host: Arc::clone(&self.host),
             keyspaces: Arc::clone(&self.keyspaces),
             calls: Arc::clone(&self.calls),
+            log: self.log.clone(),
             pass: self.pass.clone(),
             shutdown: self.shutdown.clone(),
         }

@@ -7,15 +7,17 @@
 use std::future::Future;
 use std::time::Duration;
 
+use keevo_core::call::CallRequest;
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
 use keevo_core::{
     Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, Result, Scan,
     ScanRange, ShardId,
 };
 use keevo_proto::kv::v1 as pb;
-use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, id_from_bytes};
+use keevo_proto::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, MULTI_GET_BYTES_MAX, Message, id_from_bytes};
 
 use super::KvService;
+use super::record::{FAN_OUT, KEYSPACE, WRITE};
 use crate::auth::grant::Action;
 use crate::host::{Host, SessionScope};
 
@@ -53,6 +55,14 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_keyspace(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
+        if request.create.is_none() {
+            return self.keyspace_now(request).await;
+        }
+        let asked = CallRequest::Body(request.encode_to_vec().into());
+        self.recorded(KEYSPACE, asked, self.keyspace_now(request)).await
+    }
+
+    async fn keyspace_now(&self, request: pb::KeyspaceRequest) -> Result<pb::KeyspaceResponse> {
         let kind: Option<KeyspaceKind> = request.create.map(TryInto::try_into).transpose()?;
         let service = self.bounded(request.deadline_ms);
         let keyspace = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {
@@ -131,6 +141,10 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_write(&self, request: pb::WriteRequest) -> Result<pb::WriteResponse> {
+        self.recorded(WRITE, CallRequest::Command, self.write_now(request)).await
+    }
+
+    async fn write_now(&self, request: pb::WriteRequest) -> Result<pb::WriteResponse> {
         let batch: Batch = required(request.batch, "write.batch")?.try_into()?;
         batch.validate()?;
         let service = self.bounded(request.deadline_ms);
@@ -146,6 +160,10 @@ impl<H: Host> KvService<H> {
     }
 
     pub(super) async fn answer_fan_out(&self, request: pb::FanOutRequest) -> Result<pb::FanOutResponse> {
+        self.recorded(FAN_OUT, CallRequest::Command, self.fan_out_now(request)).await
+    }
+
+    async fn fan_out_now(&self, request: pb::FanOutRequest) -> Result<pb::FanOutResponse> {
         let fan_out: FanOut = required(request.fan_out, "fan_out.fan_out")?.try_into()?;
         let service = self.bounded(request.deadline_ms);
         let done = within(request.deadline_ms, ErrorKind::DeadlineExceeded, async {

@@ -1,0 +1,108 @@
+//! The API log, from the terminal: what is recorded, how it is searched, and that a replay into an empty cluster gives the
+//! same feeds, chat, keys and values, once and for all.
+
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
+mod apilog {
+    pub(crate) mod node;
+    pub(crate) mod workload;
+}
+
+use std::time::Duration;
+
+use apilog::node::{Node, SECRET};
+use apilog::workload;
+use serde_json::Value;
+
+/// How often it is looked whether the workers of feeds and chat are done, and at most how many times.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+const LOOKS_MAX: usize = 40;
+
+/// The hashes once they have stood still, or those that were wanted.
+fn hashes(node: &Node, wanted: Option<&Value>) -> Value {
+    let mut last = node.json(&["apilog", "hash"]);
+    for _ in 0..LOOKS_MAX {
+        if wanted == Some(&last) {
+            break;
+        }
+        node.runtime.block_on(async { tokio::time::sleep(LOOK_EVERY).await });
+        let next = node.json(&["apilog", "hash"]);
+        if wanted.is_none() && next == last {
+            break;
+        }
+        last = next;
+    }
+    last
+}
+
+fn number(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_else(|| panic!("{report} has no {name}"))
+}
+
+#[test]
+fn cluster_replay_into_an_empty_cluster_gives_the_same_and_a_second_one_changes_nothing() {
+    let source = Node::start(3);
+    let refused = workload::run(&source);
+    let original = hashes(&source, None);
+    for keyspace in ["chat", "feeds", "orders", "other"] {
+        assert!(number(&original[keyspace], "records") > 0, "{original}");
+    }
+
+    let log = source.json(&["apilog", "search", "--limit", "10000"]);
+    let calls = log["calls"].as_array().expect("calls");
+    let failed: Vec<&Value> = calls.iter().filter(|call| !call["failed"].is_null()).collect();
+    let conflicts = failed.iter().filter(|call| call["failed"] == "CONFLICT").count() as u64;
+    assert_eq!(conflicts, refused, "{failed:?}");
+    assert!(!log.to_string().contains(SECRET) && !log.to_string().contains("api_key"), "no secrets");
+    for door in ["grpc", "feeds-http", "chat-http"] {
+        assert!(calls.iter().any(|call| call["door"] == door), "{door}");
+    }
+    let worked = (calls.len() - failed.len()) as u64;
+    let told = source.done(&["apilog", "refused"]);
+    assert!(told.contains("keevo.feeds.v1.Feeds/AddActivity"), "{told}");
+
+    let copy = Node::start(2);
+    let into = copy.grpc.clone();
+    let replay = ["apilog", "replay", "--into", &into];
+    let looked = source.json(&[&replay[..], &["--dry-run"]].concat());
+    assert_eq!((number(&looked, "applied"), number(&looked, "failed")), (worked, 0), "{looked}");
+    assert!(copy.json(&["apilog", "hash"])["orders"].is_null(), "a dry run does nothing");
+    // In two parts, as one that was cut off.
+    let middle = calls[calls.len() / 2]["time"].as_str().expect("a time").to_owned();
+    let part = source.json(&[&replay[..], &["--to", &middle]].concat());
+    let rest = source.json(&replay);
+    assert_eq!(number(&rest, "skipped"), number(&part, "applied"), "{part} {rest}");
+    assert_eq!(number(&part, "applied") + number(&rest, "applied"), worked, "{part} {rest}");
+    assert_eq!((number(&part, "failed"), number(&rest, "failed")), (0, 0), "{part} {rest}");
+    let copied = hashes(&copy, Some(&original));
+    assert_eq!(copied, original);
+
+    let again = source.json(&replay);
+    assert_eq!((number(&again, "applied"), number(&again, "skipped")), (0, worked), "{again}");
+    assert_eq!(hashes(&copy, None), original);
+}
+
+#[test]
+fn cluster_calls_are_searched_counted_exported_and_replayed_from_a_file() {
+    let node = Node::start(2);
+    node.done(&["kv", "put", "user/alice", "one"]);
+    node.done(&["kv", "put", "user/bob", "two"]);
+    node.done(&["feed", "add", "user:alice", "--actor", "alice", "--verb", "like", "--object", "photo:1"]);
+    let found = node.json(&["apilog", "search", "--app", "kv", "--method", "Kv/Write", "--text", "alice"]);
+    assert_eq!(found["calls"].as_array().map(Vec::len), Some(1), "{found}");
+    let stats = node.done(&["apilog", "stats"]);
+    assert!(stats.contains("keevo.feeds.v1.Feeds/AddActivity"), "{stats}");
+    let tail = node.done(&["apilog", "tail", "-n", "1"]);
+    assert!(tail.contains("AddActivity") && tail.lines().count() == 1, "{tail}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("calls.jsonl").display().to_string();
+    std::fs::write(&file, node.done(&["apilog", "export", "--app", "kv"])).expect("written");
+    let copy = Node::start(1);
+    let into = copy.grpc.clone();
+    let replay = ["apilog", "replay", "--file", &file, "--into", &into, "--rate", "100"];
+    let report = node.json(&replay);
+    assert_eq!((number(&report, "applied"), number(&report, "failed")), (3, 0), "a keyspace and two puts: {report}");
+    assert!(copy.done(&["kv", "get", "user/bob"]).contains("two"));
+    assert_eq!(number(&node.json(&replay), "skipped"), 3);
+}
