@@ -4,7 +4,7 @@
 //! whatever the shards and nodes, has the later clock: restored or replayed in the order of the clocks, no effect comes
 //! before its cause.
 //!
-//! Invariant: it never goes back, and what others say moves it at most [`AHEAD_MS_MAX`] before the node's own wall clock:
+//! Invariant: it never goes back, and what is heard, of other nodes or of a shard that this one leads, moves it at most [`AHEAD_MS_MAX`] before the node's own wall clock:
 //! one clock that is far off costs the order of its writes, and not everybody's time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,16 +24,11 @@ impl NodeHlc {
         Hlc(self.0.load(Ordering::SeqCst))
     }
 
-    /// Takes in the clock of a write that this node led.
-    pub(crate) fn led(&self, hlc: Hlc) {
-        self.0.fetch_max(hlc.0, Ordering::SeqCst);
-    }
-
-    /// Takes in another node's clock.
+    /// Takes in the clock of a write, of this node or of another one.
     pub(crate) fn hear(&self, hlc: Hlc, now_ms: u64) {
         let limit = Hlc::from_ms(now_ms.saturating_add(AHEAD_MS_MAX).min(u64::MAX >> 16));
         if hlc <= limit {
-            self.led(hlc);
+            self.0.fetch_max(hlc.0, Ordering::SeqCst);
         }
     }
 }
@@ -45,7 +40,7 @@ mod tests {
     #[test]
     fn it_follows_others_within_reason_and_never_goes_back() {
         let clock = NodeHlc::default();
-        clock.led(Hlc::from_ms(5_000));
+        clock.hear(Hlc::from_ms(5_000), 5_000);
         clock.hear(Hlc::from_ms(4_000), 5_000);
         assert_eq!(clock.read(), Hlc::from_ms(5_000));
         clock.hear(Hlc::from_ms(6_000), 5_000);

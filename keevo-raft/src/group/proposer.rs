@@ -48,8 +48,9 @@ impl Proposer {
         Self { propose_tx }
     }
 
-    /// Proposes an entry and waits until it is applied here, or refused. `ResourceExhausted` when too many wait.
-    pub(super) async fn propose(&self, payload: Payload) -> Result<Proposed> {
+    /// Proposes an entry: entries are put into the log in the order of these calls. What is returned ends when the entry is
+    /// applied here, or refused. `ResourceExhausted` when too many wait.
+    pub(super) fn propose(&self, payload: Payload) -> Result<impl Future<Output = Proposed> + use<>> {
         let (answer_tx, answer_rx) = oneshot::channel();
         self.propose_tx.try_send((payload, answer_tx)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
@@ -57,7 +58,7 @@ impl Proposer {
             }
             mpsc::error::TrySendError::Closed(_) => Error::new(ErrorKind::Unavailable, "the replica has stopped"),
         })?;
-        Ok(answer_rx.await.unwrap_or(Err(RaftError::Fatal(Fatal::Stopped))))
+        Ok(async { answer_rx.await.unwrap_or(Err(RaftError::Fatal(Fatal::Stopped))) })
     }
 }
 

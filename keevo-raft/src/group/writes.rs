@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use keevo_core::{Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outcome, Result};
 use openraft::errors::{ClientWriteError, RaftError};
 
+use super::proposer::Proposed;
 use super::{Group, PROPOSALS_MAX, forward_error};
 use crate::peer_messages::Aside;
 use crate::types::{Payload, TypeConfig};
@@ -46,14 +47,12 @@ impl Group {
         }
         let mut entry = CommandEntry { hlc: Hlc::default(), command };
         let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry, &aside)).await?) };
-        entry.hlc = self.next_hlc();
-        let write = self.proposer.propose(Payload(aside.append_to(entry.encode())));
+        let write = self.put(entry, aside)?;
         match tokio::time::timeout(deadline, write).await {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(Ok(applied))) => applied
+            Ok(Ok(applied)) => applied
                 .0
                 .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
-            Ok(Ok(Err(error))) => Err(self.write_error(error)),
+            Ok(Err(error)) => Err(self.write_error(error)),
             Err(_elapsed) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
@@ -61,13 +60,18 @@ impl Group {
         }
     }
 
-    fn next_hlc(&self) -> Hlc {
+    /// Gives an entry its clock and its place behind all that were put before: one lock over both, so that clocks do not
+    /// fall from one entry to the next.
+    fn put(&self, mut entry: CommandEntry, aside: Aside) -> Result<impl Future<Output = Proposed> + use<>> {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.context.clock.now_ms();
         // Another leader's clock may have been ahead of this node's.
         let known = self.context.hlc.read().max(self.reader.clock());
-        *hlc = hlc.max(known).next(self.context.clock.now_ms());
-        self.context.hlc.led(*hlc);
-        *hlc
+        *hlc = hlc.max(known).next(now_ms);
+        // A shard's clock that is far off stays that shard's.
+        self.context.hlc.hear(*hlc, now_ms);
+        entry.hlc = *hlc;
+        self.proposer.propose(Payload(aside.append_to(entry.encode())))
     }
 
     pub(super) fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {

@@ -106,7 +106,11 @@ where
             return Ok(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)).into_http());
         }
     };
-    let call = frame::message(&body).and_then(|message| begin(&log, &method, &parts, message));
+    let Some(message) = frame::message(&body) else {
+        let message = "a call has one message, which is not compressed";
+        return Ok(status_from_error(&Error::new(ErrorKind::Invalid, message)).into_http());
+    };
+    let call = begin(&log, &method, &parts, message);
     let request = Request::from_parts(parts, Body::new(Full::new(body)));
     // What is no request that can be kept is refused by the service.
     let Some(call) = call else { return inner.call(request).await };

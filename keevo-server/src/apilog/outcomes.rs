@@ -1,14 +1,14 @@
 //! Writes into the log of the shards that calls have failed whose notes are there already.
 //!
-//! Best effort: what cannot be written is told by a warning, and its calls then look as if they had gone well. A replay
-//! meets the same refusal again, as a rule.
+//! Best effort: what cannot be written is told by a warning and counted, and its calls then look as if they had gone well.
+//! A replay of feeds or chat meets the same refusal again, as a rule; one of keys and values writes what was refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_core::ShardId;
-use keevo_core::call::{CallId, CallLog, Outcomes};
+use keevo_core::call::{CallId, CallLog, FailedCall, Outcomes};
 use keevo_raft::ClusterEngine;
 use tokio_util::sync::CancellationToken;
 
@@ -19,20 +19,23 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Writes outcomes until `stop`, and then those that still wait.
 pub(crate) async fn run(engine: ClusterEngine, log: Arc<CallLog>, stop: CancellationToken) {
-    let work = async {
-        loop {
-            let first = log.take_failed(1).await;
-            tokio::time::sleep(GATHER).await;
-            write(&engine, &log, first).await;
+    loop {
+        let first = stop.run_until_cancelled(log.take_failed(1)).await;
+        let stopped = first.is_none();
+        // Also what the last calls before the end have left.
+        tokio::time::sleep(GATHER).await;
+        let mut failed = first.unwrap_or_default();
+        failed.extend(log.take_failed_now(ENTRY_MAX - failed.len()));
+        if stopped && failed.is_empty() {
+            return;
         }
-    };
-    stop.run_until_cancelled(work).await;
+        write(&engine, failed).await;
+    }
 }
 
-async fn write(engine: &ClusterEngine, log: &CallLog, first: Vec<keevo_core::call::FailedCall>) {
+async fn write(engine: &ClusterEngine, failed: Vec<FailedCall>) {
     let mut by_shard: BTreeMap<ShardId, Vec<(CallId, String)>> = BTreeMap::new();
-    let more = log.take_failed_now(ENTRY_MAX - 1);
-    for failed in first.into_iter().chain(more) {
+    for failed in failed {
         by_shard.entry(failed.shard).or_default().push((failed.id, failed.kind));
     }
     let writes = by_shard.into_iter().map(|(shard, failed)| async move {

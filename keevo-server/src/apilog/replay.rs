@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use keevo_core::call::{Call, CallDoor, CallId, CallLog, CallOrigin, CallRequest, Envelope};
-use keevo_core::{Clock, Error, ErrorKind, Result, ShardId};
+use keevo_core::{Clock, Error, ErrorKind, RequestId, Result, ShardId};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::ClusterEngine;
 
@@ -75,7 +75,7 @@ impl Replayer {
         let mut results = Vec::with_capacity(request.records.len());
         let mut cut_off = None;
         for record in request.records {
-            match self.one(&id, &mut cursor, record, request.dry_run).await {
+            match self.one(&id, (&mut cursor, before), record, request.dry_run).await {
                 Ok(result) => results.push(result),
                 Err(error) => {
                     cut_off = Some(error);
@@ -96,7 +96,7 @@ impl Replayer {
     async fn one(
         &self,
         id: &ReplayId,
-        cursor: &mut Cursor,
+        (cursor, saved): (&mut Cursor, u64),
         record: pb::CallRecord,
         dry_run: bool,
     ) -> Result<pb::ReplayResult> {
@@ -107,7 +107,7 @@ impl Replayer {
             return Ok(result(pb::ReplayOutcome::Skipped, String::new()));
         }
         let number = cursor.told.calls.saturating_add(1);
-        let refused = if dry_run { look(&call) } else { self.repeat(id, number, &place, call).await };
+        let refused = if dry_run { look(&call) } else { self.repeat(id, (number, saved), &place, call).await };
         let told = match refused {
             Ok(()) => result(pb::ReplayOutcome::Applied, String::new()),
             Err(error) if passes(error.kind()) => return Err(error),
@@ -120,13 +120,21 @@ impl Replayer {
         Ok(told)
     }
 
-    async fn repeat(&self, id: &ReplayId, number: u64, place: &pb::LogPlace, call: pb::ApiCall) -> Result<()> {
+    /// `number` is the call's in the replay, `saved` that of the last one that the stored cursor has passed.
+    async fn repeat(
+        &self,
+        id: &ReplayId,
+        (number, saved): (u64, u64),
+        place: &pb::LogPlace,
+        call: pb::ApiCall,
+    ) -> Result<()> {
         let envelope = envelope_of(&call)?;
         let origin = CallOrigin { cluster: id.cluster, shard: ShardId(place.shard), index: place.index };
         let again: Arc<Call> = self.log.again(envelope, origin);
         if kv::is_one(&call.method) {
-            let session = kv::session(id);
-            return again.run(kv::repeat(&self.engine, self.clock.now_ms(), session, number, &call)).await;
+            // What is behind the stored cursor is asked for again when the replay is cut off here.
+            let request = RequestId { client: kv::session(id), sequence: number, acked_below: saved.saturating_add(1) };
+            return again.run(kv::repeat(&self.engine, self.clock.now_ms(), request, &call)).await;
         }
         again.run(self.doors.repeat(&call)).await
     }

@@ -13,6 +13,7 @@ use keevo_client::Connection;
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::api_log_client::ApiLogClient;
+use keevo_proto::{Message, kv::v1 as kv};
 
 use super::client;
 use crate::args::apilog::Which;
@@ -21,6 +22,9 @@ use crate::failure::Failure;
 use crate::output::complain;
 use crate::run::cluster::admin;
 use crate::text::time;
+
+/// The method whose requests may come twice under one id.
+const WRITE: &str = "keevo.kv.v1.Kv/Write";
 
 /// Names a call: its node and stamp, and for one that has a record in several shards the shard.
 type Name = (u64, u64, u64);
@@ -40,6 +44,8 @@ struct Known {
     failed: HashMap<(u64, u64), String>,
     attempts: HashMap<Name, u32>,
     given: HashSet<Name>,
+    /// Requests of keys and values that were given, by shard, client and number: a client without an answer sends one again.
+    requests: HashSet<(u64, Bytes, u64)>,
 }
 
 /// The log of one shard.
@@ -233,8 +239,19 @@ impl Known {
     fn gives(&mut self, place: &pb::LogPlace, call: &pb::ApiCall) -> bool {
         let name = name(place, call);
         let highest = self.attempts.get(&name).copied().unwrap_or_default();
-        call.attempt == highest && self.given.insert(name)
+        call.attempt == highest
+            && self.given.insert(name)
+            && request_of(place, call).is_none_or(|id| self.requests.insert(id))
     }
+}
+
+/// Under which request id a write of keys and values was sent, and to which shard.
+fn request_of(place: &pb::LogPlace, call: &pb::ApiCall) -> Option<(u64, Bytes, u64)> {
+    if call.method != WRITE {
+        return None;
+    }
+    let request = kv::WriteRequest::decode(call.request.clone()).ok()?.batch?.request?;
+    Some((place.shard, request.client, request.sequence))
 }
 
 fn name(place: &pb::LogPlace, call: &pb::ApiCall) -> Name {
@@ -277,5 +294,25 @@ mod tests {
         });
         let indexes: Vec<u64> = given.filter_map(|record| Some(record.place.as_ref()?.index)).collect();
         assert_eq!(indexes, [2, 3], "the first of the highest attempt");
+    }
+
+    #[test]
+    fn a_request_that_its_client_sent_again_is_given_once() {
+        let write = |stamp_us, sequence| {
+            let request = Some(kv::RequestId { client: Bytes::from_static(&[7; 16]), sequence, acked_below: 1 });
+            let batch = Some(kv::Batch { request, ..kv::Batch::default() });
+            let request = kv::WriteRequest { batch, deadline_ms: 0 }.encode_to_vec().into();
+            pb::ApiCall { node: 1, stamp_us, method: WRITE.to_owned(), request, ..pb::ApiCall::default() }
+        };
+        let mut known = Known::default();
+        let mut gives =
+            |shard, index, call: &pb::ApiCall| known.gives(&pb::LogPlace { hlc: index, shard, index }, call);
+        assert!(gives(1, 1, &write(10, 5)));
+        assert!(!gives(1, 2, &write(11, 5)), "sent again, through another node");
+        assert!(gives(2, 3, &write(12, 5)), "another shard counts for itself");
+        assert!(gives(1, 4, &write(13, 6)));
+        let mut nameless = write(14, 0);
+        nameless.request = Bytes::new();
+        assert!(gives(1, 5, &nameless));
     }
 }

@@ -42,20 +42,14 @@ pub(super) fn look(call: &pb::ApiCall) -> Result<()> {
     }
 }
 
-pub(super) async fn repeat(
-    engine: &ClusterEngine,
-    now_ms: u64,
-    client: ClientId,
-    number: u64,
-    call: &pb::ApiCall,
-) -> Result<()> {
+pub(super) async fn repeat(engine: &ClusterEngine, now_ms: u64, request: RequestId, call: &pb::ApiCall) -> Result<()> {
     match call.method.as_str() {
         WRITE => {
             let batch = batch_of(call)?;
             let Some(kind) = batch.partition_key().map(|key| key.keyspace.kind) else { return Ok(()) };
             let keyspace = engine.keyspace(&call.keyspace, kind).await?;
             let batch = forced(batch, keyspace, |ttl_ms| left(call.clock_ms, ttl_ms, now_ms));
-            write(engine, batch, client, number).await
+            write(engine, batch, request).await
         }
         FAN_OUT => {
             let fan_out = fan_out_of(call)?;
@@ -79,12 +73,12 @@ pub(super) async fn repeat(
     }
 }
 
-async fn write(engine: &ClusterEngine, batch: Batch, client: ClientId, number: u64) -> Result<()> {
+async fn write(engine: &ClusterEngine, batch: Batch, request: RequestId) -> Result<()> {
     let Some(key) = batch.partition_key().cloned() else { return Ok(()) };
-    let batch = batch.with_request(RequestId { client, sequence: number, acked_below: number });
+    let batch = batch.with_request(request);
     match engine.write(batch.clone()).await {
         Err(error) if error.is_session_not_open() => {
-            engine.open_session(&key, client).await?;
+            engine.open_session(&key, request.client).await?;
             engine.write(batch).await.map(drop)
         }
         written => written.map(drop),
