@@ -22,6 +22,9 @@ const FILES: &[&str] = &[
     "keevo/chat/v1/transfer.proto",
 ];
 
+/// What the moderation sidecar serves.
+const SIDECAR: &str = "keevo/moderation/v1/moderation.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("proto");
     let mut paths = Vec::new();
@@ -30,9 +33,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo:rerun-if-changed={}", path.display());
         paths.push(path);
     }
-    let descriptors = protox::compile(&paths, [&root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let descriptors = protox::compile(&paths, [&root])?;
     std::fs::write(out.join("keevo_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // A contract of its own: keevod does not serve it.
+    let sidecar = root.join(SIDECAR);
+    println!("cargo:rerun-if-changed={}", sidecar.display());
+    let descriptors = protox::compile([&sidecar], [&root])?;
+    std::fs::write(out.join("moderation_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

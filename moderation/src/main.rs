@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Judges texts: a BERT classifier behind the interfaces of OpenAI, TEI and Perspective.
+/// Judges texts: a BERT classifier behind the interfaces of OpenAI, TEI and Perspective, and gRPC.
 #[derive(Parser)]
 #[command(version)]
 struct Program {
@@ -35,6 +35,9 @@ struct Serve {
     /// Address for HTTP, or HTTPS with --tls-cert.
     #[arg(long, env = "KEEVO_MODERATION_HTTP", default_value = "127.0.0.1:8201")]
     http: SocketAddr,
+    /// Address for gRPC (keevo.moderation.v1), over TLS with --tls-cert. Without it gRPC is not served.
+    #[arg(long, env = "KEEVO_MODERATION_GRPC")]
+    grpc: Option<SocketAddr>,
     /// Folder of a model: config.json, tokenizer.json, model.safetensors. Without it the bundled model is served.
     #[arg(long)]
     model: Option<PathBuf>,
@@ -71,7 +74,7 @@ struct Serve {
     /// File of API keys, one a line. Keys may also stand in KEEVO_MODERATION_API_KEYS, separated by commas.
     #[arg(long, env = "KEEVO_MODERATION_API_KEYS_FILE")]
     api_keys_file: Option<PathBuf>,
-    /// Certificate chain in PEM form: serves HTTPS.
+    /// Certificate chain in PEM form: serves HTTPS, and gRPC over TLS.
     #[arg(long, env = "KEEVO_MODERATION_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Private key of the certificate in PEM form.
@@ -136,7 +139,8 @@ fn keys(serve: &Serve) -> Result<ApiKeys> {
 
 async fn run(serve: Serve) -> Result<()> {
     let keys = keys(&serve)?;
-    if keys.is_empty() && !serve.http.ip().is_loopback() && !serve.insecure {
+    let beyond = std::iter::once(serve.http).chain(serve.grpc).any(|address| !address.ip().is_loopback());
+    if keys.is_empty() && beyond && !serve.insecure {
         let message = "without API keys only loopback is served: give --api-keys-file, or --insecure in a network where \
                        everybody may ask";
         return Err(Error::new(ErrorKind::Config, message));
@@ -167,8 +171,10 @@ async fn run(serve: Serve) -> Result<()> {
     };
     let folder = serve.model;
     let loader: Load = Box::new(move || load(folder.as_deref(), &how));
-    let mut sidecar = Sidecar::start(SidecarConfig { http: serve.http, tls, keys, options }, loader).await?;
-    tracing::info!(http = %sidecar.http(), "keevo-moderation listens; it is not ready yet");
+    let config = SidecarConfig { http: serve.http, grpc: serve.grpc, tls, keys, options };
+    let mut sidecar = Sidecar::start(config, loader).await?;
+    let grpc = sidecar.grpc().map(tracing::field::display);
+    tracing::info!(http = %sidecar.http(), grpc, "keevo-moderation listens; it is not ready yet");
     let ended = tokio::select! {
         ready = sidecar.ready() => match ready {
             Ok(()) => stop_signal().await,

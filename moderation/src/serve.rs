@@ -1,7 +1,7 @@
 //! Serving: the sidecar's queue and batches, its interfaces, and its start and end.
 //!
 //! ```text
-//! OpenAI, TEI, Perspective over HTTP ─> Moderator ─> tokens, windows ─> Batcher ─> the model's thread(s)
+//! OpenAI, TEI, Perspective over HTTP, gRPC ─> Moderator ─> tokens, windows ─> Batcher ─> the model's thread(s)
 //! ```
 //!
 //! Start with [`Sidecar::start`]. Invariant: no task of the runtime waits for the model, every queue has a bound, and
@@ -10,6 +10,7 @@
 mod auth;
 mod batcher;
 mod daemon;
+mod grpc;
 mod http;
 mod listener;
 mod metrics;

@@ -43,3 +43,8 @@ package!(
     chat,
     "keevo.chat.v1"
 );
+package!(
+    /// The moderation sidecar.
+    moderation,
+    "keevo.moderation.v1"
+);

@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::classify::Classify;
 use crate::serve::auth::ApiKeys;
+use crate::serve::grpc::{self, Grpc};
 use crate::serve::http::{Front, routes};
-use crate::serve::listener::{Bounded, Certificate};
+use crate::serve::listener::{Bounded, Certificate, HTTP};
 use crate::serve::metrics::Metrics;
 use crate::serve::moderator::Moderator;
 use crate::serve::options::ServeOptions;
@@ -32,7 +33,9 @@ pub type Load = Box<dyn FnOnce() -> Result<Box<dyn Classify>> + Send>;
 pub struct SidecarConfig {
     /// The address for HTTP; port 0 takes a free one.
     pub http: SocketAddr,
-    /// Serves HTTPS with this certificate instead of HTTP.
+    /// The address for gRPC likewise; without one it is not served.
+    pub grpc: Option<SocketAddr>,
+    /// Serves HTTPS, and gRPC over TLS, with this certificate.
     pub tls: Option<Certificate>,
     /// Who is let in.
     pub keys: ApiKeys,
@@ -44,6 +47,7 @@ pub struct SidecarConfig {
 #[derive(Debug)]
 pub struct Sidecar {
     http: SocketAddr,
+    grpc: Option<Grpc>,
     front: Arc<Front>,
     shutdown: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
@@ -51,13 +55,13 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Binds the address and begins to load the model; the sidecar is not ready yet.
+    /// Binds the addresses and begins to load the model; the sidecar is not ready yet.
     ///
     /// # Errors
     /// `AddressInUse`; `Config` for a bad address or certificate.
     pub async fn start(config: SidecarConfig, load: Load) -> Result<Self> {
         let options = Arc::new(config.options);
-        let listener = Bounded::bind(config.http, config.tls.as_ref(), options.connections_max).await?;
+        let listener = Bounded::bind(config.http, config.tls.as_ref(), options.connections_max, HTTP).await?;
         let http = listener.address();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Arc::new(Metrics::new(options.batch_tokens_max));
@@ -70,16 +74,38 @@ impl Sidecar {
             clock,
             random: Arc::new(SeededRandom::from_os()),
         });
+        let grpc = match config.grpc {
+            Some(address) => Some(Grpc::start(address, config.tls.as_ref(), Arc::clone(&front)).await?),
+            None => None,
+        };
         let shutdown = CancellationToken::new();
         let served = axum::serve(listener, routes(Arc::clone(&front)));
         let server = tokio::spawn(served.with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future());
-        let loading = tokio::spawn(load_model(Arc::clone(&front), load));
-        Ok(Self { http, front, shutdown, server, loading })
+        let reporter = grpc.as_ref().map(Grpc::reporter);
+        let ready = Arc::clone(&front);
+        let loading = tokio::spawn(async move {
+            load_model(ready, load).await?;
+            if let Some(reporter) = reporter {
+                grpc::tell_ready(&reporter).await;
+            }
+            Ok(())
+        });
+        Ok(Self { http, grpc, front, shutdown, server, loading })
     }
 
     /// Where HTTP is served.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(Grpc::address)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
     }
 
     /// Waits until the sidecar is ready, or could not become so: then it is of no use, but is still to be stopped.
@@ -94,16 +120,25 @@ impl Sidecar {
     }
 
     /// Stops the sidecar: requests under way are answered, as long as the drain allows.
-    pub async fn stop(mut self) {
-        self.front.stopping.store(true, Ordering::SeqCst);
-        self.shutdown.cancel();
-        self.loading.abort();
-        let drain = self.front.options.drain;
-        if tokio::time::timeout(drain, &mut self.server).await.is_err() {
-            tracing::warn!("requests were still under way after {} s; they are cut off", drain.as_secs_f32());
-            self.server.abort();
-        }
-        let Some(moderator) = self.front.moderator.get() else { return };
+    pub async fn stop(self) {
+        let Self { grpc, front, shutdown, mut server, loading, .. } = self;
+        front.stopping.store(true, Ordering::SeqCst);
+        shutdown.cancel();
+        loading.abort();
+        let drain = front.options.drain;
+        let http = async {
+            if tokio::time::timeout(drain, &mut server).await.is_err() {
+                tracing::warn!("requests were still under way after {} s; they are cut off", drain.as_secs_f32());
+                server.abort();
+            }
+        };
+        let grpc = async {
+            if let Some(grpc) = grpc {
+                grpc.stop(drain).await;
+            }
+        };
+        tokio::join!(http, grpc);
+        let Some(moderator) = front.moderator.get() else { return };
         if tokio::time::timeout(drain, Arc::clone(moderator).stop()).await.is_err() {
             tracing::warn!("the model is still at work; it ends with the process");
         }

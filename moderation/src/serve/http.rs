@@ -61,7 +61,7 @@ impl Front {
         self.moderator.get().ok_or_else(starting)
     }
 
-    fn retry_after_s(&self) -> u64 {
+    pub(crate) fn retry_after_s(&self) -> u64 {
         self.moderator.get().map_or(1, |moderator| moderator.retry_after_s())
     }
 }

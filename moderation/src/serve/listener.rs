@@ -26,6 +26,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait after the system refused to accept, as it does when it has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is spoken after the handshake, as ALPN names it: HTTP.
+pub(crate) const HTTP: &[u8] = b"http/1.1";
+/// gRPC.
+pub(crate) const GRPC: &[u8] = b"h2";
+
 /// A TLS certificate with its key, as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -36,7 +41,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    fn acceptor(&self) -> Result<TlsAcceptor> {
+    fn acceptor(&self, spoken: &[u8]) -> Result<TlsAcceptor> {
         let bad = |path: &Path, what: &str| {
             Error::new(ErrorKind::Config, format!("{} holds no {what} in PEM form that can be read", path.display()))
         };
@@ -56,7 +61,7 @@ impl Certificate {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(unusable)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![spoken.to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
@@ -75,12 +80,17 @@ impl Drop for Bounded {
 }
 
 impl Bounded {
-    /// Binds an address.
+    /// Binds an address, on which [`HTTP`] or [`GRPC`] is `spoken`.
     ///
     /// # Errors
     /// `AddressInUse`; `Config` for an address that is not this machine's and for bad certificate files.
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<&Certificate>, connections_max: usize) -> Result<Self> {
-        let tls = tls.map(Certificate::acceptor).transpose()?;
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<&Certificate>,
+        connections_max: usize,
+        spoken: &[u8],
+    ) -> Result<Self> {
+        let tls = tls.map(|certificate| certificate.acceptor(spoken)).transpose()?;
         let failed = |error: io::Error| {
             let taken = error.kind() == io::ErrorKind::AddrInUse;
             let kind = if taken { ErrorKind::AddressInUse } else { ErrorKind::Config };
@@ -155,10 +165,24 @@ impl Listener for Bounded {
     }
 }
 
+impl tokio_stream::Stream for Bounded {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().accepted.poll_recv(context).map(|accepted| accepted.map(|(connection, _)| Ok(connection)))
+    }
+}
+
 /// One connection; it counts until it is dropped.
 pub(crate) struct Connection {
     stream: Stream,
     _permit: OwnedSemaphorePermit,
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
 }
 
 enum Stream {

@@ -242,9 +242,14 @@ impl Moderator {
         Ok(())
     }
 
+    /// Tokens that wait for a batch.
+    pub(crate) fn waiting_tokens(&self) -> usize {
+        self.batcher.waiting_tokens()
+    }
+
     /// After how many seconds it is worth asking again: what waits, at the speed so far; 1 to 30.
     pub(crate) fn retry_after_s(&self) -> u64 {
-        let waiting = self.batcher.waiting_tokens();
+        let waiting = self.waiting_tokens();
         let rate = self.metrics.tokens_per_second().unwrap_or(f64::MAX).max(1.0);
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let seconds = (waiting as f64 / rate).ceil().clamp(1.0, 30.0);

@@ -49,7 +49,7 @@ async fn get(sidecar: &Sidecar, path: &str) -> Reply {
 }
 
 fn config(options: ServeOptions) -> SidecarConfig {
-    SidecarConfig { http: ([127, 0, 0, 1], 0).into(), tls: None, keys: ApiKeys::default(), options }
+    SidecarConfig { http: ([127, 0, 0, 1], 0).into(), grpc: None, tls: None, keys: ApiKeys::default(), options }
 }
 
 async fn start(config: SidecarConfig) -> (Sidecar, Arc<Gate>) {
