@@ -119,6 +119,10 @@ impl<E: Engine> Chat<E> {
             if row.location > after.location {
                 batch = batch.delete(keys.location(id));
             }
+            if after.deleted_at_ms.is_some() {
+                // An edit of it that is held is void.
+                batch = batch.delete(keys.held(id));
+            }
             batch = recount(&keys, batch, place, &row, &after);
             match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok((Message::from_row(after, place), keys, place)),

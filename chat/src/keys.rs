@@ -43,6 +43,7 @@ const COOLDOWN: u8 = 0x24;
 const RECEIPT: u8 = 0x25;
 const RETAINED: u8 = 0x28;
 const PASSED_OVER: u8 = 0x29;
+const HELD: u8 = 0x2a;
 const INDEX: u8 = 0x30;
 const PARENT: u8 = 0x31;
 const MESSAGE: u8 = 0x40;
@@ -158,6 +159,11 @@ impl ChannelKeys {
 
     pub(crate) fn index(&self, id: &str) -> Key {
         self.key(tagged(INDEX, id))
+    }
+
+    /// A message, or an edit of one, that is kept back.
+    pub(crate) fn held(&self, id: &str) -> Key {
+        self.key(tagged(HELD, id))
     }
 
     pub(crate) fn parent_of(&self, id: &str) -> Key {

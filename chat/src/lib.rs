@@ -55,6 +55,7 @@
 //! | `25 user` | up to where a member has got the messages | mark delivered |
 //! | `24 user` | slow mode: expires when the user may send again | send |
 //! | `28`, `29 place` | how far retention has come, what it passed over | retention |
+//! | `2a id` | a message, or an edit of one, that is kept back | hold, release, drop |
 //! | `30 id` | a message's number: in the channel, or in its thread | send (append's index) |
 //! | `31 id` | the number of the message replied to; absent for a message of the channel's own sequence | send |
 //! | `40 place` | a message | send (append), edit, delete |
@@ -124,7 +125,8 @@
 //! | truncated | no longer |
 //! | edited, pinned, flagged | as before |
 //! | sent before the member joined, or before it came back | no, but see below |
-//! | of a sender who is banned in the shadow | no, not even later |
+//! | of a sender who is banned in the shadow, or sent in the shadow | no, not even later |
+//! | held | not before its release; then as one that is sent at that moment |
 //! | from somebody who is muted or blocked | yes: front ends leave those out |
 //!
 //! A mention counts where its message counts, still names the member, and is behind the read position. A message that names
@@ -161,6 +163,7 @@ mod filter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod group;
+mod held;
 mod history;
 mod ids;
 mod import;
@@ -215,6 +218,7 @@ pub use erasure::{Erasure, Texts};
 pub use event::{ChatEvent, Delivery, Position};
 pub use filter::{FILTER_BYTES_MAX, Filter};
 pub use group::{GROUP_MEMBERS_MAX, GROUPS_OF_USER_MAX, Group, NewGroup};
+pub use held::{Held, HeldPage, Holding};
 pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
 pub use import::{IMPORT_LINES_MAX, Imported, LINE_BYTES_MAX};
@@ -238,7 +242,7 @@ pub use retention::{RetentionCursor, RetentionRun};
 pub use review::{Flag, Flagged, Verdict};
 pub use rights::{APP_ADMIN, Actor, Denied, DeniedCode, decide};
 pub use subscribe::{ResumeFrom, Subscription};
-pub use text_change::MessageChange;
+pub use text_change::{HeldChange, MessageChange};
 pub use thread::{Participant, Thread, ThreadUnread};
 pub use token::ResumeToken;
 pub use user_change::{UserChange, UserSaid};

@@ -33,11 +33,7 @@ impl<E: Engine> Chat<E> {
     /// writes nothing, so it may be repeated. `NotFound` without the message, `Conflict` once it is deleted,
     /// `PermissionDenied` as [`Rights`](crate::Rights) say.
     pub async fn edit(&self, channel: &ChannelId, id: &str, edit: Edit) -> Result<Message> {
-        validate_name("a user id", &edit.user_id)?;
-        edit.text.as_deref().map_or(Ok(()), |text| validate_text(text, &self.options))?;
-        validate_custom(edit.custom.as_deref(), &self.options)?;
-        edit.attachments.as_deref().map_or(Ok(()), |all| validate_attachments(all, &self.options))?;
-        edit.mentions.as_ref().map_or(Ok(()), validate_mentions)?;
+        self.check_edit(&edit)?;
         let keys = self.keys(channel).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let (place, record, row) = self.load(&keys, id).await?;
@@ -62,16 +58,11 @@ impl<E: Engine> Chat<E> {
             let now_ms = self.now_ms();
             after.version = row.version.saturating_add(1);
             after.updated_at_ms = Some(now_ms);
-            let before = EditRow {
-                text: row.text,
-                custom: row.custom,
-                replaced_at_ms: now_ms,
-                replaced_by: edit.user_id.clone(),
-                attachments: row.attachments,
-            };
-            let batch =
-                replace(&keys, place, &record, &after).put(keys.edit(place, row.version), rows::encode(&before));
-            let batch = batch.merge(keys.own(&edit.user_id), 0);
+            let replaced = keys.edit(place, row.version);
+            let before = before_edit(row, &edit.user_id, now_ms);
+            let batch = replace(&keys, place, &record, &after).put(replaced, rows::encode(&before));
+            // What of it was held is of what it said before.
+            let batch = batch.merge(keys.own(&edit.user_id), 0).delete(keys.held(id));
             match self.engine.write(permit.guard(batch)).await {
                 Ok(_) => return Ok(Message::from_row(after, place)),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -79,6 +70,15 @@ impl<E: Engine> Chat<E> {
             }
         }
         Err(contended("the message"))
+    }
+
+    /// Refuses an edit that no message could take.
+    pub(crate) fn check_edit(&self, edit: &Edit) -> Result<()> {
+        validate_name("a user id", &edit.user_id)?;
+        edit.text.as_deref().map_or(Ok(()), |text| validate_text(text, &self.options))?;
+        validate_custom(edit.custom.as_deref(), &self.options)?;
+        edit.attachments.as_deref().map_or(Ok(()), |all| validate_attachments(all, &self.options))?;
+        edit.mentions.as_ref().map_or(Ok(()), validate_mentions)
     }
 
     /// Pins a message, until a time or for good, or unpins it. Repeatable. `NotFound` without the message, `Conflict`
@@ -217,7 +217,7 @@ impl<E: Engine> Chat<E> {
 }
 
 /// The message as the edit makes it.
-fn edited(row: &MessageRow, edit: &Edit) -> Result<MessageRow> {
+pub(crate) fn edited(row: &MessageRow, edit: &Edit) -> Result<MessageRow> {
     let mut after = row.clone();
     if let Some(text) = &edit.text {
         after.text.clone_from(text);
@@ -237,6 +237,12 @@ fn edited(row: &MessageRow, edit: &Edit) -> Result<MessageRow> {
         return Err(says_nothing());
     }
     Ok(after)
+}
+
+/// What an edit replaces, as it stays readable.
+pub(crate) fn before_edit(row: MessageRow, replaced_by: &str, replaced_at_ms: u64) -> EditRow {
+    let replaced_by = replaced_by.to_owned();
+    EditRow { text: row.text, custom: row.custom, replaced_at_ms, replaced_by, attachments: row.attachments }
 }
 
 pub(crate) fn deleted(id: &str) -> Error {

@@ -221,6 +221,13 @@ impl<E: Engine> Chat<E> {
         self.banned(channel, keys, user, &[], ban, Permit::default())
     }
 
+    /// `PermissionDenied`, whoever checks rights, for a user that has been kept out since it wrote something that is held.
+    pub(crate) async fn still_let_in(&self, channel: &ChannelId, keys: &ChannelKeys, user: &str) -> Result<Permit> {
+        self.check_app(user).await?;
+        let ban = self.get(keys.ban(user)).await?;
+        self.banned(channel, keys, user, &[Capability::SendMessage], ban, Permit::default())
+    }
+
     /// `PermissionDenied` for a user that is deactivated or banned from the app.
     pub(crate) async fn check_app(&self, user: &str) -> Result<()> {
         let wanted = vec![self.user_key(user, keys::user()).await?, self.user_key(user, keys::app_ban()).await?];

@@ -265,6 +265,22 @@ impl MessageRow {
     }
 }
 
+/// A message, or an edit of one, that is kept back.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HeldRow {
+    /// As it is to be sent, or as it is to be after the edit.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) message: Option<MessageRow>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) held_at_ms: u64,
+    /// Of an edit: who makes it; else empty.
+    #[prost(string, tag = "3")]
+    pub(crate) edited_by: String,
+    /// Of an edit: when the message was edited before, if it was.
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) edit_of_ms: Option<u64>,
+}
+
 /// What an edit replaced.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct EditRow {

@@ -7,7 +7,7 @@ mod batch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keevo_core::{Engine, Error, ErrorKind, Result, Written};
+use keevo_core::{Batch, Engine, Error, ErrorKind, Result, Written};
 
 use crate::channel_type::Capability;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
@@ -27,15 +27,15 @@ const CHUNK_MENTIONS_MAX: usize = 500;
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// A message that passed its checks.
-struct Outgoing {
-    row: MessageRow,
+pub(crate) struct Outgoing {
+    pub(crate) row: MessageRow,
     parent: Option<Parent>,
     /// Where a location is shared: how it begins.
     location: Option<LocationRow>,
 }
 
 /// The message that another replies to.
-struct Parent {
+pub(crate) struct Parent {
     number: u64,
     author: String,
 }
@@ -122,6 +122,44 @@ impl<E: Engine> Chat<E> {
             .into_iter()
             .map(|slot| sent.get(&slot).cloned().ok_or_else(|| Error::corrupt("a sent message got no answer")))
             .collect()
+    }
+
+    /// Sends a message that its author alone is to see: it counts for nobody and is shown to nobody else. Errors as those of
+    /// [`Chat::send`].
+    pub async fn send_shadowed(&self, channel: &ChannelId, message: NewMessage) -> Result<Message> {
+        let mut row = message.prepare(&self.options)?;
+        row.audience = 1;
+        let mut sent = self.send_rows(channel, vec![row]).await?;
+        sent.pop().ok_or_else(|| Error::corrupt("a send answered nothing"))
+    }
+
+    /// A message with what it answers, if all that it names is there.
+    pub(crate) async fn outgoing(&self, channel: &ChannelId, keys: &ChannelKeys, row: MessageRow) -> Result<Outgoing> {
+        let text_bytes_max = self.kind_of(channel)?.text_bytes_max;
+        if self.options.rights == Rights::Members && row.text.len() > text_bytes_max {
+            return Err(too_long(row.text.len(), text_bytes_max));
+        }
+        let quoted: Vec<&str> = row.quoted_id.as_deref().into_iter().collect();
+        self.check_quoted(keys, &quoted).await?;
+        if row.parent_id.is_none() {
+            return Ok(Outgoing { row, parent: None, location: None });
+        }
+        let mut resolved = self.resolve_parents(keys, vec![(0, row)]).await?;
+        resolved.pop().map(|(_, one)| one).ok_or_else(|| Error::corrupt("a reply was lost"))
+    }
+
+    /// Sends one message by a write to which `with` adds. `Conflict` where anything of it no longer holds.
+    pub(crate) async fn send_one(
+        &self,
+        keys: &ChannelKeys,
+        outgoing: Outgoing,
+        with: impl FnOnce(Batch) -> Batch,
+    ) -> Result<Message> {
+        let pending = vec![(0, outgoing)];
+        let written = self.engine.write(with(batch::of(keys, &pending))).await?;
+        let mut sent = BTreeMap::new();
+        collect(pending, &written, &mut sent)?;
+        sent.remove(&0).ok_or_else(|| Error::corrupt("a send answered nothing"))
     }
 
     /// Sends a message that shares a location.
@@ -235,7 +273,7 @@ impl<E: Engine> Chat<E> {
             }
             let permit = self.permit_senders(channel, keys, &pending, attempt > 0).await?;
             for (_, message) in &mut pending {
-                message.row.audience = u32::from(permit.shadows(&message.row.user_id));
+                message.row.audience |= u32::from(permit.shadows(&message.row.user_id));
                 if let Some(location) = &mut message.location {
                     location.audience = message.row.audience;
                 }
@@ -252,7 +290,7 @@ impl<E: Engine> Chat<E> {
     }
 
     /// The right of all senders. What the system writes is nobody's.
-    async fn permit_senders(
+    pub(crate) async fn permit_senders(
         &self,
         channel: &ChannelId,
         keys: &ChannelKeys,
@@ -351,7 +389,7 @@ fn too_long(bytes: usize, limit: usize) -> Error {
     Error::new(ErrorKind::BatchTooLarge, message)
 }
 
-fn another_text(id: &str) -> Error {
+pub(crate) fn another_text(id: &str) -> Error {
     Error::new(
         ErrorKind::Conflict,
         format!("message '{id}' was sent before with another text, sender, parent or custom data"),

@@ -4,6 +4,7 @@
 
 use keevo_core::{Change, CommitEvent, Result};
 
+use crate::held::Held;
 use crate::ids::{AppId, ChannelId};
 use crate::keys::{Row, parse_channel};
 use crate::message::Message;
@@ -32,6 +33,31 @@ impl MessageChange {
         };
         let row: MessageRow = rows::decode(value, "a message")?;
         Ok(Some(Self { app, channel, message: Message::from_row(row, place) }))
+    }
+}
+
+/// A message, or an edit of one, that a commit left to be judged before anybody sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldChange {
+    /// The app.
+    pub app: AppId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// What is held.
+    pub held: Held,
+}
+
+impl HeldChange {
+    /// What a commit in [`KEYSPACE`](crate::KEYSPACE) holds back, or `None`.
+    ///
+    /// # Errors
+    /// `Corrupt` where the row is one of what is held and does not decode.
+    pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
+        let Some((app, channel)) = parse_channel(&event.key.partition) else { return Ok(None) };
+        let (Row::Held(_), Change::Put { value, .. }) = (Row::parse(&event.key.sort)?, &event.change) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { app, channel, held: Held::from_row(rows::decode(value, "a held message")?) }))
     }
 }
 

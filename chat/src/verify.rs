@@ -169,6 +169,7 @@ impl Audit {
             | Row::MentionCounter(..)
             | Row::Location(_)
             | Row::PassedOver(_)
+            | Row::Held(_)
             | Row::Other => {}
         }
         Ok(())

@@ -8,7 +8,8 @@ use crate::ids::ChannelId;
 use crate::keys::{ChannelKeys, Mentioned, Row};
 use crate::poll::vote::recount;
 use crate::rows::{
-    self, BallotRow, BanRow, ChannelRow, EditRow, InviteRow, LocationRow, MessageRow, PollRow, ReactionRow, ReviewRow,
+    self, BallotRow, BanRow, ChannelRow, EditRow, HeldRow, InviteRow, LocationRow, MessageRow, PollRow, ReactionRow,
+    ReviewRow,
 };
 
 /// What was done about a row.
@@ -100,6 +101,7 @@ impl<E: Engine> Chat<E> {
                     .delete(key.clone())
                     .require(key.clone(), Check::RevisionIs(record.revision))
             }
+            Row::Held(_) if is_of(&rows::decode(&record.value, "a held message")?, leaving.user) => gone(key, record),
             Row::Location(_) if me(&rows::decode::<LocationRow>(&record.value, "a location")?.user_id) => {
                 gone(key, record)
             }
@@ -142,6 +144,11 @@ impl<E: Engine> Chat<E> {
     }
 }
 
+/// Whether the user wrote what is held, or the edit of it.
+fn is_of(held: &HeldRow, user: &str) -> bool {
+    held.edited_by == user || held.message.as_ref().is_some_and(|message| message.user_id == user)
+}
+
 /// The removal of a row, if it is still the one that was read.
 fn gone(key: &Key, record: &Record) -> Batch {
     Batch::new().delete(key.clone()).require(key.clone(), Check::RevisionIs(record.revision))
@@ -169,6 +176,15 @@ fn renamed(row: Row<'_>, record: &Record, leaving: &Leaving<'_>) -> Result<Optio
         Row::Edit(..) => {
             let mut row: EditRow = rows::decode(value, "an edit")?;
             swap(&mut row.replaced_by).then(|| rows::encode(&row))
+        }
+        Row::Held(_) => {
+            let mut row: HeldRow = rows::decode(value, "a held message")?;
+            let mut message = row.message.take().unwrap_or_default();
+            let named = message.mentions.len();
+            message.mentions.retain(|user| user != leaving.user);
+            let changed = message.mentions.len() < named;
+            row.message = Some(message);
+            changed.then(|| rows::encode(&row))
         }
         Row::Review(_) => {
             let mut row: ReviewRow = rows::decode(value, "a review")?;

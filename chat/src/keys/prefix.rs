@@ -1,9 +1,9 @@
 //! Prefixes of sort keys, for scans.
 
 use super::{
-    ADJUSTMENT, BAN, BLOCK, BufMut, Bytes, BytesMut, COUNTERS, EDIT, FLAG, FOLLOWED, INVITE, JOB, LISTING, MEMBER,
-    MENTION, MESSAGE, MUTE, Mentioned, ONLY_REACTION, PARTICIPANT, PIN, PLACE_CHANNEL, Place, REACTION, READ, RECEIPT,
-    STATS, THREAD_ADJUSTMENT, mentions, numbered, placed,
+    ADJUSTMENT, BAN, BLOCK, BufMut, Bytes, BytesMut, COUNTERS, EDIT, FLAG, FOLLOWED, HELD, INVITE, JOB, LISTING,
+    MEMBER, MENTION, MESSAGE, MUTE, Mentioned, ONLY_REACTION, PARTICIPANT, PIN, PLACE_CHANNEL, Place, REACTION, READ,
+    RECEIPT, STATS, THREAD_ADJUSTMENT, mentions, numbered, placed,
 };
 
 /// The counters of a thread: replies that count, all replies, deleted ones.
@@ -47,6 +47,15 @@ pub(crate) fn pins() -> Bytes {
 
 pub(crate) fn counters() -> Bytes {
     Bytes::from_static(&[COUNTERS])
+}
+
+pub(crate) fn held() -> Bytes {
+    Bytes::from_static(&[HELD])
+}
+
+/// What sorts right behind all that is held.
+pub(crate) fn after_held() -> Bytes {
+    Bytes::from_static(&[HELD + 1])
 }
 
 pub(crate) fn members() -> Bytes {

@@ -7,7 +7,7 @@ use bytes::Buf;
 use keevo_core::Result;
 
 use super::{
-    ADJUSTMENT, BALLOT, BAN, CHANNEL, COUNTERS, EDIT, FLAG, FOLLOWED, INDEX, INVITE, LOCATION, MEMBER, MENTION,
+    ADJUSTMENT, BALLOT, BAN, CHANNEL, COUNTERS, EDIT, FLAG, FOLLOWED, HELD, INDEX, INVITE, LOCATION, MEMBER, MENTION,
     MENTION_COUNTER, MESSAGE, ONLY_REACTION, OWN, PARENT, PARTICIPANT, PASSED_OVER, PIN, POLL, POLL_COUNTS, REACTION,
     READ, RECEIPT, REVIEW, STATS, THREAD_ADJUSTMENT, THREAD_READ, broken, named_number, parse_mentioned, parse_place,
     text,
@@ -106,6 +106,8 @@ pub(crate) enum Row<'a> {
     },
     Location(&'a str),
     PassedOver(Place),
+    /// A message, or an edit of one, that is kept back, by its id.
+    Held(&'a str),
     /// A row that needs no name here, or one of a later version.
     Other,
 }
@@ -131,16 +133,11 @@ impl<'a> Row<'a> {
                 let (place, user) = parse_place(rest)?;
                 Self::Flag(place, text(user)?)
             }
-            (PASSED_OVER, place) => match parse_place(place)? {
-                (place, []) => Self::PassedOver(place),
-                _ => return Err(broken()),
-            },
+            (PASSED_OVER, place) => Self::PassedOver(whole_place(place)?),
+            (HELD, id) => Self::Held(text(id)?),
             (INDEX, id) => Self::Index(text(id)?),
             (PARENT, id) => Self::Parent(text(id)?),
-            (MESSAGE, place) => match parse_place(place)? {
-                (place, []) => Self::Message(place),
-                _ => return Err(broken()),
-            },
+            (MESSAGE, place) => Self::Message(whole_place(place)?),
             (STATS, rest) => match parse_place(rest)? {
                 (place, [0]) => Self::Stat(place, Stat::CountableReplies),
                 (place, [1]) => Self::Stat(place, Stat::Replies),
@@ -158,10 +155,7 @@ impl<'a> Row<'a> {
             (THREAD_ADJUSTMENT, mut numbers) if numbers.len() == 16 => {
                 Self::ThreadAdjustment(numbers.get_u64(), numbers.get_u64())
             }
-            (PIN, place) => match parse_place(place)? {
-                (place, []) => Self::Pin(place),
-                _ => return Err(broken()),
-            },
+            (PIN, place) => Self::Pin(whole_place(place)?),
             (EDIT, rest) => {
                 let (place, mut number) = parse_place(rest)?;
                 if number.len() != 4 {
@@ -173,10 +167,7 @@ impl<'a> Row<'a> {
                 let (place, user) = parse_place(rest)?;
                 Self::OnlyReaction(place, text(user)?)
             }
-            (REVIEW, place) => match parse_place(place)? {
-                (place, []) => Self::Review(place),
-                _ => return Err(broken()),
-            },
+            (REVIEW, place) => Self::Review(whole_place(place)?),
             (MENTION, rest) => {
                 let (whom, parent, mut number) = parse_mentioned(rest)?;
                 if number.len() != 8 {
@@ -213,5 +204,13 @@ impl<'a> Row<'a> {
             (ADJUSTMENT, mut number) if number.len() == 8 => Self::Adjustment(number.get_u64()),
             _ => Self::Other,
         })
+    }
+}
+
+/// A place with nothing behind it.
+fn whole_place(bytes: &[u8]) -> Result<Place> {
+    match parse_place(bytes)? {
+        (place, []) => Ok(place),
+        _ => Err(broken()),
     }
 }
