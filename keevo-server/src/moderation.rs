@@ -1,5 +1,5 @@
-//! Moderation in keevod: the pool of sidecars, what chat asks before it sends, the pipeline behind it, and what verdicts
-//! do to texts that stand already.
+//! Moderation in keevod: the pool of sidecars, what chat asks before it sends, the pipeline behind it, what verdicts do to
+//! texts that stand already, and their copy in PostgreSQL.
 //!
 //! Invariant: without workers in the configuration nothing is judged and nothing waits; policies and the queue can be
 //! looked at all the same.
@@ -18,7 +18,7 @@ use keevo_gateway::Registry;
 use keevo_gateway::apps::OsRandom;
 use keevo_moderation_policy::{
     Asking, Effects, Judge, ModerationMetrics, Moderator, Pipeline, PipelineOptions, Policies, Pool, Scores, Source,
-    WorkerStatus,
+    Store, StoreMetrics, StoreOptions, WorkerStatus,
 };
 use keevo_raft::Node;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub struct Moderation<E> {
     effects: Arc<dyn Effects>,
     pool: Option<Arc<Pool>>,
     sources: Vec<Arc<dyn Source>>,
+    store: Option<Store>,
 }
 
 impl<E> Clone for Moderation<E> {
@@ -42,6 +43,7 @@ impl<E> Clone for Moderation<E> {
             effects: Arc::clone(&self.effects),
             pool: self.pool.clone(),
             sources: self.sources.clone(),
+            store: self.store.clone(),
         }
     }
 }
@@ -77,8 +79,10 @@ impl<E: Engine> Moderation<E> {
             None => Arc::new(NoWorkers),
         };
         let effects = Arc::new(LayerEffects::new(engine.clone(), registry));
+        let store = postgres_url(config)?;
+        let store = store.map(|url| Store::new(&url, StoreOptions::default(), Arc::clone(&clock))).transpose()?;
         let moderator = Moderator::new(engine, policies, judge, clock);
-        Ok(Self { moderator, effects, pool, sources: sources::of(config) })
+        Ok(Self { moderator, effects, pool, sources: sources::of(config), store })
     }
 
     /// What chat asks before it sends; `None` where nothing is judged.
@@ -106,13 +110,26 @@ impl<E: Engine> Moderation<E> {
         self.pool.as_ref().map(|_| self.moderator.metrics())
     }
 
-    /// Runs the pipeline until `stop`; returns at once where nothing is judged.
+    /// What was copied to PostgreSQL; `None` where nothing is.
+    pub fn store_metrics(&self) -> Option<StoreMetrics> {
+        self.store.as_ref().map(Store::metrics)
+    }
+
+    /// Runs the pipeline, and the copy to PostgreSQL, until `stop`; returns at once where neither is configured.
     pub async fn run(self, stop: CancellationToken) {
-        if self.pool.is_none() {
-            return;
-        }
-        let options = PipelineOptions::default();
-        Pipeline::new(self.moderator, self.effects, self.sources, &OsRandom, options).run(stop).await;
+        let Self { moderator, effects, pool, sources, store } = self;
+        let copying = async {
+            if let Some(store) = store {
+                store.run(moderator.clone(), &OsRandom, stop.clone()).await;
+            }
+        };
+        let judging = async {
+            if pool.is_some() {
+                let options = PipelineOptions::default();
+                Pipeline::new(moderator.clone(), effects, sources, &OsRandom, options).run(stop.clone()).await;
+            }
+        };
+        futures::future::join(copying, judging).await;
     }
 }
 
@@ -125,6 +142,25 @@ pub(crate) fn of_node<E: Engine>(
 ) -> Result<Moderation<E>> {
     let policies = Policies::new(node.engine().meta(), Arc::new(SystemClock::new()));
     Moderation::new(config, policies, engine, registry.clone())
+}
+
+/// The variable with the URL of the PostgreSQL that verdicts are copied to: it may hold a password, so it is no setting,
+/// which would show it.
+const POSTGRES_URL: &str = "KEEVO_MODERATION_POSTGRES_URL";
+
+/// The URL of PostgreSQL, from the environment or a file; `None` where neither says one.
+fn postgres_url(config: &ModerationConfig) -> Result<Option<String>> {
+    let said = std::env::var(POSTGRES_URL).ok().filter(|url| !url.is_empty());
+    let Some(path) = &config.postgres_url_file else { return Ok(said) };
+    if said.is_some() {
+        let message = format!("moderation_postgres_url_file and {POSTGRES_URL} are both set: leave one of them out");
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("moderation_postgres_url_file {} cannot be read", path.display());
+        Error::new(ErrorKind::Config, message).with_source(error)
+    })?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 /// The API key in a file; line ends behind it do not count.

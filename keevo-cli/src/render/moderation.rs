@@ -147,7 +147,7 @@ impl Answer for pb::GetModerationStatusResponse {
             [line(&worker.url), state.to_owned(), worker.in_flight.to_string()]
         });
         let workers = table(["Worker", "State", "Under way"], workers.collect(), "no workers: no text is judged");
-        let mut counts: Vec<[String; 2]> = ["allow", "flag", "mask", "shadow", "bounce", "block"]
+        let mut counts: Vec<[String; 2]> = ["allow", "flag", "mask", "hold", "shadow", "bounce", "block"]
             .iter()
             .map(|action| {
                 let count = self.verdicts.get(*action).copied().unwrap_or_default();

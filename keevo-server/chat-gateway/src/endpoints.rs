@@ -8,6 +8,7 @@ pub(crate) mod channels;
 pub(crate) mod commands;
 pub(crate) mod drafts;
 pub(crate) mod groups;
+pub(crate) mod held;
 pub(crate) mod invites;
 pub(crate) mod listing;
 pub(crate) mod locations;

@@ -11,7 +11,9 @@ pub enum Passed {
     Through,
     /// With this text instead.
     Masked(String),
-    /// Its author is told that it was sent, and it is not.
+    /// It is kept back; once it is, [`Gatekeeper::held`] is told.
+    Held,
+    /// Its author alone is to see it, and is not told.
     Shadowed,
 }
 
@@ -28,4 +30,14 @@ pub trait Gatekeeper: Send + Sync {
         user: &'a str,
         text: &'a str,
     ) -> BoxFuture<'a, Result<Passed>>;
+
+    /// Is told that what was to be held is, so that it goes on as soon as it is judged.
+    fn held<'a>(
+        &'a self,
+        app: u32,
+        channel: &'a ChannelId,
+        id: &'a str,
+        user: &'a str,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
 }

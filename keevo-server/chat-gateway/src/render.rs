@@ -4,7 +4,7 @@ mod event;
 mod features;
 
 use keevo_chat::{
-    Against, Audience, Ban, Channel, ChannelFound, ChannelId, Flagged, InboxEntry, Invite, InviteState, Member,
+    Against, Audience, Ban, Channel, ChannelFound, ChannelId, Flagged, Held, InboxEntry, Invite, InviteState, Member,
     Mentions, Message, Place, PreviousText, Reaction, ReadState, Receipt, Shows, ThreadUnread, Unread, User,
 };
 use serde_json::{Value, json};
@@ -45,6 +45,39 @@ pub(crate) fn channel_found(found: &ChannelFound) -> Value {
 
 pub(crate) fn mentions(mentions: &Mentions) -> Value {
     json!({ "users": mentions.users, "groups": mentions.groups, "channel": mentions.channel })
+}
+
+/// A message, or an edit of one, that is kept back: it has no number, and a version below that of any message.
+pub(crate) fn held(channel: &ChannelId, held: &Held) -> Value {
+    let attachments: Vec<Value> = held.attachments.iter().map(|one| custom(Some(one))).collect();
+    json!({
+        "id": held.id,
+        "cid": channel.as_str(),
+        "sequence": null,
+        "thread_sequence": null,
+        "parent_id": held.parent_id,
+        "parent_sequence": null,
+        "user_id": held.user_id,
+        "text": held.text,
+        "custom": custom(held.custom.as_deref()),
+        "attachments": attachments,
+        "mentions": mentions(&held.mentions),
+        "quoted_id": held.quoted_id,
+        "pinned": null,
+        "system": false,
+        "silent": false,
+        "shadowed": false,
+        "created_at": held.held_at_ms,
+        "updated_at": null,
+        "deleted_at": null,
+        "erased": false,
+        "version": 0,
+        "reply_count": null,
+        "reactions": null,
+        "scores": null,
+        "own_reactions": null,
+        "edit": held.is_edit,
+    })
 }
 
 /// A message; `own` are the types of the viewer's reactions, where they were looked up.

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use keevo_gateway::shared::{Action, Limit};
 
 use crate::endpoints::{
-    bans, channels, commands, drafts, groups, invites, listing, locations, members, messages, people, polls, reactions,
+    bans, channels, commands, drafts, groups, held, invites, listing, locations, members, messages, people, polls, reactions,
     reading, reminders, review, settings, threads, transfer, votes,
 };
 use crate::field::{Field, Kind, may, must};
@@ -180,6 +180,7 @@ pub(crate) const TABLE: &[Row] = &[
     row("sendMessage", SEND, "channels/{type}/{id}/messages", NONE, MESSAGE, "Send a message", |c| messages::send(c).boxed()),
     row("getMessages", GET, "channels/{type}/{id}/messages", HISTORY, NONE, "Read a page of history", |c| messages::history(c).boxed()),
     row("getPinned", GET, "channels/{type}/{id}/pinned", &[LIMIT], NONE, "List pinned messages", |c| messages::pinned(c).boxed()),
+    row("getHeld", GET, "channels/{type}/{id}/held", PAGE, NONE, "Messages that are kept back: one's own, or all for those who review", |c| held::list(c).boxed()),
     row("getMessage", GET, "channels/{type}/{id}/messages/{message}", NONE, NONE, "Read a message", |c| messages::get(c).boxed()),
     row("editMessage", CHANGE, "channels/{type}/{id}/messages/{message}", NONE, EDIT, "Change a message, in whole or in part", |c| messages::edit(c).boxed()),
     row("deleteMessage", REMOVE, "channels/{type}/{id}/messages/{message}", &[may("erase", Truth)], NONE, "Delete a message; with erase=true nothing of it is kept", |c| messages::delete(c).boxed()),

@@ -6,6 +6,7 @@
 //!              │ judgement
 //!              v
 //!          Verdicts (one a text version) ─> review queue ─> decisions ─> labelled data
+//!              └─> Store (PostgreSQL)
 //! ```
 //!
 //! [`Normalizer`] folds a text to the form in which spelling tricks (accents, look-alike letters, digits for letters,
@@ -15,14 +16,17 @@
 //! here knows what is under the engine, and no model is linked: it is asked over the network.
 
 mod blocklist;
+mod lease;
 mod mask;
 mod metrics;
 mod moderator;
 mod normalize;
 mod pipeline;
+mod places;
 mod policies;
 mod policy;
 mod pool;
+mod store;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -42,7 +46,8 @@ pub use policy::{
     Rule, SCOPES_MAX, Scope, TERM_BYTES_MAX, TERMS_MAX, WhenLate,
 };
 pub use pool::{Pool, WorkerStatus};
-pub use text::{TEXT_BYTES_MAX, TextKind, TextVersion};
+pub use store::{Store, StoreMetrics, StoreOptions};
+pub use text::{TEXT_BYTES_MAX, TextId, TextKind, TextVersion};
 pub use verdict::{Asking, Effects, Judge, Scores, Verdict};
 pub use verdicts::{
     DECIDED_LABELS_MAX, Decided, Decision, KEYSPACE, Label, LabelPage, QUEUE_PAGE_MAX, QueuePage, QueuedVerdict,

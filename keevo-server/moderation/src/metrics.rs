@@ -9,7 +9,7 @@ use crate::verdict::Verdict;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ModerationMetrics {
     /// Verdicts stored here first, by action, in the order of [`Action::ALL`].
-    pub verdicts: [u64; 6],
+    pub verdicts: [u64; Action::ALL.len()],
     /// Texts of which callers did not hear in time: they were left to the pipeline.
     pub late: u64,
     /// Texts that the change stream brought without a verdict.
@@ -28,7 +28,7 @@ pub struct ModerationMetrics {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    verdicts: [AtomicU64; 6],
+    verdicts: [AtomicU64; Action::ALL.len()],
     pub(crate) late: AtomicU64,
     pub(crate) caught_up: AtomicU64,
     set_aside: AtomicU64,

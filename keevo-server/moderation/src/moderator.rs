@@ -116,26 +116,40 @@ impl<E: Engine> Moderator<E> {
         Ok(())
     }
 
+    /// A text that was to be held is: what its verdict or a person's decision says of it follows.
+    pub async fn held(&self, version: &TextVersion) -> Result<()> {
+        self.verdicts().await?.leave(version).await?;
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+
     /// Stores a verdict that nobody left a row for. Where more than the verdict is to be written, a row is left first.
+    /// A text that is erased keeps nothing, and is answered all the same: whoever sends it again is told what is left of it.
     async fn store(&self, verdict: Verdict) -> Result<Verdict> {
         if !verdict.needs_review() {
-            return self.record(verdict).await;
+            return Ok(self.record(verdict.clone()).await?.unwrap_or(verdict));
         }
         let version = verdict.version.clone();
         self.verdicts().await?.leave(&version).await?;
-        let stored = self.record(verdict).await?;
-        self.review(&stored).await?;
+        let stored = match self.record(verdict.clone()).await? {
+            Some(stored) => {
+                self.review(&stored).await?;
+                stored
+            }
+            None => verdict,
+        };
         self.verdicts().await?.settle_version(&version).await?;
         Ok(stored)
     }
 
     /// Stores a verdict where there is none; answers with the one that is stored.
-    pub(crate) async fn record(&self, verdict: Verdict) -> Result<Verdict> {
-        let (stored, first) = self.verdicts().await?.record(verdict).await?;
+    /// `None` where the text is erased.
+    pub(crate) async fn record(&self, verdict: Verdict) -> Result<Option<Verdict>> {
+        let Some((stored, first)) = self.verdicts().await?.record(verdict).await? else { return Ok(None) };
         if first {
             self.inner.counters.stored(&stored);
         }
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     /// Puts a stored verdict before a person where one is to look.

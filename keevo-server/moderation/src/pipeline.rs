@@ -11,7 +11,6 @@
 //! work. A row goes only after everything that follows from its text is done. Nothing waits for a worker but rows on
 //! disk: the tail goes on while every worker is down.
 
-mod lease;
 mod sweep;
 mod tail;
 
@@ -24,10 +23,10 @@ use std::time::Duration;
 use keevo_core::{CommitEvent, Engine, Random, Result};
 use tokio_util::sync::CancellationToken;
 
+use crate::lease::Lease;
 use crate::moderator::Moderator;
-use crate::text::TextVersion;
+use crate::text::{TextId, TextVersion};
 use crate::verdict::Effects;
-use lease::Lease;
 pub use sweep::Sweep;
 
 /// The first question has this part of the bytes that one may have: nobody knows yet how fast the workers are.
@@ -43,6 +42,16 @@ pub trait Source: Send + Sync + 'static {
 
     /// The text version that a change brings, if it brings one.
     fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>>;
+
+    /// The text that a change erases, if it does.
+    fn erased(&self, _event: &CommitEvent) -> Result<Option<TextId>> {
+        Ok(None)
+    }
+
+    /// Whether a change brings a text that waits for its verdict to let it go: then it is looked at although it may have one.
+    fn is_held(&self, _event: &CommitEvent) -> bool {
+        false
+    }
 }
 
 /// How a pipeline works. The defaults suit production.
@@ -132,7 +141,7 @@ impl<E: Engine> Pipeline<E> {
     }
 
     async fn lease(&self) -> Result<Lease<E>> {
-        Ok(Lease::new(self.moderator.verdicts().await?, self.instance, self.options.lease))
+        Ok(Lease::new(self.moderator.verdicts().await?, "lease", self.instance, self.options.lease))
     }
 
     async fn take_and_hold(&self) -> Result<()> {
@@ -150,20 +159,10 @@ impl<E: Engine> Pipeline<E> {
     /// Works until the lease is lost.
     async fn hold(&self, lease: &Lease<E>) {
         let tails = futures::future::join_all(self.sources.iter().map(|source| self.tail(source.as_ref())));
-        let renewals = async {
-            loop {
-                tokio::time::sleep(self.options.lease / 3).await;
-                match lease.take().await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => tracing::debug!(%error, "the moderation's lease could not be renewed"),
-                }
-            }
-        };
         tokio::select! {
             _ = tails => {}
             () = self.sweeps() => {}
-            () = renewals => tracing::info!("another node runs the moderation now"),
+            () = lease.hold() => tracing::info!("another node runs the moderation now"),
         }
     }
 

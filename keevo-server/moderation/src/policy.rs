@@ -38,6 +38,8 @@ pub enum Action {
     Flag,
     /// It stands with what a blocklist found covered.
     Mask,
+    /// It is kept back until a person decides: its author and those who review see it, nobody else.
+    Hold,
     /// Its author is told that it stands, but nobody sees it.
     Shadow,
     /// It is refused, and its author may put it otherwise.
@@ -48,7 +50,8 @@ pub enum Action {
 
 impl Action {
     /// All of them, mildest first.
-    pub const ALL: [Self; 6] = [Self::Allow, Self::Flag, Self::Mask, Self::Shadow, Self::Bounce, Self::Block];
+    pub const ALL: [Self; 7] =
+        [Self::Allow, Self::Flag, Self::Mask, Self::Hold, Self::Shadow, Self::Bounce, Self::Block];
 
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Action {
             Self::Allow => "allow",
             Self::Flag => "flag",
             Self::Mask => "mask",
+            Self::Hold => "hold",
             Self::Shadow => "shadow",
             Self::Bounce => "bounce",
             Self::Block => "block",
@@ -75,6 +79,8 @@ pub enum WhenLate {
     /// It is sent, judged later, and taken back where the verdict says so.
     #[default]
     Send,
+    /// It is kept back until its verdict comes, which lets it go or refuses it.
+    Hold,
     /// It is refused for the moment: its author may send it again.
     Refuse,
 }
@@ -277,11 +283,15 @@ mod tests {
         let policy = Policy::from_json(
             r#"{"default": {"rules": [{"label": "toxic", "threshold": 0.9, "action": "flag"}]},
                 "scopes": {"chat:livestream": {"rules": [], "blocklists": [{"name": "swear", "action": "mask"}],
-                                               "when_late": "refuse", "budget_ms": 100}}}"#,
+                                               "when_late": "refuse", "budget_ms": 100},
+                           "chat:kids": {"rules": [{"label": "toxic", "threshold": 0.5, "action": "hold"}],
+                                         "when_late": "hold"}}}"#,
         )
         .expect("valid");
         assert_eq!(policy.scope("chat:other").rules.len(), 1);
         assert_eq!(policy.scope("chat:livestream").when_late, WhenLate::Refuse);
+        let kids = policy.scope("chat:kids");
+        assert_eq!((kids.when_late, kids.rules[0].action), (WhenLate::Hold, Action::Hold));
         assert_eq!(policy.default.budget_ms, BUDGET_MS);
         assert_eq!(policy.lists().into_iter().collect::<Vec<_>>(), ["swear"]);
         assert_eq!(Policy::from_json("{}").expect("valid"), Policy::default());
@@ -319,6 +329,6 @@ mod tests {
         for action in Action::ALL {
             assert_eq!(serde_json::to_string(&action).expect("a name"), format!("\"{}\"", action.name()));
         }
-        assert!(Action::Mask.lets_through() && !Action::Shadow.lets_through());
+        assert!(Action::Mask.lets_through() && !Action::Hold.lets_through() && !Action::Shadow.lets_through());
     }
 }

@@ -1,6 +1,6 @@
 //! For tests: an engine that breaks on purpose, a judge that can be told how to answer, a record of effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +15,8 @@ use keevo_core::{
 use crate::moderator::Moderator;
 use crate::pipeline::{Pipeline, PipelineOptions, Source};
 use crate::policies::Policies;
-use crate::text::{TextKind, TextVersion};
-use crate::verdict::{Asking, Effects, Judge, Scores};
+use crate::text::{TextId, TextKind, TextVersion};
+use crate::verdict::{Asking, Effects, Judge, Scores, Verdict};
 use crate::verdicts::Verdicts;
 
 /// What happens at the chosen write.
@@ -190,16 +190,20 @@ impl Judge for TestJudge {
 
 /// Remembers what was done to texts.
 #[derive(Debug, Default)]
-pub(crate) struct TestEffects(pub(crate) Mutex<Vec<String>>);
+pub(crate) struct TestEffects {
+    done: Mutex<Vec<String>>,
+    /// The ids of texts that are held.
+    pub(crate) held: Mutex<BTreeSet<String>>,
+}
 
 impl TestEffects {
     fn note(&self, what: &str, version: &TextVersion) -> BoxFuture<'_, Result<()>> {
-        self.0.lock().expect("no panic").push(format!("{what} {}", version.id));
+        self.done.lock().expect("no panic").push(format!("{what} {}", version.id));
         async { Ok(()) }.boxed()
     }
 
     pub(crate) fn seen(&self) -> Vec<String> {
-        let mut seen = self.0.lock().expect("no panic").clone();
+        let mut seen = self.done.lock().expect("no panic").clone();
         seen.sort();
         seen.dedup();
         seen
@@ -211,8 +215,19 @@ impl Effects for TestEffects {
         self.note("take back", version)
     }
 
+    fn shadow<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
+        self.note("shadow", version)
+    }
+
     fn replace<'a>(&'a self, version: &'a TextVersion, _masked: &'a str) -> BoxFuture<'a, Result<()>> {
         self.note("replace", version)
+    }
+
+    fn release<'a>(&'a self, verdict: &'a Verdict, _masked: Option<&'a str>) -> BoxFuture<'a, Result<()>> {
+        if self.held.lock().expect("no panic").remove(&verdict.version.id) {
+            return self.note("release", &verdict.version);
+        }
+        async { Ok(()) }.boxed()
     }
 
     fn ban<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
@@ -237,6 +252,11 @@ impl Source for TestSource {
         let Change::Put { value, .. } = &event.change else { return Ok(None) };
         let id = String::from_utf8_lossy(&event.key.partition).into_owned();
         Ok(Some(version(&id, &String::from_utf8_lossy(value))))
+    }
+
+    fn erased(&self, event: &CommitEvent) -> Result<Option<TextId>> {
+        let id = String::from_utf8_lossy(&event.key.partition).into_owned();
+        Ok(matches!(event.change, Change::Delete).then_some(TextId { app: 1, kind: TextKind::Message, id }))
     }
 }
 
@@ -300,7 +320,7 @@ impl World {
     }
 
     /// The verdicts' rows, straight from the engine: by text id and hash, each with its value.
-    pub(crate) async fn verdicts(&self, ids: &[&str]) -> BTreeMap<(String, String), crate::verdict::Verdict> {
+    pub(crate) async fn verdicts(&self, ids: &[&str]) -> BTreeMap<(String, String), Verdict> {
         let verdicts = Verdicts::open(FaultyEngine::sound(&self.engine), Arc::clone(&self.clock) as _).await;
         let verdicts = verdicts.expect("opened");
         let mut found = BTreeMap::new();
@@ -316,6 +336,12 @@ impl World {
     pub(crate) async fn waiting(&self) -> usize {
         let verdicts = Verdicts::open(FaultyEngine::sound(&self.engine), Arc::clone(&self.clock) as _).await;
         verdicts.expect("opened").count_waiting(1_000).await.expect("read")
+    }
+
+    /// Erases a text where it lies.
+    pub(crate) async fn erase_text(&self, id: &str) {
+        let keyspace = self.engine.keyspace("texts", KeyspaceKind::Hashed).await.expect("made");
+        self.engine.write(Batch::new().delete(keyspace.key(id.to_owned(), "text"))).await.expect("written");
     }
 
     /// Writes a text past every caller.

@@ -25,6 +25,15 @@ pub enum TextKind {
 }
 
 impl TextKind {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Activity => "activity",
+            Self::Reaction => "reaction",
+        }
+    }
+
     fn tag(self) -> u8 {
         match self {
             Self::Message => 1,
@@ -34,8 +43,36 @@ impl TextKind {
     }
 }
 
+/// The kind that a tag stands for.
+pub(crate) fn kind_of_tag(tag: u8) -> Option<TextKind> {
+    [TextKind::Message, TextKind::Activity, TextKind::Reaction].into_iter().find(|kind| kind.tag() == tag)
+}
+
 /// The hash of what a version says: 16 bytes of SHA-256 over the whole text.
 type ContentHash = [u8; 16];
+
+/// What says a text, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TextId {
+    /// The app.
+    pub app: u32,
+    /// What says it.
+    pub kind: TextKind,
+    /// The id of what says it.
+    pub id: String,
+}
+
+impl TextId {
+    /// The partition of all verdicts on the text.
+    pub(crate) fn partition(&self) -> Vec<u8> {
+        partition(self.app, self.kind, &self.id)
+    }
+
+    /// What names the version with this hash among those of all texts.
+    pub(crate) fn digest(&self, hash: &str) -> [u8; 16] {
+        content_hash_of(&[&self.partition(), hash.as_bytes()])
+    }
+}
 
 /// A text as it stood at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,9 +147,14 @@ impl TextVersion {
         partition(self.app, self.kind, &self.id)
     }
 
+    /// What says it.
+    pub fn text_id(&self) -> TextId {
+        TextId { app: self.app, kind: self.kind, id: self.id.clone() }
+    }
+
     /// 16 bytes that name the version among those of all texts.
     pub(crate) fn digest(&self) -> [u8; 16] {
-        content_hash_of(&[&self.partition(), self.hash.as_bytes()])
+        self.text_id().digest(&self.hash)
     }
 }
 

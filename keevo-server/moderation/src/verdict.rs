@@ -52,6 +52,15 @@ impl Verdict {
         Ok(Some(Self { version, action: Action::Allow, reasons: vec![Reason::Masked], masked: None, ..self.clone() }))
     }
 
+    /// What stands in the place of a text that was there already when it was to be held, as many characters; `None` where
+    /// nothing is held, or the text is too long to be put back.
+    pub fn of_hidden(&self) -> Result<Option<TextVersion>> {
+        if self.action != Action::Hold || self.version.cut_bytes > 0 {
+            return Ok(None);
+        }
+        self.version.saying(covered(&self.version.text)).map(Some)
+    }
+
     /// Whether a person is to look at it.
     pub fn needs_review(&self) -> bool {
         self.action != Action::Allow
@@ -61,6 +70,11 @@ impl Verdict {
     pub fn is_set_aside(&self) -> bool {
         self.reasons.iter().any(|reason| matches!(reason, Reason::Unjudged(_)))
     }
+}
+
+/// A text of as many characters and lines that says nothing.
+fn covered(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' { c } else { '*' }).collect()
 }
 
 /// What a model says of a text.
@@ -96,8 +110,16 @@ pub trait Effects: Send + Sync + 'static {
     /// Takes the text away where it still says what the version says; one that is gone is no error.
     fn take_back<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>>;
 
+    /// Takes the text away from everybody but its author: a message that its author alone sees stays, and anything else is
+    /// taken back.
+    fn shadow<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>>;
+
     /// Puts the masked text in its place, likewise.
     fn replace<'a>(&'a self, version: &'a TextVersion, masked: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Lets what is held go, or puts it back where it was hidden: with `masked` in its place where that is said. Where
+    /// nothing is held or hidden it does nothing.
+    fn release<'a>(&'a self, verdict: &'a Verdict, masked: Option<&'a str>) -> BoxFuture<'a, Result<()>>;
 
     /// Keeps the author out of where the text stands.
     fn ban<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>>;

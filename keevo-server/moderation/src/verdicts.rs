@@ -5,10 +5,12 @@
 //! partition                 sort key                     value (JSON)
 //! v app kind ‹text id›      v ‹hash›                     the verdict on a version; written once, with `absent`
 //!                           d ‹hash›                     a person's decision on it; likewise
+//!                           e                            the text is erased: nothing of it is stored any more
 //! p bucket                  ‹time› ‹digest›              a version that waits for its verdict, or for what follows it
 //! q app                     ‹judged› ‹digest›            a verdict that a person is to look at
 //! l app                     ‹decided› ‹digest›           a decision as labelled data
 //! c                         ‹source›, lease              where the pipeline is in each source; who runs it (expires)
+//! s bucket                  ‹partition›                  a text whose rows the store does not have yet
 //! ```
 //!
 //! # Why every version ends with exactly one verdict
@@ -19,6 +21,7 @@
 //!
 //! Numbers in keys are big-endian, so the oldest sorts first. A digest names a version among those of all texts.
 
+mod erase;
 mod keys;
 mod review;
 
@@ -34,7 +37,7 @@ use serde::de::DeserializeOwned;
 
 use crate::text::{self, TextKind, TextVersion};
 use crate::verdict::Verdict;
-pub(crate) use keys::BUCKETS;
+pub(crate) use keys::{BUCKETS, row_of};
 pub use review::{
     DECIDED_LABELS_MAX, Decided, Decision, Label, LabelPage, QUEUE_PAGE_MAX, QueuePage, QueuedVerdict, Ruling,
 };
@@ -102,13 +105,16 @@ impl<E: Engine> Verdicts<E> {
     }
 
     /// Stores a verdict where its version has none; answers with the one that is stored, and whether it was made here.
-    pub(crate) async fn record(&self, verdict: Verdict) -> Result<(Verdict, bool)> {
+    /// `None` where the text is erased: then none is.
+    pub(crate) async fn record(&self, verdict: Verdict) -> Result<Option<(Verdict, bool)>> {
         // The masked version's goes first: where the original has a verdict, so has what came of it.
         if let Some(masked) = verdict.of_masked()? {
             self.put_once(self.verdict_key(&masked.version), encode(&masked)?).await?;
         }
-        let (stored, first) = self.put_once(self.verdict_key(&verdict.version), encode(&verdict)?).await?;
-        Ok((if first { verdict } else { decode(&stored, "a verdict")? }, first))
+        let Some((stored, first)) = self.put_once(self.verdict_key(&verdict.version), encode(&verdict)?).await? else {
+            return Ok(None);
+        };
+        Ok(Some((if first { verdict } else { decode(&stored, "a verdict")? }, first)))
     }
 
     /// Leaves a version to the pipeline. Repeatable.
@@ -152,18 +158,24 @@ impl<E: Engine> Verdicts<E> {
         self.engine.get(key, Consistency::Linearizable).await
     }
 
-    /// Writes `value` where there is nothing yet; answers with what is there then, and whether that is it.
-    async fn put_once(&self, key: Key, value: Bytes) -> Result<(Bytes, bool)> {
+    /// Writes `value`, of a text, where there is nothing yet; answers with what is there then, and whether that is it.
+    /// `None` where the text is erased.
+    async fn put_once(&self, key: Key, value: Bytes) -> Result<Option<(Bytes, bool)>> {
         let mut unsure = false;
+        let erased = self.mark_of(key.partition.to_vec());
         for _ in 0..ATTEMPTS {
-            let batch = Batch::new().require(key.clone(), Check::Absent).put(key.clone(), value.clone());
+            let batch = Batch::new().require(erased.clone(), Check::Absent);
+            let batch = batch.require(key.clone(), Check::Absent).put(key.clone(), value.clone());
             match self.engine.write(batch).await {
-                Ok(_) => return Ok((value, true)),
+                Ok(_) => return Ok(Some((value, true))),
                 Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::OutcomeUnknown) => {
                     unsure |= error.kind() == ErrorKind::OutcomeUnknown;
                     if let Some(record) = self.get(key.clone()).await? {
                         let first = unsure && record.value == value;
-                        return Ok((record.value, first));
+                        return Ok(Some((record.value, first)));
+                    }
+                    if self.get(erased.clone()).await?.is_some() {
+                        return Ok(None);
                     }
                 }
                 Err(error) => return Err(error),

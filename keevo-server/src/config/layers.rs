@@ -11,9 +11,18 @@ use keevo_core::{Error, Result};
 use super::config_error;
 use super::settings::{SETTINGS, Setting, nearest};
 
-/// Variables that are no settings: the place of the file, and those of keevo-cli and the tests.
-const OTHERS: [&str; 8] =
-    ["config", "endpoints", "conformance_seed", "ca", "cert", "cert_key", "api_key", "api_key_file"];
+/// Variables that are no settings: the place of the file, a secret, and those of keevo-cli and the tests.
+const OTHERS: [&str; 9] = [
+    "config",
+    "endpoints",
+    "conformance_seed",
+    "ca",
+    "cert",
+    "cert_key",
+    "api_key",
+    "api_key_file",
+    "moderation_postgres_url",
+];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,8 @@ pub struct ModerationConfig {
     pub workers: Vec<String>,
     /// The file with the API key that they ask for.
     pub key_file: Option<PathBuf>,
+    /// The file with the URL of the PostgreSQL that verdicts are copied to.
+    pub postgres_url_file: Option<PathBuf>,
     /// Whether messages are judged.
     pub chat: bool,
     /// Whether activities and reactions are judged.
@@ -34,8 +36,9 @@ impl ModerationConfig {
         if sources.is_empty() || sources.len() != usize::from(chat) + usize::from(feeds) {
             return Err(layers.refuse("moderation_sources", "chat, feeds, or chat,feeds"));
         }
-        let key_file = Some(layers.text("moderation_key_file")).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Ok(Self { workers, key_file, chat, feeds })
+        let path = |name: &str| Some(layers.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (key_file, postgres_url_file) = (path("moderation_key_file"), path("moderation_postgres_url_file"));
+        Ok(Self { workers, key_file, postgres_url_file, chat, feeds })
     }
 }
 

@@ -82,6 +82,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("memory_percent", "20", "Share of the memory, or of the control group's limit, that auto sizes take, %"),
     setting("moderation_key_file", "", "File with the API key that the moderation sidecars ask for"),
+    setting(
+        "moderation_postgres_url_file",
+        "",
+        "File with the URL of the PostgreSQL that verdicts are copied to (or KEEVO_MODERATION_POSTGRES_URL)",
+    ),
     setting("moderation_sources", "chat,feeds", "Whose texts are judged: chat, feeds, or both"),
     setting("moderation_workers", "", "Sidecars that score texts: http://host:port,…; empty = no text is judged"),
     setting("node_id", "1", "Id of this node, unique in the cluster, from 1"),

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use keevo_chat::{
-    AppId, Channel, ChannelId, Chat, ChatEvent, ChatOptions, Delivery, Edit, HistoryRequest, Message, NewChannel,
-    NewMember, NewMessage, Order, Place, ReadTo, ResumeFrom, ResumeToken, Rights,
+    AppId, Channel, ChannelId, Chat, ChatEvent, ChatOptions, Delivery, Edit, Held, HistoryRequest, Holding, Message,
+    NewChannel, NewMember, NewMessage, Order, Place, ReadTo, ResumeFrom, ResumeToken, Rights,
 };
 use keevo_core::{Engine, Error, ErrorKind, Result};
 use keevo_proto::chat::v1 as pb;
@@ -69,6 +69,21 @@ impl<E: Engine> ChatService<E> {
         let options = ChatOptions { rights: Rights::Members, ..ChatOptions::default() };
         Self { chat: Chat::new(engine, APP, options), gate, shutdown }
     }
+
+    /// Keeps a message back.
+    async fn hold(&self, id: &ChannelId, gate: &Gate<E>, new: NewMessage) -> Result<pb::SendMessageResponse, Status> {
+        let (text, user) = (new.text.clone(), new.user_id.clone());
+        let kept = match answer(self.chat.hold(id, new).await)? {
+            Holding::Held(kept) => kept,
+            Holding::Sent(sent) => return Ok(sent_as(id, *sent)),
+        };
+        answer(gate.held(APP.0, id, &kept.id, &user, &text).await)?;
+        Ok(pb::SendMessageResponse { message: Some(held(id, *kept)), held: true })
+    }
+}
+
+fn sent_as(id: &ChannelId, sent: Message) -> pb::SendMessageResponse {
+    pb::SendMessageResponse { message: Some(message(id, sent)), held: false }
 }
 
 fn answer<T>(result: Result<T>) -> Result<T, Status> {
@@ -118,16 +133,16 @@ fn message(id: &ChannelId, message: Message) -> pb::Message {
     }
 }
 
-/// What the author of a shadowed message is told: it looks sent, with no number yet.
-fn unsent(id: &ChannelId, name: String, new: NewMessage) -> pb::Message {
+/// What is held, with no number yet.
+fn held(id: &ChannelId, held: Held) -> pb::Message {
     pb::Message {
-        id: name,
+        id: held.id,
         channel: id.as_str().to_owned(),
-        user: new.user_id,
-        text: new.text,
-        parent: new.parent_id.unwrap_or_default(),
-        created_at_ms: new.created_at_ms.unwrap_or_default(),
-        custom: new.custom.unwrap_or_default(),
+        user: held.user_id,
+        text: held.text,
+        parent: held.parent_id.unwrap_or_default(),
+        created_at_ms: held.held_at_ms,
+        custom: held.custom.unwrap_or_default(),
         ..pb::Message::default()
     }
 }
@@ -218,15 +233,20 @@ impl<E: Engine> ChatApi for ChatService<E> {
             match answer(gate.pass(APP.0, &id, &name, &new.user_id, &new.text).await)? {
                 Way::Through => {}
                 Way::Masked(text) => new.text = text,
+                Way::Held => {
+                    new.id = Some(name);
+                    return Ok(Response::new(self.hold(&id, gate, new).await?));
+                }
                 Way::Shadowed => {
-                    let message = Some(unsent(&id, name, new));
-                    return Ok(Response::new(pb::SendMessageResponse { message }));
+                    new.id = Some(name);
+                    let sent = answer(self.chat.send_shadowed(&id, new).await)?;
+                    return Ok(Response::new(sent_as(&id, sent)));
                 }
             }
             new.id = Some(name);
         }
         let sent = answer(self.chat.send(&id, new).await)?;
-        Ok(Response::new(pb::SendMessageResponse { message: Some(message(&id, sent)) }))
+        Ok(Response::new(sent_as(&id, sent)))
     }
 
     async fn get_message(
@@ -280,15 +300,23 @@ impl<E: Engine> ChatApi for ChatService<E> {
             match answer(gate.pass(APP.0, &id, &request.id, &edit.user_id, text).await)? {
                 Way::Through => {}
                 Way::Masked(text) => edit.text = Some(text),
+                Way::Held => {
+                    let (text, user) = (text.clone(), edit.user_id.clone());
+                    let kept = answer(self.chat.hold_edit(&id, &request.id, edit).await)?;
+                    answer(gate.held(APP.0, &id, &request.id, &user, &text).await)?;
+                    let message = Some(held(&id, kept));
+                    return Ok(Response::new(pb::EditMessageResponse { message, held: true }));
+                }
                 // Who reads the message still reads what it said before.
                 Way::Shadowed => {
                     let stands = answer(self.chat.message(&id, &request.id).await)?;
-                    return Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, stands)) }));
+                    let message = Some(message(&id, stands));
+                    return Ok(Response::new(pb::EditMessageResponse { message, held: false }));
                 }
             }
         }
         let edited = answer(self.chat.edit(&id, &request.id, edit).await)?;
-        Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, edited)) }))
+        Ok(Response::new(pb::EditMessageResponse { message: Some(message(&id, edited)), held: false }))
     }
 
     async fn delete_message(

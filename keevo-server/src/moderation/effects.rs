@@ -1,15 +1,15 @@
-//! What verdicts and decisions do to messages, activities and reactions that stand already.
+//! What verdicts and decisions do to messages, activities and reactions that stand already, or that are held.
 //!
 //! Invariant: a text is touched only where it still says what was judged: an edit since then is another version, with a
 //! verdict of its own.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_chat::{AppId, ChannelId, Chat, ChatOptions, Edit};
+use keevo_chat::{AppId, Audience, ChannelId, Chat, ChatOptions, Edit};
 use keevo_core::{Engine, Error, ErrorKind, Result};
 use keevo_feeds::{ActivityId, PartialUpdate, ReactionChange};
 use keevo_gateway::Registry;
-use keevo_moderation_policy::{Effects, TextKind, TextVersion};
+use keevo_moderation_policy::{Effects, TextKind, TextVersion, Verdict};
 
 /// Who changes what moderation changes.
 const MODERATION: &str = "moderation";
@@ -34,6 +34,9 @@ impl<E: Engine> LayerEffects<E> {
             TextKind::Message => {
                 let (channel, id) = message(version)?;
                 let chat = self.chat(version);
+                if chat.drop_held(&channel, id, |text| version.says(text)).await? {
+                    return Ok(());
+                }
                 let Some(found) = there(chat.message(&channel, id).await)? else { return Ok(()) };
                 if version.says(&found.text) {
                     there(chat.delete(&channel, id, MODERATION).await)?;
@@ -92,6 +95,32 @@ impl<E: Engine> LayerEffects<E> {
         Ok(())
     }
 
+    async fn keep_from_others(&self, version: &TextVersion) -> Result<()> {
+        if version.kind == TextKind::Message {
+            let (channel, id) = message(version)?;
+            let stands = there(self.chat(version).message(&channel, id).await)?;
+            if stands.is_some_and(|message| message.audience == Audience::Sender) {
+                return Ok(());
+            }
+        }
+        self.remove(version).await
+    }
+
+    async fn let_go(&self, verdict: &Verdict, masked: Option<&str>) -> Result<()> {
+        let version = &verdict.version;
+        if version.kind == TextKind::Message {
+            let (channel, id) = message(version)?;
+            let says = |text: &str| version.says(text);
+            if there(self.chat(version).release(&channel, id, says, masked).await)?.flatten().is_some() {
+                return Ok(());
+            }
+        }
+        match verdict.of_hidden()? {
+            Some(hidden) => self.mask(&hidden, masked.unwrap_or(&version.text)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn keep_out(&self, version: &TextVersion) -> Result<()> {
         if version.kind != TextKind::Message {
             return Err(Error::invalid("only authors of messages can be kept out"));
@@ -106,8 +135,16 @@ impl<E: Engine> Effects for LayerEffects<E> {
         self.remove(version).boxed()
     }
 
+    fn shadow<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
+        self.keep_from_others(version).boxed()
+    }
+
     fn replace<'a>(&'a self, version: &'a TextVersion, masked: &'a str) -> BoxFuture<'a, Result<()>> {
         self.mask(version, masked).boxed()
+    }
+
+    fn release<'a>(&'a self, verdict: &'a Verdict, masked: Option<&'a str>) -> BoxFuture<'a, Result<()>> {
+        self.let_go(verdict, masked).boxed()
     }
 
     fn ban<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {

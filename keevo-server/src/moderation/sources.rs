@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use keevo_chat::MessageChange;
+use keevo_chat::{HeldChange, MessageChange};
 use keevo_core::{CommitEvent, Result};
 use keevo_feeds::{Said, TextChange};
-use keevo_moderation_policy::{Source, TextKind, TextVersion};
+use keevo_moderation_policy::{Source, TextId, TextKind, TextVersion};
 
 use crate::config::ModerationConfig;
 
@@ -44,7 +44,7 @@ impl Source for Messages {
     }
 
     fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>> {
-        let Some(MessageChange { app, channel, message }) = MessageChange::of(event)? else { return Ok(None) };
+        let Some(MessageChange { app, channel, message }) = MessageChange::of(event)? else { return held(event) };
         if message.text.is_empty() || message.system {
             return Ok(None);
         }
@@ -52,6 +52,23 @@ impl Source for Messages {
         let version = TextVersion::new(app.0, TextKind::Message, message_id(&channel, &message.id), message.text)?;
         Ok(Some(version.by(message.user_id, chat_scope(&channel), at_ms)))
     }
+
+    fn erased(&self, event: &CommitEvent) -> Result<Option<TextId>> {
+        let Some(MessageChange { app, channel, message }) = MessageChange::of(event)? else { return Ok(None) };
+        let id = TextId { app: app.0, kind: TextKind::Message, id: message_id(&channel, &message.id) };
+        Ok(Some(id).filter(|_| message.erased))
+    }
+
+    fn is_held(&self, event: &CommitEvent) -> bool {
+        matches!(HeldChange::of(event), Ok(Some(_)))
+    }
+}
+
+/// What is held for its verdict.
+fn held(event: &CommitEvent) -> Result<Option<TextVersion>> {
+    let Some(HeldChange { app, channel, held }) = HeldChange::of(event)? else { return Ok(None) };
+    let version = TextVersion::new(app.0, TextKind::Message, message_id(&channel, &held.id), held.text)?;
+    Ok(Some(version.by(held.user_id, chat_scope(&channel), held.held_at_ms)))
 }
 
 /// Activities and reactions of feeds.

@@ -56,9 +56,14 @@ async fn world() -> World {
     };
     let lists = lists([("mild", "mask"), ("hard", "block"), ("sly", "shadow"), ("odd", "bounce")]);
     let rules = json!([{"label": "toxic", "threshold": 0.5, "action": "flag"}]);
+    let holds = json!([{"label": "toxic", "threshold": 0.5, "action": "hold"}]);
     let policy = json!({
         "default": {"rules": rules, "blocklists": lists},
-        "scopes": {"chat:strict": {"rules": rules, "when_late": "refuse", "budget_ms": 50}},
+        "scopes": {
+            "chat:strict": {"rules": rules, "when_late": "refuse", "budget_ms": 50},
+            "chat:held": {"rules": holds, "blocklists": lists, "when_late": "hold", "budget_ms": 50},
+            "feeds:held": {"rules": holds},
+        },
     });
     policies.set_policy(1, Policy::from_json(&policy.to_string()).expect("valid")).await.expect("set");
     let registry = Registry::new(engine.clone(), FeedsOptions::default());
@@ -66,9 +71,10 @@ async fn world() -> World {
     let moderator = Moderator::new(engine.clone(), policies, Arc::clone(&judge) as _, clock);
     let effects = Arc::new(LayerEffects::new(engine.clone(), registry.clone()));
     let config = ModerationConfig { chat: true, feeds: true, ..ModerationConfig::default() };
-    let moderation = Moderation { moderator: moderator.clone(), effects, pool: None, sources: sources::of(&config) };
+    let sources = sources::of(&config);
+    let moderation = Moderation { moderator: moderator.clone(), effects, pool: None, sources, store: None };
     let chat = ChatService::new(engine.clone(), Some(Gate::new(moderator)), CancellationToken::new());
-    for channel in ["team:x", "strict:x"] {
+    for channel in ["team:x", "strict:x", "held:x"] {
         let request = pb::CreateChannelRequest { id: channel.into(), created_by: "alice".into(), ..Default::default() };
         chat.create_channel(Request::new(request)).await.expect("created");
     }
@@ -127,8 +133,8 @@ async fn messages_go_the_way_that_the_policy_says() {
     assert!(refused.message().contains("a blocked term") && !refused.message().contains("zork"), "{refused}");
     assert_eq!(world.send("team:x", "5", "hmpf").await.expect_err("bounced").code(), Code::InvalidArgument);
     let shadowed = world.send("team:x", "6", "psst").await.expect("it looks sent");
-    assert_eq!((shadowed.text.as_str(), shadowed.sequence), ("psst", 0));
-    for (id, text) in [("1", Some("fine")), ("3", Some("oh ****")), ("4", None), ("5", None), ("6", None)] {
+    assert_eq!((shadowed.text.as_str(), shadowed.sequence), ("psst", 4));
+    for (id, text) in [("1", Some("fine")), ("3", Some("oh ****")), ("4", None), ("5", None), ("6", Some("psst"))] {
         assert_eq!(world.stored("team:x", id).await.as_deref(), text, "{id}");
     }
     let actions = [Action::Allow, Action::Flag, Action::Mask, Action::Block, Action::Bounce, Action::Shadow];
@@ -176,6 +182,134 @@ async fn without_a_worker_messages_wait_or_are_refused_as_the_policy_says() {
         })
         .await;
     assert_eq!(world.verdicts(TextKind::Message, all[0]).await[0].action, Action::Flag);
+}
+
+impl World {
+    /// What others see: the texts of the channel's history, newest first.
+    async fn seen(&self, channel: &str) -> Vec<String> {
+        let request = pb::HistoryRequest { channel: channel.into(), limit: 100, ..Default::default() };
+        let page = self.chat.history(Request::new(request)).await.expect("read").into_inner();
+        page.messages.into_iter().map(|message| message.text).collect()
+    }
+
+    async fn decide(&self, text: &str, ruling: keevo_moderation_policy::Ruling) {
+        let verdicts = self.moderation.moderator.verdicts().await.expect("opened");
+        let entries = verdicts.queue(1, 100, None).await.expect("listed").entries;
+        let entry = entries.iter().find(|entry| entry.verdict.version.text == text).expect("it waits for a person");
+        let decision = keevo_moderation_policy::Decision {
+            ruling,
+            reviewer: "eve".into(),
+            labels: Vec::new(),
+            note: String::new(),
+        };
+        verdicts.decide(1, &entry.id, decision, self.moderation.effects()).await.expect("decided");
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_is_sent_once_it_is_judged_or_reviewed() {
+    use keevo_moderation_policy::Ruling;
+    let world = world().await;
+    let chat = Chat::new(world.engine.clone(), AppId(1), ChatOptions::default());
+    let channel = "held:x".parse().expect("a name");
+    let send = async |id: &str, text: &str| {
+        let request = pb::SendMessageRequest {
+            channel: "held:x".into(),
+            id: id.into(),
+            user: "alice".into(),
+            text: text.into(),
+            ..Default::default()
+        };
+        world.chat.send_message(Request::new(request)).await.map(|answer| answer.into_inner().held)
+    };
+    // While no worker answers, everything waits.
+    world.judge.down.store(true, Ordering::SeqCst);
+    for (id, text) in [("1", "fine"), ("2", "oh darn"), ("3", "so bad"), ("4", "too bad")] {
+        assert_eq!(send(id, text).await.ok(), Some(true), "{text}");
+        assert_eq!(send(id, text).await.ok(), Some(true), "a retry of {text}");
+    }
+    assert_eq!(send("5", "zork").await.expect_err("lists need no worker").code(), Code::PermissionDenied);
+    assert!(world.seen("held:x").await.is_empty());
+    assert_eq!(chat.held(&channel, Some("alice"), None, 10).await.expect("listed").held.len(), 4);
+    world.judge.down.store(false, Ordering::SeqCst);
+    world
+        .run_until("what may stand is sent", async || {
+            let held = chat.held(&channel, None, None, 10).await.expect("listed").held.len();
+            world.seen("held:x").await.len() == 2 && held == 2
+        })
+        .await;
+    let mut seen = world.seen("held:x").await;
+    seen.sort();
+    assert_eq!(seen, ["fine", "oh ****"]);
+    // With a worker the answer says at once that a person has to look.
+    assert_eq!(send("6", "bad again").await.ok(), Some(true));
+    assert_eq!(send("7", "fine too").await.ok(), Some(false));
+    world
+        .run_until("the three wait for a person", async || {
+            let verdicts = world.moderation.moderator.verdicts().await.expect("opened");
+            let queue = verdicts.queue(1, 100, None).await.expect("listed").entries;
+            queue.iter().filter(|entry| entry.verdict.action == Action::Hold).count() == 3
+        })
+        .await;
+    world.decide("so bad", Ruling::Allow).await;
+    world.decide("too bad", Ruling::Remove).await;
+    world.decide("bad again", Ruling::Allow).await;
+    let mut seen = world.seen("held:x").await;
+    seen.sort();
+    assert_eq!(seen, ["bad again", "fine", "fine too", "oh ****", "so bad"]);
+    assert!(chat.held(&channel, None, None, 10).await.expect("listed").held.is_empty());
+    assert_eq!(send("3", "so bad").await.ok(), Some(false), "a late retry finds it sent");
+    assert_eq!(send("4", "too bad").await.expect_err("refused").code(), Code::PermissionDenied);
+    assert!(chat.verify(&channel).await.expect("verified").problems.is_empty());
+    // An edit is held likewise.
+    let edit = |text: &str| pb::EditMessageRequest {
+        channel: "held:x".into(),
+        id: "1".into(),
+        user: "alice".into(),
+        text: text.into(),
+        custom: None,
+    };
+    let answer = world.chat.edit_message(Request::new(edit("bad words"))).await.expect("held").into_inner();
+    assert!(answer.held && answer.message.is_some_and(|message| message.text == "bad words"));
+    assert_eq!(world.stored("held:x", "1").await.as_deref(), Some("fine"));
+    world.decide("bad words", Ruling::Allow).await;
+    assert_eq!(world.stored("held:x", "1").await.as_deref(), Some("bad words"));
+}
+
+#[tokio::test]
+async fn a_post_that_is_to_be_held_is_hidden_until_a_person_decides() {
+    use keevo_moderation_policy::Ruling;
+    let world = world().await;
+    let feeds = world.registry.open(keevo_feeds::AppId(1)).await.expect("opened");
+    let feed: FeedId = "held:bob".parse().expect("a feed");
+    let post = async |number: usize, text: &str| {
+        let mut new = NewActivity::new("bob", "post", format!("note:{number}"));
+        new.custom = json!({"text": text}).as_object().cloned().expect("an object");
+        feeds.add_activity(&feed, new).await.expect("added").id
+    };
+    let mut number = 0;
+    world
+        .run_until("the streams are followed", async || {
+            number += 1;
+            let posted = post(number, "hello").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            !world.verdicts(TextKind::Activity, &posted.to_string()).await.is_empty()
+        })
+        .await;
+    let (kept, refused) = (post(1_000, "so bad").await, post(1_001, "too bad").await);
+    let says = async |id| {
+        let found = feeds.activities(&[id]).await.expect("read");
+        found.first().map(keevo_feeds::Activity::text)
+    };
+    world
+        .run_until("both are hidden", async || {
+            says(kept).await.as_deref() == Some("******") && says(refused).await.as_deref() == Some("*******")
+        })
+        .await;
+    world.decide("so bad", Ruling::Allow).await;
+    world.decide("too bad", Ruling::Remove).await;
+    assert_eq!(says(kept).await.as_deref(), Some("so bad"));
+    assert_eq!(says(refused).await, None);
 }
 
 #[tokio::test]
@@ -229,4 +363,19 @@ async fn what_comes_past_the_services_is_judged_and_taken_back() {
         .await;
     let verdicts = world.verdicts(TextKind::Activity, &masked.to_string()).await;
     assert_eq!(verdicts.len(), 2, "the text and what it was masked to: {verdicts:?}");
+}
+
+#[test]
+fn the_url_of_postgresql_comes_from_a_file_that_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("url");
+    std::fs::write(&path, "postgresql://keevo@localhost/keevo\n").expect("written");
+    let config = |path: &std::path::Path| ModerationConfig {
+        postgres_url_file: Some(path.to_owned()),
+        ..ModerationConfig::default()
+    };
+    assert_eq!(postgres_url(&config(&path)).expect("read").as_deref(), Some("postgresql://keevo@localhost/keevo"));
+    let missing = postgres_url(&config(&folder.path().join("none"))).expect_err("refused");
+    assert!(missing.kind() == ErrorKind::Config && missing.message().contains("none"), "{missing}");
+    assert_eq!(postgres_url(&ModerationConfig::default()).expect("nothing is said"), None);
 }

@@ -4,6 +4,7 @@ use keevo_chat::{Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Messa
 use serde_json::{Value, json};
 
 use super::sending::{self, Sent, attachments, mentions};
+use super::held;
 use crate::call::{Call, Caller};
 use crate::error::{Answered, Refusal, of_query};
 use crate::gate::Passed;
@@ -116,6 +117,7 @@ pub(crate) async fn edit(call: &Call) -> Answered<Value> {
         match gate.pass(call.app.id, &channel, id, &edit.user_id, text).await.map_err(sending::refused)? {
             Passed::Through => {}
             Passed::Masked(text) => edit.text = Some(text),
+            Passed::Held => return held::edit(call, gate.as_ref(), &channel, edit).await,
             // Who reads the message still reads what it said before.
             Passed::Shadowed => return get(call).await,
         }

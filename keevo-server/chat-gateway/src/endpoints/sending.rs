@@ -9,6 +9,8 @@ use keevo_chat::{ChannelId, Mentions, NewMessage};
 use keevo_core::{Error, ErrorKind};
 use serde_json::{Map, Value, json};
 
+use super::held;
+use super::messages::written;
 use crate::call::Call;
 use crate::error::{Answered, Refusal};
 use crate::field::{Field, Kind, check_object, may};
@@ -89,7 +91,14 @@ pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage
     match gate.pass(call.app.id, channel, &id, &new.user_id, &new.text).await.map_err(refused)? {
         Passed::Through => {}
         Passed::Masked(text) => new.text = text,
-        Passed::Shadowed => return Ok(Sent::Not(unsent(call, channel, &id, &new))),
+        Passed::Held => {
+            new.id = Some(id);
+            return held::send(call, gate.as_ref(), channel, new).await.map(Sent::Not);
+        }
+        Passed::Shadowed => {
+            new.id = Some(id);
+            return Ok(Sent::Not(written(channel, &call.chat().send_shadowed(channel, new).await?)));
+        }
     }
     new.id = Some(id);
     Ok(Sent::Goes(Box::new(new)))
@@ -106,7 +115,7 @@ pub(super) async fn judge_beside(call: &Call, channel: &ChannelId, id: &str, tex
     let Some(gate) = call.gateway.gate.as_ref().filter(|_| !text.is_empty()) else { return Ok(()) };
     match gate.pass(call.app.id, channel, id, call.user()?, &text).await.map_err(refused)? {
         Passed::Through => Ok(()),
-        Passed::Masked(_) | Passed::Shadowed => {
+        Passed::Masked(_) | Passed::Held | Passed::Shadowed => {
             Err(Refusal::denied("refused", "moderation refused the text; put it otherwise"))
         }
     }
@@ -118,38 +127,4 @@ pub(super) fn refused(error: Error) -> Refusal {
         return Refusal::denied("refused", error.message());
     }
     error.into()
-}
-
-/// What the author of a message that nobody is to see is told: it looks sent.
-fn unsent(call: &Call, channel: &ChannelId, id: &str, new: &NewMessage) -> Value {
-    let now_ms = call.gateway.shared.now_ms();
-    json!({ "message": {
-        "id": id,
-        "cid": channel.as_str(),
-        "sequence": null,
-        "thread_sequence": null,
-        "parent_id": new.parent_id,
-        "parent_sequence": null,
-        "user_id": new.user_id,
-        "text": new.text,
-        "custom": render::custom(new.custom.as_deref()),
-        "attachments": new.attachments.iter().map(|one| render::custom(Some(one))).collect::<Vec<_>>(),
-        "mentions": render::mentions(&new.mentions),
-        "quoted_id": new.quoted_id,
-        "poll_id": new.poll_id,
-        "shares_location": false,
-        "pinned": null,
-        "system": false,
-        "silent": new.silent,
-        "shadowed": false,
-        "created_at": now_ms,
-        "updated_at": null,
-        "deleted_at": null,
-        "erased": false,
-        "version": 1,
-        "reply_count": null,
-        "reactions": null,
-        "scores": null,
-        "own_reactions": null,
-    } })
 }

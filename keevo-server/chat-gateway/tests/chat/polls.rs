@@ -108,7 +108,7 @@ async fn anonymous_polls_name_nobody_and_take_answers_where_they_say_so() {
 
 #[tokio::test]
 async fn texts_of_polls_and_drafts_are_judged_too() {
-    let gate: Option<Arc<dyn Gatekeeper>> = Some(Arc::new(Words));
+    let gate: Option<Arc<dyn Gatekeeper>> = Some(Arc::new(Words::default()));
     let lab = Lab::with(MemoryEngine::new(), GatewayOptions::default(), ChatGatewayOptions::default(), gate).await;
     lab.channel("a", &["ann"]).await;
     let poll = |name: &str| json!({ "id": "p", "name": name, "suggestions": true, "answers": true });

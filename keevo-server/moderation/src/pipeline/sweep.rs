@@ -72,6 +72,7 @@ impl<E: Engine> Pipeline<E> {
                 None => rest.push(waiting),
             }
         }
+        let rest = self.without_erased(rest, &mut sweep).await?;
         self.finish_all(judged, &mut sweep).await;
         for question in self.questions(rest) {
             if !self.answer(question, &mut sweep).await? {
@@ -84,6 +85,22 @@ impl<E: Engine> Pipeline<E> {
         counters.pending.store(u64::try_from(left).unwrap_or(u64::MAX), Ordering::Relaxed);
         sweep.more &= sweep.finished > 0;
         Ok(sweep)
+    }
+
+    /// Takes out what is erased: it needs nobody's judgement to go.
+    async fn without_erased(&self, waiting: Vec<Waiting>, sweep: &mut Sweep) -> Result<Vec<Waiting>> {
+        let verdicts = self.moderator.verdicts().await?;
+        let versions: Vec<TextVersion> = waiting.iter().map(|one| one.version.clone()).collect();
+        let mut kept = Vec::with_capacity(waiting.len());
+        for (one, erased) in waiting.into_iter().zip(verdicts.are_erased(&versions).await?) {
+            if erased {
+                verdicts.settle(one.key).await?;
+                sweep.finished += 1;
+            } else {
+                kept.push(one);
+            }
+        }
+        Ok(kept)
     }
 
     /// The texts in questions of one app each, within the bounds of a question.
@@ -216,15 +233,37 @@ impl<E: Engine> Pipeline<E> {
     }
 
     async fn finish(&self, waiting: Waiting, verdict: Verdict) -> Result<()> {
-        let stored = self.moderator.record(verdict).await?;
+        let Some(stored) = self.moderator.record(verdict).await? else {
+            // The text is erased meanwhile.
+            return self.moderator.verdicts().await?.settle(waiting.key).await;
+        };
         self.moderator.review(&stored).await?;
         let effects = Arc::clone(&self.effects);
         match (stored.action, &stored.masked) {
-            (Action::Allow | Action::Flag, _) => {}
-            (Action::Mask, Some(masked)) => effects.replace(&stored.version, masked).await?,
+            (Action::Allow | Action::Flag, _) => effects.release(&stored, None).await?,
+            (Action::Mask, Some(masked)) => {
+                effects.release(&stored, Some(masked)).await?;
+                effects.replace(&stored.version, masked).await?;
+            }
+            (Action::Hold, _) => self.keep_back(&stored).await?,
+            (Action::Shadow, _) => effects.shadow(&stored.version).await?,
             _ => effects.take_back(&stored.version).await?,
         }
         self.moderator.verdicts().await?.settle(waiting.key).await
+    }
+}
+
+impl<E: Engine> Pipeline<E> {
+    /// What is to be held waits for a person, or goes the way that one has decided. A text that stands already is hidden.
+    async fn keep_back(&self, verdict: &Verdict) -> Result<()> {
+        let verdicts = self.moderator.verdicts().await?;
+        if let Some(decided) = verdicts.decision(&verdict.version).await? {
+            return verdicts.follow(verdict, decided.decision.ruling, self.effects.as_ref()).await;
+        }
+        match verdict.of_hidden()? {
+            Some(hidden) => self.effects.replace(&verdict.version, &hidden.text).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -8,12 +8,24 @@ use crate::text::TextVersion;
 pub(crate) const VERDICT: &[u8] = b"v";
 /// Start of the decisions in a text's partition.
 pub(crate) const DECISION: &[u8] = b"d";
+/// Says in a text's partition that it is erased.
+pub(crate) const ERASED: &[u8] = b"e";
 /// How many partitions hold the texts that wait.
 pub(crate) const BUCKETS: u8 = 16;
 
 /// A row of a version in its text's partition.
 pub(crate) fn of_version(keyspace: Keyspace, start: &[u8], version: &TextVersion) -> Key {
     keyspace.key(version.partition(), [start, version.hash().as_bytes()].concat())
+}
+
+/// Whether a sort key in a text's partition is a verdict's, and else a decision's, and the hash of its version; `None` for
+/// other rows.
+pub(crate) fn row_of(sort: &[u8]) -> Option<(bool, String)> {
+    let (is_verdict, hash) = match sort.strip_prefix(VERDICT) {
+        Some(hash) => (true, hash),
+        None => (false, sort.strip_prefix(DECISION)?),
+    };
+    Some((is_verdict, String::from_utf8(hash.to_vec()).ok()?))
 }
 
 /// One bucket of the texts that wait.

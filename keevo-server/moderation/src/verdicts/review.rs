@@ -7,7 +7,7 @@ use keevo_core::{Batch, Engine, Error, ErrorKind, PageToken, Result, Scan};
 use serde::{Deserialize, Serialize};
 
 use super::{Verdicts, decode, encode, keys};
-use crate::policy::check_name;
+use crate::policy::{Action, check_name};
 use crate::text::{TextKind, TextVersion, hex, unhex};
 use crate::verdict::{Effects, Verdict};
 
@@ -133,7 +133,8 @@ impl<E: Engine> Verdicts<E> {
         }
         let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
         let key = self.keyspace.key(keys::queue(verdict.version.app), place);
-        self.repeat(Batch::new().put(key, encode(verdict)?)).await
+        self.repeat(Batch::new().put(key.clone(), encode(verdict)?)).await?;
+        if self.is_erased(&verdict.version).await? { self.settle(key).await } else { Ok(()) }
     }
 
     /// What a person decided on a version.
@@ -169,21 +170,21 @@ impl<E: Engine> Verdicts<E> {
         }
         let decided = Decided { decision, decided_ms: self.clock.now_ms() };
         let row = keys::of_version(self.keyspace, keys::DECISION, &verdict.version);
-        let (stored, _) = self.put_once(row, encode(&decided)?).await?;
+        let Some((stored, _)) = self.put_once(row, encode(&decided)?).await? else {
+            self.settle(key).await?;
+            return Err(gone());
+        };
         let stored: Decided = decode(&stored, "a decision")?;
         let label = Label { verdict, decided: stored.clone() };
-        let version = &label.verdict.version;
-        let place = keys::timed(stored.decided_ms, &version.digest());
+        let place = keys::timed(stored.decided_ms, &label.verdict.version.digest());
         let labelled = self.keyspace.key(keys::labels(app), place);
-        self.repeat(Batch::new().put(labelled, encode(&label)?)).await?;
-        match stored.decision.ruling {
-            Ruling::Allow => {}
-            Ruling::Remove => self.take_back(&label.verdict, effects).await?,
-            Ruling::Ban => {
-                self.take_back(&label.verdict, effects).await?;
-                effects.ban(version).await?;
-            }
+        self.repeat(Batch::new().put(labelled.clone(), encode(&label)?)).await?;
+        if self.is_erased(&label.verdict.version).await? {
+            self.settle(labelled).await?;
+            self.settle(key).await?;
+            return Err(gone());
         }
+        self.follow(&label.verdict, stored.decision.ruling, effects).await?;
         self.settle(key).await?;
         if stored.decision != decided.decision {
             let message = format!("{} decided before: {}", stored.decision.reviewer, stored.decision.ruling.name());
@@ -192,9 +193,25 @@ impl<E: Engine> Verdicts<E> {
         Ok(stored)
     }
 
-    /// Takes a text back, as it was written or as it was masked.
+    /// Does what a person has decided. Repeatable.
+    pub(crate) async fn follow(&self, verdict: &Verdict, ruling: Ruling, effects: &dyn Effects) -> Result<()> {
+        match ruling {
+            Ruling::Allow if verdict.action == Action::Hold => effects.release(verdict, None).await,
+            Ruling::Allow => Ok(()),
+            Ruling::Remove => self.take_back(verdict, effects).await,
+            Ruling::Ban => {
+                self.take_back(verdict, effects).await?;
+                effects.ban(&verdict.version).await
+            }
+        }
+    }
+
+    /// Takes a text back, as it was written, masked or hidden.
     async fn take_back(&self, verdict: &Verdict, effects: &dyn Effects) -> Result<()> {
         effects.take_back(&verdict.version).await?;
+        if let Some(hidden) = verdict.of_hidden()? {
+            effects.take_back(&hidden).await?;
+        }
         match verdict.of_masked()? {
             Some(masked) => effects.take_back(&masked.version).await,
             None => Ok(()),

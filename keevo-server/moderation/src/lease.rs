@@ -1,4 +1,4 @@
-//! Who runs the pipeline: a row that runs out unless it is renewed.
+//! Who does what one node at a time is to do: a row that runs out unless it is renewed.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result};
 
 use crate::verdicts::{Verdicts, pipeline_key};
 
-/// A node's claim to run the pipeline.
-pub(super) struct Lease<E> {
+/// A node's claim to a piece of work.
+pub(crate) struct Lease<E> {
     verdicts: Verdicts<E>,
     key: Key,
     holder: Vec<u8>,
@@ -15,14 +15,14 @@ pub(super) struct Lease<E> {
 }
 
 impl<E: Engine> Lease<E> {
-    pub(super) fn new(verdicts: &Verdicts<E>, instance: u64, lease: Duration) -> Self {
-        let key = pipeline_key(verdicts.keyspace, "lease");
+    pub(crate) fn new(verdicts: &Verdicts<E>, name: &str, instance: u64, lease: Duration) -> Self {
+        let key = pipeline_key(verdicts.keyspace, name);
         let ttl_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).max(1);
         Self { verdicts: verdicts.clone(), key, holder: instance.to_be_bytes().to_vec(), ttl_ms }
     }
 
     /// Takes or renews the lease; false where another node has it.
-    pub(super) async fn take(&self) -> Result<bool> {
+    pub(crate) async fn take(&self) -> Result<bool> {
         let check = match self.verdicts.get(self.key.clone()).await? {
             None => Check::Absent,
             Some(record) if record.value == self.holder => Check::RevisionIs(record.revision),
@@ -37,8 +37,20 @@ impl<E: Engine> Lease<E> {
         }
     }
 
+    /// Renews the lease until it is lost.
+    pub(crate) async fn hold(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.ttl_ms) / 3).await;
+            match self.take().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => tracing::debug!(%error, "a lease could not be renewed"),
+            }
+        }
+    }
+
     /// Lets another node have it at once.
-    pub(super) async fn give_back(&self) -> Result<()> {
+    pub(crate) async fn give_back(&self) -> Result<()> {
         let mine = Check::ValueIs(self.holder.clone().into());
         let batch = Batch::new().require(self.key.clone(), mine).delete(self.key.clone());
         match self.verdicts.engine.write(batch).await {

@@ -1,0 +1,135 @@
+//! Erasing a text: nothing of what it said, of what was said of it, or of who wrote it stays.
+//!
+//! ```text
+//! v app kind ‹text id›   e              the text is erased; written first, and what is written here demands that it is not
+//! ```
+//!
+//! Invariant: once the mark is there no verdict, decision, queue entry or label of the text outlives whoever was about to
+//! write it: rows beside the mark demand its absence, and who writes elsewhere looks for it afterwards.
+
+use futures::{StreamExt, TryStreamExt};
+use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result, Scan};
+
+use super::{CONCURRENCY, Verdicts, decode, encode, keys};
+use crate::text::{TextId, TextVersion};
+use crate::verdict::Verdict;
+use crate::verdicts::review::{Decided, Label};
+
+/// The most rows of a text that are looked at together.
+const PAGE: usize = 256;
+
+impl<E: Engine> Verdicts<E> {
+    /// Erases the verdicts and decisions on all versions of a text, its entries of the queue and its labels; what comes of
+    /// it later is not stored. Repeatable.
+    pub async fn erase(&self, text: &TextId) -> Result<()> {
+        let mark = self.mark_of(text.partition());
+        self.repeat(Batch::new().put(mark, self.clock.now_ms().to_be_bytes().to_vec())).await?;
+        loop {
+            let rows = self.rows_of(text).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            // What lies elsewhere goes first: while a row is left here it is found again.
+            for (key, _, beside) in &rows {
+                for other in beside {
+                    self.settle(other.clone()).await?;
+                }
+                tracing::debug!(key = ?key.sort, "a row of an erased text goes");
+            }
+            let batch = rows.into_iter().fold(Batch::new(), |batch, (key, ..)| batch.delete(key));
+            self.repeat(batch).await?;
+        }
+    }
+
+    /// Says that somebody else wrote a text: its author was erased, and what it wrote stays under another name. Repeatable.
+    pub async fn rename_author(&self, text: &TextId, author: &str) -> Result<()> {
+        for (key, value, beside) in self.rows_of(text).await? {
+            for other in beside {
+                self.rename_beside(other, author).await?;
+            }
+            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
+                let mut verdict: Verdict = decode(&value, "a verdict")?;
+                author.clone_into(&mut verdict.version.author);
+                let same = Check::ValueIs(value);
+                let batch = Batch::new().require(key.clone(), same).put(key, encode(&verdict)?);
+                match self.engine.write(batch).await {
+                    // It is gone, or was renamed by another node.
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames the author in an entry of the queue, a text that waits, or a label.
+    async fn rename_beside(&self, key: Key, author: &str) -> Result<()> {
+        let Some(record) = self.get(key.clone()).await? else { return Ok(()) };
+        let value = match key.partition.first() {
+            Some(b'q') => {
+                let mut verdict: Verdict = decode(&record.value, "an entry of the queue")?;
+                author.clone_into(&mut verdict.version.author);
+                encode(&verdict)?
+            }
+            Some(b'l') => {
+                let mut label: Label = decode(&record.value, "a labelled text")?;
+                author.clone_into(&mut label.verdict.version.author);
+                encode(&label)?
+            }
+            _ => {
+                let mut version: TextVersion = decode(&record.value, "a text that waits")?;
+                author.clone_into(&mut version.author);
+                encode(&version)?
+            }
+        };
+        let same = Check::RevisionIs(record.revision);
+        match self.engine.write(Batch::new().require(key.clone(), same).put(key, value)).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            written => written.map(drop),
+        }
+    }
+
+    /// Some verdicts and decisions of a text, each with its value and the keys of what belongs to it elsewhere.
+    async fn rows_of(&self, text: &TextId) -> Result<Vec<(Key, bytes::Bytes, Vec<Key>)>> {
+        let mut scan = Scan::partition(self.keyspace, text.partition(), PAGE);
+        let mut rows = Vec::new();
+        loop {
+            let page = self.engine.scan(scan.clone()).await?;
+            for (key, record) in page.records {
+                let Some((is_verdict, hash)) = keys::row_of(&key.sort) else { continue };
+                let beside = if is_verdict {
+                    let verdict: Verdict = decode(&record.value, "a verdict")?;
+                    let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
+                    let queued = self.keyspace.key(keys::queue(text.app), place);
+                    vec![queued, keys::waiting(self.keyspace, &verdict.version)]
+                } else {
+                    let decided: Decided = decode(&record.value, "a decision")?;
+                    let place = keys::timed(decided.decided_ms, &text.digest(&hash));
+                    vec![self.keyspace.key(keys::labels(text.app), place)]
+                };
+                rows.push((key, record.value, beside));
+            }
+            if page.next.is_none() {
+                return Ok(rows);
+            }
+            scan = scan.after(page.next);
+        }
+    }
+
+    /// Where it says that the text of a partition is erased.
+    pub(super) fn mark_of(&self, partition: Vec<u8>) -> Key {
+        self.keyspace.key(partition, keys::ERASED)
+    }
+
+    /// Of each version, in their order, whether its text is erased.
+    pub(crate) async fn are_erased(&self, versions: &[TextVersion]) -> Result<Vec<bool>> {
+        let reads = versions.iter().map(|version| Box::pin(self.is_erased(version)));
+        futures::stream::iter(reads.collect::<Vec<_>>()).buffered(CONCURRENCY).try_collect().await
+    }
+
+    /// Whether the text of a version is erased.
+    pub(crate) async fn is_erased(&self, version: &TextVersion) -> Result<bool> {
+        Ok(self.get(self.mark_of(version.partition())).await?.is_some())
+    }
+}
