@@ -201,7 +201,7 @@ impl<E: Engine> Chat<E> {
             let tried = if held.edited_by.is_empty() {
                 self.try_send_held(channel, &keys, &record, row, masked).await
             } else {
-                self.try_edit_held(&keys, &record, &held, row, masked).await
+                self.try_edit_held(channel, &keys, &record, &held, row, masked).await
             };
             match tried {
                 Ok(Some(message)) => return Ok(Some(message)),

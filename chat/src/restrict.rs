@@ -170,6 +170,11 @@ impl<E: Engine> Chat<E> {
         };
         let row: BanRow = rows::decode(&record.value, "a ban")?;
         if row.shadow {
+            if capabilities.iter().any(|one| matches!(one, Capability::MakePoll | Capability::Vote)) {
+                // A poll has no audience of its own, so that what it says would reach everybody.
+                let message = format!("user '{user}' may not take part in polls of channel {channel}");
+                return Err(Denied::new(DeniedCode::NotGranted, message).into_error());
+            }
             if sends(capabilities) {
                 permit.shadowed.insert(user.to_owned());
             }

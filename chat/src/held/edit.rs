@@ -45,15 +45,19 @@ impl<E: Engine> Chat<E> {
         Err(contended("the message"))
     }
 
-    /// One try to make a held edit; `None` = the message is gone, or says something else by now.
+    /// One try to make a held edit; `None` = the message is gone, or says something else by now, or whoever edited it has been
+    /// kept out since.
     pub(super) async fn try_edit_held(
         &self,
+        channel: &ChannelId,
         keys: &ChannelKeys,
         held_record: &Record,
         held: &HeldRow,
         to_be: MessageRow,
         masked: Option<&str>,
     ) -> Result<Option<Message>> {
+        let let_in = self.still_let_in(channel, keys, &held.edited_by).await;
+        let Some(permit) = super::gone(let_in)? else { return Ok(None) };
         let Some((place, record, row)) = super::gone(self.load(keys, &to_be.id).await)? else { return Ok(None) };
         if row.deleted_at_ms.is_some() || row.updated_at_ms != held.edit_of_ms {
             return Ok(None);
@@ -77,7 +81,7 @@ impl<E: Engine> Chat<E> {
             .merge(keys.own(&held.edited_by), 0)
             .require(key.clone(), Check::RevisionIs(held_record.revision))
             .delete(key);
-        self.engine.write(batch).await?;
+        self.engine.write(permit.guard(batch)).await?;
         Ok(Some(Message::from_row(after, place)))
     }
 }

@@ -5,7 +5,7 @@ use keevo_core::{Batch, Engine, ErrorKind, Op};
 use super::roles::{code, strict};
 use super::{Bench, Fault, Faulty, Interrupted, kind_of, take};
 use crate::{
-    Audience, ChannelId, Chat, ChatOptions, Denied, DeniedCode, HistoryRequest, NewBan, NewMember, NewMessage,
+    Audience, ChannelId, Chat, ChatOptions, Denied, DeniedCode, HistoryRequest, NewBan, NewMember, NewMessage, NewPoll,
     NewReaction, NewUser, Preference, ReadTo, ResumeFrom, Verdict,
 };
 
@@ -58,6 +58,8 @@ async fn shadow<E: Engine>(chat: &Chat<E>, room: &ChannelId) {
     let sent = chat.send(room, hidden.clone()).await.expect("as if nothing were");
     assert_eq!(sent.audience, Audience::Sender);
     assert_eq!(chat.send(room, hidden).await.expect("a repeat").place, sent.place);
+    let poll = NewPoll::new("bob", "Spam?", &[("y", "Yes"), ("n", "No")]);
+    assert_eq!(code(chat.create_poll(room, poll).await), DeniedCode::NotGranted, "everybody would see it");
     chat.send(room, NewMessage::new("carol", "seen").with_id("s2")).await.expect("sent");
     let text = |seen: Vec<crate::Delivery>| match seen.into_iter().next().expect("one").event {
         crate::ChatEvent::MessageNew(message) => message.text,

@@ -4,8 +4,8 @@ mod event;
 mod features;
 
 use keevo_chat::{
-    Against, Audience, Ban, Channel, ChannelFound, ChannelId, Flagged, Held, InboxEntry, Invite, InviteState, Member,
-    Mentions, Message, Place, PreviousText, Reaction, ReadState, Receipt, Shows, ThreadUnread, Unread, User,
+    Against, Ban, Channel, ChannelFound, ChannelId, Flagged, Held, InboxEntry, Invite, InviteState, Member, Mentions,
+    Message, Place, PreviousText, Reaction, ReadState, Receipt, Shows, ThreadUnread, Unread, User,
 };
 use serde_json::{Value, json};
 
@@ -63,6 +63,8 @@ pub(crate) fn held(channel: &ChannelId, held: &Held) -> Value {
         "attachments": attachments,
         "mentions": mentions(&held.mentions),
         "quoted_id": held.quoted_id,
+        "poll_id": null,
+        "shares_location": false,
         "pinned": null,
         "system": false,
         "silent": false,
@@ -114,7 +116,8 @@ pub(crate) fn message(channel: &ChannelId, message: &Message, own: Option<&[Stri
         "pinned": pinned,
         "system": message.system,
         "silent": message.silent,
-        "shadowed": message.audience == Audience::Sender,
+        // Its author is not told.
+        "shadowed": false,
         "created_at": message.created_at_ms,
         "updated_at": message.updated_at_ms,
         "deleted_at": message.deleted_at_ms,

@@ -5,8 +5,8 @@ use futures::FutureExt;
 use keevo_gateway::shared::{Action, Limit};
 
 use crate::endpoints::{
-    bans, channels, commands, drafts, groups, held, invites, listing, locations, members, messages, people, polls, reactions,
-    reading, reminders, review, settings, threads, transfer, votes,
+    bans, channels, commands, drafts, groups, held, invites, listing, locations, members, messages, people, polls,
+    reactions, reading, reminders, review, settings, threads, transfer, votes,
 };
 use crate::field::{Field, Kind, may, must};
 use crate::route::{Does, Handler, Row, Who};

@@ -1,10 +1,10 @@
 //! Messages: sending, reading, changing and taking back.
 
-use keevo_chat::{Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Message, MessagesQuery, Order};
+use keevo_chat::{Audience, Capability, ChannelId, Edit, HistoryPage, HistoryRequest, Message, MessagesQuery, Order};
 use serde_json::{Value, json};
 
-use super::sending::{self, Sent, attachments, mentions};
 use super::held;
+use super::sending::{self, Sent, attachments, mentions};
 use crate::call::{Call, Caller};
 use crate::error::{Answered, Refusal, of_query};
 use crate::gate::Passed;
@@ -13,6 +13,8 @@ use crate::render;
 
 const PAGE_MAX: usize = 300;
 const LIST_MAX: usize = 1_000;
+/// Who edits what is masked.
+const MODERATION: &str = "moderation";
 
 /// Messages as objects, with the viewer's own reactions where counts are there.
 pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Message]) -> Answered<Vec<Value>> {
@@ -22,7 +24,11 @@ pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Messa
     };
     let one = |(number, message): (usize, &Message)| {
         let own = own.as_ref().and_then(|own| own.get(number)).filter(|_| message.stats.is_some());
-        render::message(channel, message, own.map(Vec::as_slice))
+        let mut rendered = render::message(channel, message, own.map(Vec::as_slice));
+        if call.is_server() && message.audience == Audience::Sender {
+            rendered["shadowed"] = true.into();
+        }
+        rendered
     };
     Ok(messages.iter().enumerate().map(one).collect())
 }
@@ -146,7 +152,9 @@ pub(crate) async fn edits(call: &Call) -> Answered<Value> {
     let message = visible(call, &channel).await?;
     // What was taken back is not read in its edits either.
     let hidden = message.deleted_at_ms.is_some() && !call.is_server();
-    let edits = if hidden { Vec::new() } else { call.chat().edits(&channel, call.message()).await? };
+    let mut edits = if hidden { Vec::new() } else { call.chat().edits(&channel, call.message()).await? };
+    // Nor what was masked or held back after it had been sent.
+    edits.retain(|edit| edit.replaced_by != MODERATION || call.is_server());
     Ok(json!({ "edits": edits.iter().map(render::previous).collect::<Vec<_>>() }))
 }
 

@@ -63,6 +63,7 @@ async fn texts_go_the_way_that_they_are_judged() {
     assert_eq!(masked["text"], "****");
     let shadowed = lab.say("a", "ann", "shadow").await;
     assert_eq!((&shadowed["text"], &shadowed["sequence"]), (&json!("shadow"), &json!(3)), "it looks sent");
+    assert_eq!(shadowed["shadowed"], false, "and it is not told");
     let path = "channels/team/a/messages";
     let ann = user("ann");
     let say = |text: &str| lab.post(path, &ann, json!({ "text": text }));
@@ -80,6 +81,12 @@ async fn texts_go_the_way_that_they_are_judged() {
     assert_eq!(edit("block").await.denied(), "refused");
     assert_eq!(edit("shadow").await.good()["message"]["text"], "****", "as it was");
     assert_eq!(edit("fine again").await.good()["message"]["text"], "fine again");
+    let message = format!("{path}/{}", masked["id"].as_str().expect("an id"));
+    lab.patch(&format!("{message}?user_id=moderation"), &server(), json!({ "text": "f***" })).await.good();
+    for (caller, words) in [(user("ann"), false), (server(), true)] {
+        let edits = lab.get(&format!("{message}/edits"), &caller).await.good()["edits"].to_string();
+        assert_eq!(edits.contains("fine again"), words, "what moderation covered stays covered: {edits}");
+    }
 }
 
 #[tokio::test]

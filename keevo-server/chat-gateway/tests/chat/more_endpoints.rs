@@ -145,7 +145,8 @@ async fn bans_flags_and_reviews() {
     lab.put(&format!("{path}/bob"), &user("ann"), json!({ "shadow": true })).await.good();
     let shadowed = lab.say("a", "bob", "unseen").await;
     let message = format!("channels/team/a/messages/{}", shadowed["id"].as_str().expect("an id"));
-    assert_eq!(lab.get(&message, &user("bob")).await.good()["message"]["shadowed"], true);
+    assert_eq!(lab.get(&message, &user("bob")).await.good()["message"]["shadowed"], false, "it is not told");
+    assert_eq!(lab.get(&message, &server()).await.good()["message"]["shadowed"], true);
     assert_eq!(lab.get(&message, &user("cat")).await.refused(), (404, 16), "others do not see it");
     for what in ["replies", "reactions", "edits", "participants"] {
         assert_eq!(lab.get(&format!("{message}/{what}"), &user("cat")).await.refused(), (404, 16), "{what}");
