@@ -45,9 +45,9 @@ impl Group {
         if !exempt {
             self.shared.archive.admit()?;
         }
-        let mut entry = CommandEntry { hlc: Hlc::default(), command };
+        let entry = CommandEntry { hlc: Hlc::default(), command };
         let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry, &aside)).await?) };
-        let write = self.put(entry, aside)?;
+        let write = self.put(entry, &aside)?;
         match tokio::time::timeout(deadline, write).await {
             Ok(Ok(applied)) => applied
                 .0
@@ -62,7 +62,7 @@ impl Group {
 
     /// Gives an entry its clock and its place behind all that were put before: one lock over both, so that clocks do not
     /// fall from one entry to the next.
-    fn put(&self, mut entry: CommandEntry, aside: Aside) -> Result<impl Future<Output = Proposed> + use<>> {
+    fn put(&self, mut entry: CommandEntry, aside: &Aside) -> Result<impl Future<Output = Proposed> + use<>> {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.context.clock.now_ms();
         // Another leader's clock may have been ahead of this node's.

@@ -25,8 +25,11 @@ pub(crate) async fn rendered(call: &Call, channel: &ChannelId, messages: &[Messa
     let one = |(number, message): (usize, &Message)| {
         let own = own.as_ref().and_then(|own| own.get(number)).filter(|_| message.stats.is_some());
         let mut rendered = render::message(channel, message, own.map(Vec::as_slice));
-        if call.is_server() && message.audience == Audience::Sender {
-            rendered["shadowed"] = true.into();
+        if call.is_server()
+            && message.audience == Audience::Sender
+            && let Some(shadowed) = rendered.get_mut("shadowed")
+        {
+            *shadowed = true.into();
         }
         rendered
     };
