@@ -278,7 +278,7 @@ fn the_embedded_engine_and_the_crate_are_compared_and_drawn() {
         .expect("the program starts");
     let lines = lines_of(&output);
     let cases: Vec<_> = lines.iter().map(|line| (line["case"].as_str(), line["clients"].as_u64())).collect();
-    let expected = ["put", "get", "scan"].map(|case| [(Some(case), Some(1)), (Some(case), Some(4))]);
+    let expected = ["get", "scan", "put"].map(|case| [(Some(case), Some(1)), (Some(case), Some(4))]);
     assert_eq!(cases, expected.concat());
     for line in &lines {
         for side in ["keevo", "peer"] {

@@ -144,7 +144,11 @@ mod tests {
     fn a_note_that_no_reader_could_read_is_refused() {
         let note = Note { envelope: Bytes::from_static(b"nothing"), attempt: 0 };
         let wire = propose_wire(Command::MoveClock, &Aside::Note(note), Hlc(1), 5);
-        assert_eq!(aside_of(&wire).expect_err("no envelope").kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            aside_of(&wire).expect_err("no envelope").kind(),
+            ErrorKind::NewerFormat,
+            "of a version that begins with n"
+        );
         let outcomes = Aside::Outcomes(Outcomes(Vec::new()));
         let wire = propose_wire(Command::MoveClock, &outcomes, Hlc(1), 5);
         assert_eq!(aside_of(&wire).expect("intact"), outcomes);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use keevo_core::call::{Call, CallDoor, CallLog, CallRequest, NewCall, REQUEST_BYTES_MAX};
 use keevo_core::{Error, ErrorKind, Result};
 use keevo_proto::{error_from_status, status_from_error};
@@ -100,10 +100,14 @@ where
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, REQUEST_BYTES_MAX + HEAD_BYTES).collect().await {
         Ok(collected) => collected.to_bytes(),
-        Err(_cut_off_or_too_large) => {
-            let message =
-                format!("the request cannot be read, or has more than {REQUEST_BYTES_MAX} bytes: send several");
-            return Ok(status_from_error(&Error::new(ErrorKind::BatchTooLarge, message)).into_http());
+        Err(error) => {
+            let error = if error.is::<LengthLimitError>() {
+                let message = format!("the request has more than {REQUEST_BYTES_MAX} bytes");
+                Error::new(ErrorKind::BatchTooLarge, message)
+            } else {
+                Error::invalid("the request ended before it was whole")
+            };
+            return Ok(status_from_error(&error).into_http());
         }
     };
     let Some(message) = frame::message(&body) else {

@@ -44,7 +44,7 @@ pub(crate) async fn create(call: &Call) -> Answered<Value> {
     given.push(NewMember::new(user.clone()).with_role("owner"));
     let id = match call.text("id") {
         Some(id) => id.to_owned(),
-        None => format!("{:032x}", call.gateway.shared.options().random.next_u128()),
+        None => super::sending::made_up(call),
     };
     let id = ChannelId::new(kind, &id)?;
     let new = NewChannel { created_by: user, custom, members: given, team: call.owned("team") };

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use keevo_chat::{ChannelId, Mentions, NewMessage};
-use keevo_core::{Error, ErrorKind};
+use keevo_core::{Error, ErrorKind, call};
 use serde_json::{Map, Value, json};
 
 use super::held;
@@ -72,7 +72,7 @@ pub(super) fn message(call: &Call) -> Answered<NewMessage> {
 
 /// An id that is made up, for what the client gave none.
 pub(crate) fn made_up(call: &Call) -> String {
-    format!("{:032x}", call.gateway.shared.options().random.next_u128())
+    format!("{:032x}", call::random_u128(call.gateway.shared.options().random.as_ref()))
 }
 
 /// The message as it may be sent: the app's server is asked first, and what it leaves is judged.
