@@ -1,7 +1,7 @@
 //! Where a reader of a change stream is, one place a shard, kept in the keyspace of the verdicts.
 //!
-//! Invariant: at the first time the places are those of now in every shard, so that nothing which is written after is
-//! missed.
+//! Invariant: at the first time the places are before the first change of every shard, so that nothing is missed that was
+//! written while the reader was still starting. Where those changes are gone, a reader goes on from now, and counts that.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub(crate) struct Places<E> {
 }
 
 impl<E: Engine> Places<E> {
-    /// The places that are saved under `name`; at the first time, those of now in every shard of `keyspace`, saved.
+    /// The places that are saved under `name`; at the first time, the beginning of every shard of `keyspace`.
     pub(crate) async fn load(verdicts: &Verdicts<E>, name: &'static str, keyspace: Keyspace) -> Result<Self> {
         let mut places = Self { verdicts: verdicts.clone(), name, at: BTreeMap::new() };
         if let Some(record) = verdicts.get(pipeline_key(verdicts.keyspace, name)).await? {
@@ -52,16 +52,30 @@ impl<E: Engine> Places<E> {
             places.at = saved.into_iter().map(|place| (place.shard, place)).collect();
             return Ok(places);
         }
+        places.find_now(keyspace).await?;
+        for place in places.at.values_mut() {
+            (place.revision, place.offset) = (0, 0);
+        }
+        Ok(places)
+    }
+
+    /// Saves the places of now in every shard of `keyspace` under `name`.
+    pub(crate) async fn skip(verdicts: &Verdicts<E>, name: &'static str, keyspace: Keyspace) -> Result<()> {
+        let mut places = Self { verdicts: verdicts.clone(), name, at: BTreeMap::new() };
+        places.find_now(keyspace).await?;
+        places.save().await
+    }
+
+    async fn find_now(&mut self, keyspace: Keyspace) -> Result<()> {
         for partition in probes(keyspace) {
-            let page = verdicts.engine.scan(Scan::partition(keyspace, partition, 1)).await?;
+            let page = self.verdicts.engine.scan(Scan::partition(keyspace, partition, 1)).await?;
             let place = Place::from(page.as_of);
-            let earliest = places.at.entry(place.shard).or_insert(place);
+            let earliest = self.at.entry(place.shard).or_insert(place);
             if (place.revision, place.offset) < (earliest.revision, earliest.offset) {
                 *earliest = place;
             }
         }
-        places.save().await?;
-        Ok(places)
+        Ok(())
     }
 
     /// The cursors to go on after.
@@ -81,11 +95,6 @@ impl<E: Engine> Places<E> {
         let places: Vec<Place> = self.at.values().copied().collect();
         let key = pipeline_key(self.verdicts.keyspace, self.name);
         self.verdicts.repeat(Batch::new().put(key, encode(&places)?)).await
-    }
-
-    /// Drops what is saved under `name`: the next load begins anew.
-    pub(crate) async fn forget(verdicts: &Verdicts<E>, name: &str) -> Result<()> {
-        verdicts.repeat(Batch::new().delete(pipeline_key(verdicts.keyspace, name))).await
     }
 }
 

@@ -178,8 +178,8 @@ impl Store {
                 if error.kind() == ErrorKind::CursorCompacted {
                     tracing::error!(%error, "changes of verdicts were dropped before PostgreSQL had them");
                     self.counters.gaps.fetch_add(1, Ordering::Relaxed);
-                    if let Err(error) = Places::forget(verdicts, NAME).await {
-                        tracing::warn!(%error, "the place in the changes could not be dropped");
+                    if let Err(error) = Places::skip(verdicts, NAME, verdicts.keyspace).await {
+                        tracing::warn!(%error, "the place in the changes could not be moved");
                     }
                 } else {
                     tracing::debug!(%error, "the changes of verdicts broke off");

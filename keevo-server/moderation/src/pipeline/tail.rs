@@ -28,8 +28,8 @@ impl<E: Engine> Pipeline<E> {
                     // Texts that went through a caller have their verdicts all the same.
                     tracing::error!(source = source.name(), %error, "changes were dropped before they were looked at");
                     add(&self.moderator.inner.counters.gaps, 1);
-                    if let Err(error) = self.forget_places(source).await {
-                        tracing::warn!(%error, "the place in the changes could not be dropped");
+                    if let Err(error) = self.skip_to_now(source).await {
+                        tracing::warn!(%error, "the place in the changes could not be moved");
                     }
                 } else {
                     tracing::debug!(source = source.name(), %error, "the changes broke off");
@@ -114,7 +114,9 @@ impl<E: Engine> Pipeline<E> {
         Ok(())
     }
 
-    async fn forget_places(&self, source: &dyn Source) -> Result<()> {
-        Places::forget(self.moderator.verdicts().await?, source.name()).await
+    async fn skip_to_now(&self, source: &dyn Source) -> Result<()> {
+        let verdicts = self.moderator.verdicts().await?;
+        let keyspace = verdicts.engine.keyspace(source.keyspace(), KeyspaceKind::Hashed).await?;
+        Places::skip(verdicts, source.name(), keyspace).await
     }
 }
