@@ -114,6 +114,15 @@ async fn cluster_a_refused_write_leaves_the_note_to_the_next_one() {
     let outcomes = Outcomes(vec![(call.envelope().id, "CONFLICT".to_owned())]);
     engine.note_outcomes(shard, outcomes.clone()).await.expect("noted");
     let leader = cluster.leader(shard).await;
-    assert_eq!(read(cluster.node(leader)).await.1, outcomes.0);
+    // How far a node has applied is told a moment after the answer.
+    let mut failed = Vec::new();
+    for _ in 0..200 {
+        failed = read(cluster.node(leader)).await.1;
+        if !failed.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(failed, outcomes.0);
     cluster.stop().await;
 }
