@@ -11,9 +11,9 @@ use keevo_core::{
 };
 use prost::Message;
 
-pub(crate) use proposal::{
-    Aside, ProposeWire, aside_of, decode_command, decode_outcome, encode_command, encode_outcome, propose_wire,
-};
+#[cfg(feature = "fuzzing")]
+pub(crate) use proposal::encode_command;
+pub(crate) use proposal::{Aside, ProposeWire, aside_of, decode_command, decode_outcome, encode_outcome, propose_wire};
 
 pub(crate) fn parse<M: Message + Default>(what: &str, body: &Bytes) -> Result<M> {
     M::decode(body.clone()).map_err(|error| Error::corrupt(format!("{what} does not decode")).with_source(error))
