@@ -217,4 +217,13 @@ mod tests {
         assert_ne!(id, GroupId::of("like_2026-05-02"));
         assert!("like".parse::<GroupId>().is_err());
     }
+
+    #[test]
+    fn a_feed_is_limited_to_one_activity_at_least_and_ten_thousand_at_most() {
+        for (asked, most) in [(None, None), (Some(0), Some(1)), (Some(7), Some(7)), (Some(10_001), Some(10_000))] {
+            let group = GroupConfig { timeline_max: asked, ..GroupConfig::flat() };
+            let groups = Groups::new([("timeline".to_owned(), group)]);
+            assert_eq!(groups.timeline_max("timeline"), most, "{asked:?}");
+        }
+    }
 }

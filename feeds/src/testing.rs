@@ -14,6 +14,7 @@ mod groups;
 mod interrupted;
 mod lanes;
 mod late_reactions;
+mod limits;
 mod lists;
 mod many;
 mod merged;
@@ -70,6 +71,9 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         removal::run(&engine).await;
         updates::run(&engine).await;
         lists::run(&engine).await;
+        if effort == Effort::Thorough {
+            limits::run(&engine).await;
+        }
         verified::run(&engine).await;
         many::run(&engine).await;
         outbox::run(&engine).await;
@@ -230,8 +234,8 @@ mod tests {
     use keevo_core::MemoryEngine;
 
     use super::{
-        Effort, enriched, entities, lanes, late_reactions, merged, model, privacy, races, reaction_faults, reactions,
-        suite_with, updates, verified,
+        Effort, enriched, entities, lanes, late_reactions, limits, merged, model, privacy, races, reaction_faults,
+        reactions, suite_with, updates, verified,
     };
 
     #[tokio::test]
@@ -267,6 +271,11 @@ mod tests {
     #[tokio::test]
     async fn damage_is_reported() {
         verified::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn limits_are_kept() {
+        limits::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
     }
 
     #[tokio::test]

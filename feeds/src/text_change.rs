@@ -230,4 +230,10 @@ mod tests {
             assert_eq!(posted.saying(other), None, "{other}");
         }
     }
+
+    #[test]
+    fn words_are_looked_for_so_deep_and_no_deeper() {
+        let within = |levels| (0..levels).fold(json!("deep"), |inner, _| json!([inner]));
+        assert_eq!((strings(&within(8)).as_str(), strings(&within(9)).as_str()), ("deep", ""));
+    }
 }
