@@ -9,6 +9,8 @@ pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
+pub(crate) mod compact;
+pub(crate) mod context;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;
@@ -29,10 +31,34 @@ Examples:
   keevo-cli --endpoints 10.0.0.1:7101,10.0.0.2:7101 cluster status
   keevo-cli feed add user:alice --actor alice --verb like --object photo:1
   keevo-cli chat send lobby --user alice 'Hello'
-  keevo-cli completions bash > ~/.local/share/bash-completion/completions/keevo-cli
+  keevo-cli context add prod --endpoints 10.0.0.1:7101 --ca ca.crt --use
+  keevo-cli shell
 
-With --output json an answer is one JSON document; a watch writes one object a line. Bytes that are
-no UTF-8 are written as hexadecimal digits, with a field NAME_encoding = \"hex\" beside NAME.";
+With --output json an answer is one JSON document, with --output jsonl a list is one object a line; a watch
+writes one object a line with both. Bytes that are no UTF-8 are written as hexadecimal digits, with a field
+NAME_encoding = \"hex\" beside NAME. Colours are for terminals alone, and never where NO_COLOR is set.";
+
+const FLUSH_EXAMPLES: &str = "\
+Examples:
+  keevo-cli --endpoints 10.0.0.1:7101,10.0.0.2:7101 flush";
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  keevo-cli info";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  keevo-cli doctor
+  keevo-cli doctor --output json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  keevo-cli completions bash > ~/.local/share/bash-completion/completions/keevo-cli
+  keevo-cli completions zsh > ~/.zfunc/_keevo-cli";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  keevo-cli man --out ~/.local/share/man/man1";
 
 const SCRUB_EXAMPLES: &str = "\
 Examples:
@@ -54,37 +80,62 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
-#[derive(Debug, Args)]
+/// What every command takes. What is left out comes from the environment, the context, or is a default: `settings`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Nodes to call, host:port with commas between them: the first that can be reached is used
-    #[arg(
-        long,
-        env = "KEEVO_ENDPOINTS",
-        value_name = "HOST:PORT,…",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7101",
-        global = true
-    )]
-    pub(crate) endpoints: Vec<String>,
-    /// PEM file of the CA of the nodes; with it they are called over TLS
-    #[arg(long, env = "KEEVO_CA", value_name = "FILE", global = true)]
+    /// The context to work with, of those that `context list` shows; '' = none (variable KEEVO_CONTEXT)
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) context: Option<String>,
+    /// Nodes to call, host:port with commas between them: the first that can be reached is used (default:
+    /// 127.0.0.1:7101; variable KEEVO_ENDPOINTS)
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', global = true)]
+    pub(crate) endpoints: Option<Vec<String>>,
+    /// PEM file of the CA of the nodes; with it they are called over TLS (variable KEEVO_CA)
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ca: Option<PathBuf>,
-    /// PEM file of the certificate to show them
-    #[arg(long, env = "KEEVO_CERT", value_name = "FILE", global = true)]
+    /// PEM file of the certificate to show them (variable KEEVO_CERT)
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) cert: Option<PathBuf>,
-    /// PEM file of the key of --cert
-    #[arg(long, env = "KEEVO_CERT_KEY", value_name = "FILE", global = true)]
+    /// PEM file of the key of --cert (variable KEEVO_CERT_KEY)
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) cert_key: Option<PathBuf>,
-    /// File with the API key to send (default: the variable KEEVO_API_KEY)
-    #[arg(long, env = "KEEVO_API_KEY_FILE", value_name = "FILE", global = true)]
+    /// File with the API key to send; the variable KEEVO_API_KEY may hold the key itself (variable KEEVO_API_KEY_FILE)
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// How to write answers
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table", global = true)]
-    pub(crate) output: Format,
+    /// How to write answers (default: table)
+    #[arg(long, value_enum, value_name = "FORMAT", global = true)]
+    pub(crate) output: Option<Format>,
     /// How long a call may take, such as 500ms, 5s or 2m (default: 5s; 1m where data is moved)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, global = true)]
     pub(crate) timeout: Option<Duration>,
+}
+
+impl Global {
+    /// These flags, and `outer`'s where there are none.
+    pub(crate) fn within(self, outer: &Self) -> Self {
+        Self {
+            context: self.context.or_else(|| outer.context.clone()),
+            endpoints: self.endpoints.or_else(|| outer.endpoints.clone()),
+            ca: self.ca.or_else(|| outer.ca.clone()),
+            cert: self.cert.or_else(|| outer.cert.clone()),
+            cert_key: self.cert_key.or_else(|| outer.cert_key.clone()),
+            api_key_file: self.api_key_file.or_else(|| outer.api_key_file.clone()),
+            output: self.output.or(outer.output),
+            timeout: self.timeout.or(outer.timeout),
+        }
+    }
+}
+
+/// How sure the caller is of what cannot be taken back.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Sure {
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it without being asked; needed where there is no terminal to ask at (variable KEEVO_YES=1)
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
 }
 
 /// What to do.
@@ -97,11 +148,13 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::Cluster),
     /// Look at the shards
-    #[command(subcommand)]
+    #[command(subcommand, after_help = cluster::SHARD_EXAMPLES)]
     Shard(cluster::Shard),
-    /// Compact the data store of each of the --endpoints, with a progress bar
-    Compact,
+    /// Compact the data store of each of the --endpoints, or a part of it, and say what was reclaimed
+    #[command(after_help = compact::EXAMPLES)]
+    Compact(compact::Compact),
     /// Make everything written so far durable on each of the --endpoints
+    #[command(after_help = FLUSH_EXAMPLES)]
     Flush,
     /// Verify every checksum on each of the --endpoints, and compare the copies of each shard; exit code 8 on damage
     #[command(after_help = SCRUB_EXAMPLES)]
@@ -125,8 +178,10 @@ pub(crate) enum Command {
         folder: String,
     },
     /// Say who each of the --endpoints is
+    #[command(after_help = INFO_EXAMPLES)]
     Info,
     /// Look for what is wrong, or soon will be: disks, syncs, clocks, limits, versions, certificates; exit code 2 if so
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor,
     /// Publish to feeds, follow and read them
     #[command(after_help = feed::EXAMPLES)]
@@ -152,11 +207,28 @@ pub(crate) enum Command {
     /// Manage moderation: policies, blocklists, the review queue, labelled data
     #[command(subcommand, after_help = moderation::EXAMPLES)]
     Moderation(moderation::Moderation),
+    /// Name clusters, how to reach them and as whom, and switch between them
+    #[command(subcommand, after_help = context::EXAMPLES)]
+    Context(context::ContextCommand),
+    /// Type commands one after the other, with completion and history; reads them from standard input if it is no terminal
+    #[command(after_help = context::SHELL_EXAMPLES)]
+    Shell {
+        /// End at the first command that fails, with its exit code
+        #[arg(long)]
+        stop_on_error: bool,
+    },
     /// Print a script that completes this command line
-    #[command(after_help = "Example:\n  keevo-cli completions zsh > ~/.zfunc/_keevo-cli")]
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// Write a man page for each command into a folder
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The folder; made if it is not there
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
 }
 

@@ -15,9 +15,9 @@ use keevo_tls::{ClientFiles, ClientTls};
 use tonic::transport::Endpoint;
 use tonic::{Response, Status};
 
-use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::Format;
+use crate::settings::{KeySource, Part, Settings};
 
 /// How long calls may take, unless `--timeout` says otherwise.
 pub(crate) const QUICK: Duration = Duration::from_secs(5);
@@ -25,8 +25,6 @@ pub(crate) const QUICK: Duration = Duration::from_secs(5);
 pub(crate) const SLOW: Duration = Duration::from_mins(1);
 const CONNECT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// The variable that the API key may come from.
-const KEY_VARIABLE: &str = "KEEVO_API_KEY";
 /// More than an API key may have.
 const KEY_BYTES_READ: u64 = 4_096;
 
@@ -48,14 +46,16 @@ pub(crate) struct Context {
     /// The PEM files of certificates that the access is by.
     certificates: Vec<PathBuf>,
     timeout: Option<Duration>,
+    /// The keyspace of commands that name none.
+    keyspace: String,
 }
 
 impl Context {
     /// Fails with `Invalid` when no endpoint is left after empty ones are dropped.
-    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let access = access(global)?;
+    pub(crate) fn new(settings: Settings) -> Result<Self, Failure> {
+        let access = access(&settings)?;
         let mut endpoints = Vec::new();
-        for given in global.endpoints.iter().map(|one| one.trim()).filter(|one| !one.is_empty()) {
+        for given in settings.endpoints.value.iter().map(|one| one.trim()).filter(|one| !one.is_empty()) {
             endpoints.push(match given.strip_prefix("https://") {
                 Some(address) if access.tls.is_some() => address.to_owned(),
                 Some(_) => {
@@ -69,8 +69,9 @@ impl Context {
             let error = Error::invalid("no endpoint was given");
             return Err(Failure::with_advice(error, "Name a node: --endpoints 127.0.0.1:7101."));
         }
-        let certificates = global.ca.iter().chain(&global.cert).cloned().collect();
-        Ok(Self { endpoints, output: global.output, access, certificates, timeout: global.timeout })
+        let certificates = settings.ca.into_iter().chain(settings.cert).map(|part| part.value).collect();
+        let (output, timeout, keyspace) = (settings.output, settings.timeout, settings.keyspace.value);
+        Ok(Self { endpoints, output, access, certificates, timeout, keyspace })
     }
 
     /// The same for other nodes.
@@ -80,7 +81,13 @@ impl Context {
 
     /// For commands that call no node: what is said of nodes is not looked at.
     pub(crate) fn offline(output: Format) -> Self {
-        Self { endpoints: Vec::new(), output, access: Access::default(), certificates: Vec::new(), timeout: None }
+        let (access, certificates, keyspace) = (Access::default(), Vec::new(), String::new());
+        Self { endpoints: Vec::new(), output, access, certificates, timeout: None, keyspace }
+    }
+
+    /// The keyspace that was named, or that of those who name none.
+    pub(crate) fn keyspace<'a>(&'a self, named: Option<&'a str>) -> &'a str {
+        named.unwrap_or(&self.keyspace)
     }
 
     /// The PEM files of the CA and the certificate that were given.
@@ -167,21 +174,34 @@ pub(crate) fn failed(effect: Effect, status: &Status) -> Failure {
     Error::new(kind, format!("the connection was lost: {}", status.message())).into()
 }
 
-/// What the command line, the environment and files say of TLS and the key.
-fn access(global: &Global) -> Result<Access, Failure> {
-    let files = ClientFiles::from_parts(global.ca.clone(), global.cert.clone(), global.cert_key.clone())?;
+/// Reads the files of TLS, and the key.
+fn access(settings: &Settings) -> Result<Access, Failure> {
+    let path = |part: &Option<Part<PathBuf>>| part.as_ref().map(|part| part.value.clone());
+    let files = ClientFiles::from_parts(path(&settings.ca), path(&settings.cert), path(&settings.cert_key))?;
     let tls = files.map(ClientTls::open).transpose()?;
-    let key = match &global.api_key_file {
-        Some(path) => {
+    let key = settings.key.as_ref().map(|part| key(&part.value)).transpose()?;
+    Ok(Access { tls, key })
+}
+
+fn key(source: &KeySource) -> Result<ApiKey, Failure> {
+    let text = match source {
+        KeySource::File(path) => {
             let mut text = String::new();
             let read = std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES_READ).read_to_string(&mut text));
             read.map_err(|error| Failure::io(&format!("{} cannot be read", path.display()), error))?;
-            Some(text)
+            text
         }
-        None => std::env::var(KEY_VARIABLE).ok().filter(|text| !text.is_empty()),
+        KeySource::Variable(name) => std::env::var(name).ok().filter(|text| !text.is_empty()).ok_or_else(|| {
+            let error = Error::new(ErrorKind::Config, format!("the API key is to be in {name}, which is not set"));
+            Failure::with_advice(error, "Set the variable, or name a file with --api-key-file.")
+        })?,
     };
-    let key: Option<ApiKey> = key.map(|text| text.parse()).transpose()?;
-    Ok(Access { tls, key })
+    Ok(text.parse()?)
+}
+
+/// Checks that an address is `host:port`.
+pub(crate) fn check_address(address: &str) -> Result<(), Failure> {
+    endpoint(&Access::default(), address.strip_prefix("https://").unwrap_or(address)).map(drop)
 }
 
 fn endpoint(access: &Access, address: &str) -> Result<Endpoint, Failure> {

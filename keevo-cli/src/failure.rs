@@ -12,17 +12,29 @@ use keevo_core::{ERROR_TABLE, Error, ErrorKind};
 pub(crate) struct Failure {
     error: Error,
     advice: Option<String>,
+    /// It was shown already.
+    told: bool,
 }
 
 impl Failure {
     /// The error with its own advice: whole sentences.
     pub(crate) fn with_advice(error: Error, advice: impl Into<String>) -> Self {
-        Self { error, advice: Some(advice.into()) }
+        Self { error, advice: Some(advice.into()), told: false }
     }
 
     /// The same failure with other advice: whole sentences.
     pub(crate) fn advise(self, advice: String) -> Self {
         Self { advice: Some(advice), ..self }
+    }
+
+    /// The same failure, which somebody has been shown.
+    pub(crate) fn told(self) -> Self {
+        Self { told: true, ..self }
+    }
+
+    /// Whether it was shown already.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told
     }
 
     /// A failure of this machine: reading standard input, say.
@@ -44,7 +56,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, advice: None }
+        Self { error, advice: None, told: false }
     }
 }
 

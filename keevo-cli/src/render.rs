@@ -9,6 +9,8 @@ pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod chat;
 pub(crate) mod cluster;
+pub(crate) mod compact;
+pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod feed;
 pub(crate) mod kv;
@@ -57,7 +59,7 @@ fn put_custom(object: &mut serde_json::Map<String, Value>, custom: &str) {
 }
 
 /// A JSON object from a literal one.
-fn object(value: Value) -> serde_json::Map<String, Value> {
+pub(crate) fn object(value: Value) -> serde_json::Map<String, Value> {
     match value {
         Value::Object(object) => object,
         _ => serde_json::Map::new(),

@@ -15,7 +15,13 @@ use tonic::{Request, Response, Status};
 
 fn keevo_cli(endpoints: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keevo-cli"));
-    command.env("KEEVO_ENDPOINTS", endpoints).args(args).output().expect("the program starts")
+    command
+        .env("KEEVO_ENDPOINTS", endpoints)
+        .env("KEEVO_CONTEXT", "")
+        .env("KEEVO_YES", "1")
+        .args(args)
+        .output()
+        .expect("the program starts")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -155,8 +161,10 @@ impl Admin for Fake {
 
     async fn compact(&self, _: Request<pb::CompactRequest>) -> Result<Response<Self::CompactStream>, Status> {
         let last = if self.finishes { 2 } else { 1 };
-        let steps =
-            (0..=last).map(|done_steps| Ok(pb::CompactProgress { done_steps, total_steps: 2, what: "data".into() }));
+        let steps = (0..=last).map(|done_steps| {
+            let what = "data".into();
+            Ok(pb::CompactProgress { done_steps, total_steps: 2, what, ..pb::CompactProgress::default() })
+        });
         Ok(Response::new(futures::stream::iter(steps.collect::<Vec<_>>()).boxed()))
     }
 
@@ -184,6 +192,17 @@ impl Admin for Fake {
     ) -> Result<Response<pb::CheckpointResponse>, Status> {
         let folder = format!("{}/node-7", request.into_inner().folder);
         Ok(Response::new(pb::CheckpointResponse { folder, node_id: 7, bytes: 3 << 20 }))
+    }
+
+    async fn list_keyspaces(
+        &self,
+        request: Request<pb::ListKeyspacesRequest>,
+    ) -> Result<Response<pb::ListKeyspacesResponse>, Status> {
+        // One a page.
+        let after = request.into_inner().after;
+        let (name, partition_bytes) = [("default", 0), ("times", 8)][after as usize];
+        let keyspaces = vec![pb::KeyspaceInfo { id: after + 1, name: name.into(), partition_bytes }];
+        Ok(Response::new(pb::ListKeyspacesResponse { keyspaces, more: after == 0 }))
     }
 
     async fn diagnose(&self, _: Request<pb::DiagnoseRequest>) -> Result<Response<pb::DiagnoseResponse>, Status> {

@@ -85,6 +85,7 @@ impl Node {
             ("KEEVO_CA", &ca),
             ("KEEVO_CERT", &cert),
             ("KEEVO_CERT_KEY", &key),
+            ("KEEVO_YES", "1"),
         ];
         run(&variables, args)
     }
@@ -143,8 +144,19 @@ fn rights_are_managed_from_the_terminal_and_every_step_is_audited() {
     let (code, name, said) = node.as_client("sales", &["kv", "get", "eu-1/name", "--keyspace", "orders", "--raw"]);
     assert_eq!((code, name.as_str()), (Some(0), "Ann"), "{said}");
     node.admin(&["auth", "role", "remove", "sales"]);
+    node.admin(&["compact"]);
+    let (code, _, said) = node.as_client("sales", &["compact"]);
+    assert_eq!(code, Some(3), "{said}");
     let log = node.admin(&["audit", "list"]);
-    for step in ["Kv/Keyspace", "Auth/SetRole", "Auth/CreateKey", "Auth/RevokeKey", "Auth/RemoveRole", "ended: OK"] {
+    for step in [
+        "Kv/Keyspace",
+        "Auth/SetRole",
+        "Auth/CreateKey",
+        "Auth/RevokeKey",
+        "Auth/RemoveRole",
+        "Admin/Compact",
+        "ended: OK",
+    ] {
         assert!(log.contains(step), "{step} is missing in\n{log}");
     }
     assert!(log.contains("certificate admin") && !log.contains(key), "{log}");

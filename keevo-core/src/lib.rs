@@ -71,7 +71,7 @@ pub use store::{
     StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,
 };
 #[cfg(feature = "rocksdb")]
-pub use store::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
+pub use store::{Damage, RocksLevel, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 pub use watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
 
 /// The README's code, compiled and run with the doc-tests.

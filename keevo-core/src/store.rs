@@ -16,7 +16,7 @@ pub use files::verify as verify_snapshot;
 pub use load::{Pressure, StoreLoad};
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use rocks::{Damage, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
+pub use rocks::{Damage, RocksLevel, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;

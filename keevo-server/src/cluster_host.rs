@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use keevo_core::{ClientId, Cursor, Error, ErrorKind, Keyspace, KeyspaceId, Result, ShardId, WatchRange, keyspaces};
+use keevo_core::{
+    ClientId, Cursor, Engine, Error, ErrorKind, Keyspace, KeyspaceId, KeyspaceKind, Result, ShardId, WatchRange,
+    keyspaces,
+};
 use keevo_proto::admin::v1 as admin;
+use keevo_proto::admin::v1::compact_request::Scope as WhatToCompact;
 use keevo_raft::shard_map::ShardInfo;
 use keevo_raft::{ClusterEngine, Node, NodeStatus, ReplicaStatus, ShardMap, StorageStatus};
 use keevo_tls::ServerTls;
 
 use crate::host::{Host, SessionScope};
-use crate::stores::Stores;
-
-/// How many pieces a compaction is cut into, so that its progress can be told.
-const COMPACT_STEPS: u8 = 16;
+use crate::stores::{Scope, Stores};
 
 /// A node of a cluster as the gRPC services see it.
 #[derive(Debug, Clone)]
@@ -234,25 +234,20 @@ impl Host for ClusterHost {
         self.node.flush().await
     }
 
-    async fn compact(&self) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
-        let store = self.stores.data.clone();
-        let steps = futures::stream::iter(0..=COMPACT_STEPS).then(move |done| {
-            let store = store.clone();
-            async move {
-                // The first message says how many steps there are; each later one follows its step.
-                if let Some(step) = done.checked_sub(1) {
-                    tokio::task::spawn_blocking(move || store.compact_part(step, COMPACT_STEPS)).await.map_err(
-                        |error| Error::new(ErrorKind::Io, "the compaction did not run").with_source(error),
-                    )??;
-                }
-                Ok(admin::CompactProgress {
-                    done_steps: u64::from(done),
-                    total_steps: u64::from(COMPACT_STEPS),
-                    what: "data store".to_owned(),
-                })
-            }
-        });
-        Ok(steps.boxed())
+    async fn compact(
+        &self,
+        request: admin::CompactRequest,
+    ) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
+        let scope = match request.scope {
+            None => Scope::Everything,
+            Some(WhatToCompact::Shard(shard)) => Scope::Shard(ShardId(shard)),
+            Some(WhatToCompact::Keyspace(name)) => match self.engine.find_keyspace(&name).await? {
+                Keyspace { kind: KeyspaceKind::Hashed, .. } => Scope::Everything,
+                ordered => Scope::Keyspace(ordered.id),
+            },
+            Some(WhatToCompact::Range(range)) => Scope::Range(range.start_key, range.end_key),
+        };
+        self.stores.compact(&self.node, &scope)
     }
 
     async fn scrub(&self, request: admin::ScrubRequest) -> Result<BoxStream<'static, Result<admin::ScrubProgress>>> {

@@ -71,8 +71,22 @@ pub trait Host: Send + Sync + 'static {
     /// Makes everything written so far durable in the data store.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Compacts the data store. The stream ends when it is done, or with an error.
-    fn compact(&self) -> impl Future<Output = Result<BoxStream<'static, Result<admin::CompactProgress>>>> + Send;
+    /// The keyspaces above an id, and whether there may be more.
+    fn keyspaces(
+        &self,
+        request: admin::ListKeyspacesRequest,
+    ) -> impl Future<Output = Result<admin::ListKeyspacesResponse>> + Send
+    where
+        Self: Sized,
+    {
+        list_keyspaces(self, request)
+    }
+
+    /// Compacts the data store, or a part of it. The stream ends when it is done, or with an error.
+    fn compact(
+        &self,
+        request: admin::CompactRequest,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<admin::CompactProgress>>>> + Send;
 
     /// Verifies all that is on the disk; refused by default. The stream ends when it is done, or with an error.
     fn scrub(
@@ -114,6 +128,34 @@ pub trait Host: Send + Sync + 'static {
         let _ = request;
         ready(Err(no_cluster()))
     }
+}
+
+/// How many keyspaces a page has unless the caller says so, and at most.
+const KEYSPACES_DEFAULT: u32 = 100;
+const KEYSPACES_MAX: u32 = 1_000;
+
+/// Looks at one id after the other: they are given in order and never taken back, so the first that there is not ends it.
+async fn list_keyspaces<H: Host>(
+    host: &H,
+    request: admin::ListKeyspacesRequest,
+) -> Result<admin::ListKeyspacesResponse> {
+    let limit = if request.limit == 0 { KEYSPACES_DEFAULT } else { request.limit.min(KEYSPACES_MAX) };
+    let mut found = admin::ListKeyspacesResponse::default();
+    let first = request.after.saturating_add(1);
+    for id in first..first.saturating_add(limit) {
+        let keyspace = match host.keyspace_by_id(KeyspaceId(id)).await {
+            Err(error) if error.kind() == ErrorKind::UnknownKeyspace => return Ok(found),
+            keyspace => keyspace?,
+        };
+        let name = host.keyspace_name(keyspace.id).await?;
+        let partition_bytes = match keyspace.kind {
+            KeyspaceKind::Hashed => 0,
+            KeyspaceKind::Ordered { partition_bytes } => u32::from(partition_bytes),
+        };
+        found.keyspaces.push(admin::KeyspaceInfo { id, name, partition_bytes });
+    }
+    found.more = true;
+    Ok(found)
 }
 
 fn no_stores() -> Error {

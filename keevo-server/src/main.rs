@@ -1,7 +1,7 @@
 //! keevod: the Keevo daemon.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -79,6 +79,24 @@ fn command() -> Command {
             ),
         ))
         .subcommand(demo_command())
+        .subcommand(
+            Command::new("man").about("Write a man page for each command into a folder").arg(
+                Arg::new("out")
+                    .long("out")
+                    .value_name("FOLDER")
+                    .required(true)
+                    .value_parser(clap::value_parser!(PathBuf))
+                    .help("The folder; made if it is not there"),
+            ),
+        )
+}
+
+/// Writes a page for the program and one for each of its commands.
+fn man_pages(folder: &Path) -> Result<()> {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command(), folder));
+    written.map_err(|error| {
+        Error::new(ErrorKind::Io, format!("man pages cannot be written to {}", folder.display())).with_source(error)
+    })
 }
 
 fn dev_command() -> Command {
@@ -154,6 +172,11 @@ async fn run(matches: &ArgMatches) -> Result<()> {
             let config = Config::from_layers_on(&layers, &machine)?;
             let text = layers.print(print.get_flag("origin")) + &config.explain(&layers, &machine);
             say(&text)
+        }
+        Some(("man", sub)) => {
+            let folder = sub.get_one::<PathBuf>("out").ok_or_else(|| Error::invalid("say `man --out FOLDER`"))?;
+            man_pages(folder)?;
+            say(&format!("wrote man pages to {}\n", folder.display()))
         }
         Some(("demo", sub)) => {
             refuse_settings(sub)?;
@@ -286,6 +309,30 @@ async fn stop_signal() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn man_pages_are_of_all_commands_and_can_be_formatted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        man_pages(folder.path()).expect("written");
+        let pages: Vec<PathBuf> = ["keevod", "keevod-dev", "keevod-config-print", "keevod-demo", "keevod-man"]
+            .map(|name| folder.path().join(format!("{name}.1")))
+            .into();
+        let text = std::fs::read_to_string(&pages[0]).expect("the first page");
+        for setting in SETTINGS {
+            let flag = setting.flag().replace('-', "\\-");
+            assert!(text.contains(&flag), "{flag} is not explained");
+        }
+        // With a formatter at hand.
+        if std::process::Command::new("groff").arg("--version").output().is_ok() {
+            let formatted = std::process::Command::new("groff")
+                .args(["-Kutf8", "-man", "-Tutf8", "-ww", "-z"])
+                .args(&pages)
+                .output();
+            let said = formatted.expect("it starts").stderr;
+            assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+        }
+        assert!(pages.iter().all(|page| page.exists()));
+    }
 
     #[test]
     fn the_demo_takes_no_setting_that_it_would_ignore() {

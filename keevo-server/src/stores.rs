@@ -1,6 +1,7 @@
-//! A node's stores as administration sees them: to be verified and to be copied.
+//! A node's stores as administration sees them: to be verified, to be compacted and to be copied.
 
 mod checkpoint;
+mod compact;
 mod diagnose;
 mod log;
 mod scrub;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use keevo_core::RocksStore;
 use keevo_raft::log_store::LogStore;
 
+use compact::Compactions;
+pub(crate) use compact::Scope;
 pub use log::LogEngine;
 pub(crate) use log::open_log;
 pub use scrub::Scrubs;
@@ -25,12 +28,20 @@ pub struct Stores {
     folders: Arc<Folders>,
     config: Arc<StorageConfig>,
     scrubs: Arc<Scrubs>,
+    compactions: Arc<Compactions>,
 }
 
 impl Stores {
     /// The stores in `folders`.
     pub fn new(data: RocksStore, log: Arc<dyn LogStore>, folders: Arc<Folders>, config: &StorageConfig) -> Self {
-        Self { data, log, folders, config: Arc::new(config.clone()), scrubs: Arc::default() }
+        Self {
+            data,
+            log,
+            folders,
+            config: Arc::new(config.clone()),
+            scrubs: Arc::default(),
+            compactions: Arc::default(),
+        }
     }
 
     /// Where the log store lies.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
+use super::Sure;
 use crate::duration;
 
 /// Shown below the help.
@@ -14,9 +15,10 @@ Examples:
   keevo-cli apilog search --from 1h --app 2 --method Feeds/AddActivity
   keevo-cli apilog search --from 2026-05-01T12:00:00Z --principal alice --failed
   keevo-cli apilog stats --from 1d
+  keevo-cli apilog refused --limit 20
   keevo-cli apilog export --from 1d > calls.jsonl
   keevo-cli apilog replay --from 2026-05-01T12:00:00Z --into 10.0.0.9:7101 --dry-run
-  keevo-cli apilog replay --file calls.jsonl --into 10.0.0.9:7101 --rate 500
+  keevo-cli apilog replay --file calls.jsonl --into 10.0.0.9:7101 --rate 500 --yes
   keevo-cli apilog hash";
 
 /// Commands on the API log: every call that changed data.
@@ -110,9 +112,8 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
-    /// Only look whether the calls could be repeated
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
 }
 
 /// Calls of one app, or of keys and values.

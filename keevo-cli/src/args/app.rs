@@ -4,17 +4,26 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
-use super::json_object;
+use super::{Sure, json_object};
 
 /// Shown below the help.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   keevo-cli app create shop                              # makes up a key and a secret, and shows them once
   keevo-cli app create shop --key shop-1 --secret-file secret.txt
+  keevo-cli app list
+  keevo-cli app show 1
   keevo-cli app group set 1 boards --kind aggregated --others-read true
+  keevo-cli app group remove 1 boards
+  keevo-cli app key add 1 --key shop-2 --secret-file secret.txt
   keevo-cli app key revoke 1 shop-1
+  keevo-cli app policy 1 '{\"activities_read\": true, \"og_read\": false}'
   keevo-cli app rate 1 read 5000
-  keevo-cli app webhook set 1 https://example.org/hook --secret-file secret.txt";
+  keevo-cli app suspend 1
+  keevo-cli app resume 1
+  keevo-cli app delete 1 --dry-run
+  keevo-cli app webhook set 1 https://example.org/hook --secret-file secret.txt
+  keevo-cli app webhook remove 1 https://example.org/hook";
 
 /// Commands on apps. Every node sees a change within a second or so.
 #[derive(Debug, Subcommand)]
@@ -37,6 +46,8 @@ pub(crate) enum App {
     Delete {
         /// The app's id
         app: u32,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Refuse an app's keys for the time being
     Suspend {
@@ -110,6 +121,8 @@ pub(crate) enum Key {
         app: u32,
         /// The key
         key: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
@@ -124,6 +137,8 @@ pub(crate) enum Group {
         app: u32,
         /// The group's slug
         slug: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
@@ -189,5 +204,7 @@ pub(crate) enum Webhook {
         app: u32,
         /// The address
         url: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::Sure;
 use crate::duration;
 
 /// Shown below the help.
@@ -13,6 +14,7 @@ Examples:
   keevo-cli auth role set sales --allow 'read,watch kv:orders' --allow 'read,write kv:carts/eu-'
   keevo-cli auth role set shop --allow 'read,write feeds:2' --allow 'read,write,watch chat:1'
   keevo-cli auth role list
+  keevo-cli auth role remove sales --dry-run
   keevo-cli auth key create --role sales --note 'nightly report' --expires 90d
   keevo-cli auth key list
   keevo-cli auth key revoke 3f62a0c4d1b89e75";
@@ -55,6 +57,8 @@ pub(crate) enum Role {
     Remove {
         /// Its name
         name: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
@@ -79,6 +83,8 @@ pub(crate) enum Key {
     Revoke {
         /// Its id
         id: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

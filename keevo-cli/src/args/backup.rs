@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use jiff::Timestamp;
 
+use super::Sure;
 use crate::text::parse_hex;
 
 /// Shown below the help.
@@ -47,9 +48,8 @@ pub(crate) enum Backup {
         /// Up to and with this moment, such as 2026-11-28T09:30:00.250Z, or latest: from the archive of the log
         #[arg(long, value_name = "TIME", value_parser = moment)]
         to_time: Option<u64>,
-        /// Only say what would be restored, and whether it can be
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        sure: Sure,
         /// Restore into a cluster that holds records: those of the backup replace them, others stay
         #[arg(long)]
         over_records: bool,

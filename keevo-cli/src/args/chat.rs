@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::json_object;
+use super::{Sure, json_object};
 
 /// Shown below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -14,10 +14,13 @@ Examples:
   keevo-cli chat history lobby --limit 10
   keevo-cli chat watch lobby --user bob
   keevo-cli chat unread lobby --user bob
+  keevo-cli chat read lobby --user bob
+  keevo-cli chat channels bob
+  keevo-cli chat add-member lobby carol dave
   keevo-cli chat export --all --users > chat.jsonl
   keevo-cli chat import chat.jsonl --position chat.position
   keevo-cli chat export-user alice > alice.jsonl
-  keevo-cli chat erase-user alice";
+  keevo-cli chat erase-user alice --dry-run              # what of hers there is";
 
 /// Commands on channels.
 #[derive(Debug, Subcommand)]
@@ -98,6 +101,8 @@ pub(crate) enum Chat {
         /// Come back at once: the nodes go on by themselves
         #[arg(long)]
         no_wait: bool,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Add members to a channel
     AddMember {

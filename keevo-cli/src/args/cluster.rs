@@ -2,14 +2,23 @@
 
 use clap::Subcommand;
 
+use super::Sure;
+
 /// Shown below the help.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   keevo-cli cluster status
   keevo-cli cluster join 10.0.0.4:7101     # the node was started with `keevod --join true`
   keevo-cli cluster transfer 3 2           # node 2 is to lead shard 3
-  keevo-cli cluster remove 4
+  keevo-cli cluster remove 4 --dry-run     # how many replicas would move
+  keevo-cli cluster remove 4 --yes
   keevo-cli cluster checksum               # exit code 8 when copies differ";
+
+/// Shown below the help.
+pub(crate) const SHARD_EXAMPLES: &str = "\
+Examples:
+  keevo-cli shard list
+  keevo-cli shard list --output jsonl";
 
 /// Commands on the cluster.
 #[derive(Debug, Subcommand)]
@@ -25,6 +34,8 @@ pub(crate) enum Cluster {
     Remove {
         /// The node's id
         node: u64,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Make the replica on a node the leader of a shard
     Transfer {

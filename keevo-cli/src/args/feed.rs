@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::json_object;
+use super::{Sure, json_object};
 
 /// Shown below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -13,6 +13,9 @@ Examples:
   keevo-cli feed add user:alice --actor alice --verb like --object photo:1
   keevo-cli feed get timeline:bob --limit 10
   keevo-cli feed followers user:alice
+  keevo-cli feed following timeline:bob
+  keevo-cli feed unfollow timeline:bob user:alice --keep-history
+  keevo-cli feed remove user:alice 00000000-0000-1000-8000-000000000001 --dry-run
   keevo-cli feed groups notification:alice --mark-seen
   keevo-cli feed ranked user:alice --ranking '{\"score\": \"decay_linear(time)\"}'
   keevo-cli feed stats user:alice
@@ -125,6 +128,8 @@ pub(crate) enum Feed {
         /// The activity's time
         #[arg(long, value_name = "RFC3339", requires = "foreign_id")]
         time: Option<String>,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Make a feed follow another
     Follow {

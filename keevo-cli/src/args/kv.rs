@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 
+use super::Sure;
 use crate::{duration, text};
 
 /// Shown below the help.
@@ -16,7 +17,11 @@ Examples:
   keevo-cli kv put session/4711 token --ttl 30m --if-absent
   keevo-cli kv get user/alice --raw
   keevo-cli kv scan user --prefix al --limit 20 --reverse
+  keevo-cli kv delete user/alice --if-revision 12
+  keevo-cli kv delete-range user --prefix al --dry-run    # how many keys, and how many bytes
+  keevo-cli kv delete-range user --prefix al --yes
   keevo-cli kv watch user
+  keevo-cli kv keyspaces
 
 A KEY is partition/sort: the first slash divides. Write \\n \\t \\r \\\\ or \\xNN for other bytes, \\x2f for
 a slash in the partition.";
@@ -42,8 +47,12 @@ pub(crate) enum Kv {
         #[arg(long, value_name = "REVISION")]
         if_revision: Option<u64>,
     },
+    /// Remove the keys of a partition, all or those with a prefix, at once
+    DeleteRange(DeleteRange),
     /// List the keys of a partition, or of a whole ordered keyspace
     Scan(Scan),
+    /// List the keyspaces
+    Keyspaces,
     /// Show changes as they happen, until Ctrl-C
     Watch(Watch),
 }
@@ -61,9 +70,9 @@ pub(crate) struct At {
 /// The name of a keyspace.
 #[derive(Debug, Args)]
 pub(crate) struct KeyspaceName {
-    /// The keyspace
-    #[arg(long = "keyspace", value_name = "NAME", default_value = "default")]
-    pub(crate) name: String,
+    /// The keyspace (default: the context's, or default; variable KEEVO_KEYSPACE)
+    #[arg(long = "keyspace", value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// What to store.
@@ -82,6 +91,21 @@ pub(crate) struct Put {
     /// Only if the key was last written at this revision; exit code 5 otherwise
     #[arg(long, value_name = "REVISION")]
     pub(crate) if_revision: Option<u64>,
+}
+
+/// What to remove.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteRange {
+    /// The partition
+    #[arg(value_parser = text::parse_bytes)]
+    pub(crate) partition: Bytes,
+    #[command(flatten)]
+    pub(crate) keyspace: KeyspaceName,
+    /// Only keys whose sort key starts with this
+    #[arg(long, value_parser = text::parse_bytes, default_value = "")]
+    pub(crate) prefix: Bytes,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
 }
 
 /// What to list.

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Sure;
+
 /// Shown below the help.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   keevo-cli moderation status
   keevo-cli moderation blocklist set 1 swear --words swear.txt
+  keevo-cli moderation blocklist show 1 swear
+  keevo-cli moderation blocklist remove 1 swear
   keevo-cli moderation policy show 1 > policy.json
   keevo-cli moderation policy set 1 policy.json
   keevo-cli moderation queue 1
@@ -103,6 +107,8 @@ pub(crate) enum Blocklist {
         app: u32,
         /// Its name
         name: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

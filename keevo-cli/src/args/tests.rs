@@ -27,36 +27,67 @@ fn a_put_takes_its_key_apart() {
     let line = ["kv", "put", "a\\x2fb/c/d", "-", "--ttl", "10m", "--if-revision", "7", "--keyspace", "other"];
     let Ok(Command::Kv(kv::Kv::Put(put))) = parse(&line) else { panic!("a put") };
     assert_eq!((put.at.key.0.as_ref(), put.at.key.1.as_ref()), (&b"a/b"[..], &b"c/d"[..]));
-    assert_eq!((put.value.to_str(), put.at.keyspace.name.as_str()), (Some("-"), "other"));
+    assert_eq!((put.value.to_str(), put.at.keyspace.name.as_deref()), (Some("-"), Some("other")));
     assert_eq!((put.ttl, put.if_revision, put.if_absent), (Some(Duration::from_mins(10)), Some(7), false));
 }
 
+/// Every command with the path to it.
+fn tree() -> Vec<(String, clap::Command)> {
+    let (mut found, mut left) = (Vec::new(), vec![("keevo-cli".to_owned(), crate::command())]);
+    while let Some((path, command)) = left.pop() {
+        left.extend(command.get_subcommands().map(|one| (format!("{path} {}", one.get_name()), one.clone())));
+        found.push((path, command));
+    }
+    found
+}
+
 #[test]
-fn the_examples_of_the_help_parse() {
-    let all = [
-        EXAMPLES,
-        apilog::EXAMPLES,
-        app::EXAMPLES,
-        auth::AUDIT_EXAMPLES,
-        auth::EXAMPLES,
-        cert::EXAMPLES,
-        kv::EXAMPLES,
-        moderation::EXAMPLES,
-        cluster::EXAMPLES,
-        feed::EXAMPLES,
-        chat::EXAMPLES,
-    ]
-    .join("\n");
-    let examples: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("  keevo-cli ")).collect();
-    assert!(examples.len() > 20, "{} examples", examples.len());
-    for example in examples {
-        // As a shell would: no comments, no redirections, quotes hold words together.
-        let command = example.split(['#', '<', '>']).next().unwrap_or_default();
-        let quoted = command.split('\'').enumerate();
-        let words: Vec<&str> = quoted
-            .flat_map(|(place, part)| if place % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
-            .collect();
+fn every_command_has_an_example_and_every_example_parses() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (path, command) in tree() {
+        let examples = crate::examples::lines(&command);
+        let own = examples.iter().any(|example| crate::examples::calls(example, &path));
+        assert!(own || path == "keevo-cli", "no example calls `{path}`: add one to those of its group");
+        seen.extend(examples);
+    }
+    assert!(seen.len() > 60, "{} examples", seen.len());
+    for example in seen {
+        let words = words(example.trim().strip_prefix("keevo-cli ").unwrap_or_default());
         assert!(parse(&words).is_ok(), "{example}: {:?}", parse(&words).err());
+    }
+}
+
+/// The words of a line as a shell has them: no comments, no redirections, quotes hold words together.
+fn words(line: &str) -> Vec<&str> {
+    let line = line.split(['#', '<', '>']).next().unwrap_or_default();
+    let quoted = line.split('\'').enumerate();
+    quoted
+        .flat_map(|(place, part)| if place % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+        .collect()
+}
+
+/// The commands that a test runs against a node in every format are all that there are.
+#[test]
+fn every_command_is_run_with_every_output_or_named_with_its_reason() {
+    let lines: Vec<&str> =
+        include_str!("../../tests/testdata/commands.txt").lines().filter(|line| !line.starts_with('#')).collect();
+    let commands: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, command)| format!("keevo-cli {}", command.trim()))
+        .collect();
+    for (path, command) in tree().into_iter().filter(|(_, command)| !command.has_subcommands()) {
+        let named = commands.iter().any(|line| crate::examples::calls(line, &path));
+        assert!(named, "tests/testdata/commands.txt lacks `{path}`");
+        let output = command.get_arguments().find(|arg| arg.get_long() == Some("output"));
+        assert!(output.is_none(), "`{path}` has an --output of its own beside that of all commands");
+    }
+    for command in commands {
+        let line = command.strip_prefix("keevo-cli ").unwrap_or_default().replace("%app", "1").replace("%n", "1");
+        for format in ["table", "json", "jsonl"] {
+            let words: Vec<&str> = words(&line).into_iter().chain(["--output", format]).collect();
+            assert!(parse(&words).is_ok(), "{line}: {:?}", parse(&words).err());
+        }
     }
 }
 

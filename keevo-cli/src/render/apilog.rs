@@ -50,6 +50,10 @@ impl Answer for Calls {
         let calls: Vec<_> = self.calls.iter().map(json_of).map(Value::Object).collect();
         json!({ "calls": calls, "more": self.more })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("calls")
+    }
 }
 
 /// One call, as a line.
@@ -122,6 +126,10 @@ impl Answer for Stats {
         });
         let methods: Vec<_> = methods.collect();
         json!({ "methods": methods, "first_ms": self.first_ms, "last_ms": self.last_ms })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("methods")
     }
 }
 

@@ -25,6 +25,10 @@ impl Answer for Apps {
     fn json(&self) -> Value {
         json!({ "apps": self.0.iter().map(Answer::json).collect::<Vec<_>>() })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("apps")
+    }
 }
 
 /// JSON that a node sent as text; as text where it is none.

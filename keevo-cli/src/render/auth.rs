@@ -33,6 +33,10 @@ impl Answer for pb::ListRolesResponse {
         let role = |role: &pb::AuthRole| json!({ "name": role.name, "grants": role.grants, "built_in": role.built_in });
         json!({ "roles": self.roles.iter().map(role).collect::<Vec<_>>() })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("roles")
+    }
 }
 
 fn key(key: &pb::ApiKey) -> Value {
@@ -53,6 +57,10 @@ impl Answer for pb::ListKeysResponse {
 
     fn json(&self) -> Value {
         json!({ "keys": self.keys.iter().map(key).collect::<Vec<_>>() })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("keys")
     }
 }
 
@@ -108,5 +116,9 @@ impl Answer for AuditPage {
 
     fn json(&self) -> Value {
         json!({ "entries": self.entries, "last": self.last })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("entries")
     }
 }

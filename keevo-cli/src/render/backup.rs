@@ -50,6 +50,10 @@ impl Answer for pb::ListBackupsResponse {
     fn json(&self) -> Value {
         json!({ "backups": self.backups.iter().map(json_of).collect::<Vec<_>>() })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("backups")
+    }
 }
 
 /// A backup that was made just now.

@@ -58,4 +58,8 @@ impl Answer for Certificates {
         };
         json!({ "certificates": self.found.iter().map(one).collect::<Vec<_>>() })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("certificates")
+    }
 }

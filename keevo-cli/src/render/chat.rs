@@ -79,6 +79,10 @@ impl Answer for History {
         }
         object.into()
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("messages")
+    }
 }
 
 /// A message's number in its sequence: the channel's, or that of its thread.
@@ -132,6 +136,10 @@ impl Answer for Channels {
     fn json(&self) -> Value {
         let channels: Vec<Value> = self.channels.iter().map(Answer::json).collect();
         json!({ "channels": channels, "more": self.more })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("channels")
     }
 }
 

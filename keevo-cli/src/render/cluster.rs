@@ -245,6 +245,10 @@ impl Answer for pb::ChecksumResponse {
         });
         json!({ "replicas": replicas.collect::<Vec<_>>(), "differing_shards": bad })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("replicas")
+    }
 }
 
 impl Answer for pb::ShardMapResponse {
@@ -281,6 +285,10 @@ impl Answer for pb::ShardMapResponse {
         });
         json!({ "cluster": hex(&self.cluster_id), "version": self.version, "shards": shards.collect::<Vec<_>>() })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("shards")
+    }
 }
 
 /// Who the endpoints are.
@@ -305,5 +313,9 @@ impl Answer for Nodes {
             })
         });
         json!({ "nodes": nodes.collect::<Vec<_>>() })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("nodes")
     }
 }

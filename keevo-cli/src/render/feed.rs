@@ -58,6 +58,10 @@ impl Answer for pb::GetFeedResponse {
         };
         json!({ "activities": activities, "more": self.more })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("activities")
+    }
 }
 
 /// Follow relations.
@@ -84,6 +88,10 @@ impl Answer for Relations {
             .iter()
             .map(|one| json!({ "feed": one.feed, "target": one.target, "since_ms": one.since_ms }));
         json!({ "relations": relations.collect::<Vec<_>>(), "more": self.more })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("relations")
     }
 }
 
@@ -134,6 +142,10 @@ impl Answer for pb::GetAggregatedResponse {
         let groups: Vec<Value> = self.groups.iter().map(group).collect();
         json!({ "groups": groups, "more": self.more, "unseen": self.unseen, "unread": self.unread })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("groups")
+    }
 }
 
 impl Answer for pb::GetRankedResponse {
@@ -153,6 +165,10 @@ impl Answer for pb::GetRankedResponse {
             .iter()
             .map(|one| json!({ "score": one.score, "activity": one.activity.as_ref().map(Answer::json) }));
         json!({ "activities": ranked.collect::<Vec<_>>(), "more": self.more })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("activities")
     }
 }
 
@@ -197,6 +213,10 @@ impl Answer for pb::ListReactionsResponse {
     fn json(&self) -> Value {
         let reactions: Vec<Value> = self.reactions.iter().map(Answer::json).collect();
         json!({ "reactions": reactions, "more": !self.next.is_empty() })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("reactions")
     }
 }
 

@@ -1,11 +1,12 @@
 //! Records and changes.
 
 use keevo_core::{Change, CommitEvent, Key, Record};
+use keevo_proto::admin::v1 as pb;
 use serde_json::{Map, Value, json};
 
 use super::table;
 use crate::output::Answer;
-use crate::text::{count, escape, put_bytes, shorten, show_key, time};
+use crate::text::{count, escape, line, put_bytes, shorten, show_key, time};
 
 /// One record.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ impl Answer for Found {
         let records: Vec<Value> = self.records.iter().map(|(key, record)| record_json(key, record)).collect();
         json!({ "records": records, "more": self.more })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("records")
+    }
 }
 
 fn records(records: &[(Key, Record)]) -> String {
@@ -70,6 +75,35 @@ pub(crate) fn key_json(key: &Key) -> Map<String, Value> {
     put_bytes(&mut object, "partition", &key.partition);
     put_bytes(&mut object, "sort", &key.sort);
     object
+}
+
+/// All keyspaces.
+#[derive(Debug)]
+pub(crate) struct Keyspaces(pub(crate) Vec<pb::KeyspaceInfo>);
+
+impl Answer for Keyspaces {
+    fn table(&self) -> String {
+        let rows = self.0.iter().map(|one| {
+            let kind = match one.partition_bytes {
+                0 => "hashed".to_owned(),
+                bytes => format!("ordered, partitions of {}", count(usize::try_from(bytes).unwrap_or(0), "byte")),
+            };
+            [one.id.to_string(), line(&one.name), kind]
+        });
+        table(["Id", "Name", "Kind"], rows.collect(), "no keyspaces; the first put makes one")
+    }
+
+    fn json(&self) -> Value {
+        let one = |one: &pb::KeyspaceInfo| {
+            let partition_bytes = Some(one.partition_bytes).filter(|bytes| *bytes > 0);
+            json!({ "id": one.id, "name": one.name, "ordered": partition_bytes.is_some(), "partition_bytes": partition_bytes })
+        };
+        json!({ "keyspaces": self.0.iter().map(one).collect::<Vec<_>>() })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("keyspaces")
+    }
 }
 
 /// One change of a watch.

@@ -115,6 +115,10 @@ impl Answer for Queue {
         let entry = |entry: &pb::list_review_queue_response::Entry| json!({ "id": entry.id, "verdict": entry.verdict.as_ref().map(verdict_json) });
         json!({ "entries": self.0.entries.iter().map(entry).collect::<Vec<_>>(), "next": self.0.next })
     }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("entries")
+    }
 }
 
 /// The verdicts on a text.
@@ -137,6 +141,10 @@ impl Answer for Verdicts {
 
     fn json(&self) -> Value {
         json!({ "verdicts": self.0.iter().map(verdict_json).collect::<Vec<_>>() })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("verdicts")
     }
 }
 

@@ -22,7 +22,8 @@ use super::until_interrupted;
 use crate::args::apilog::{ApiLog, App, Which};
 use crate::connect::{Context, Effect, QUICK, SLOW};
 use crate::failure::Failure;
-use crate::output::{say, show, show_line};
+use crate::output::{show, show_line};
+use crate::progress::exported;
 use crate::render::apilog::{Calls, Hashes, Line, Refused, Stats};
 pub(crate) use file::json_of;
 use source::Logs;
@@ -50,7 +51,7 @@ pub(crate) async fn run(context: &Context, command: ApiLog) -> Result<(), Failur
             .await?;
             show(context.output, &stats)
         }
-        ApiLog::Export { which } => each(context, &which, |found| say(&file::line_of(&found))).await,
+        ApiLog::Export { which } => each(context, &which, |found| exported(&file::line_of(&found))).await,
         ApiLog::Refused { limit } => refused(context, limit).await,
         ApiLog::Replay(args) => replay::run(context, args).await,
         ApiLog::Hash => hash(context).await,

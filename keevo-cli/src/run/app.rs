@@ -10,12 +10,13 @@ use serde_json::{Map, Value, json};
 
 use super::incomplete;
 use crate::args::app::{App, Group, GroupSet, Key, Kind, NewKey, SecretSource, Webhook};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK};
 use crate::failure::Failure;
 use crate::output::show;
 use crate::render::Done;
 use crate::render::app::{AppKeyMade, Apps};
-use crate::text::line;
+use crate::text::{count, line};
 
 /// The variable that a secret may come from.
 const SECRET_VARIABLE: &str = "KEEVO_APP_SECRET";
@@ -43,7 +44,23 @@ pub(crate) async fn run(context: &Context, command: App) -> Result<(), Failure> 
             show(context.output, &Apps(found.apps))
         }
         App::Show { app } => show(context.output, &get(context, &mut apps, app).await?),
-        App::Delete { app } => {
+        App::Delete { app, sure } => {
+            let plan = async {
+                let found = get(context, &mut apps.clone(), app).await?;
+                let (keys, groups, webhooks) = (found.keys.len(), found.groups.len(), found.webhooks.len());
+                let what = format!(
+                    "take away the app {app} ({}): {}, {} and {}; its data stays, and nobody reaches it",
+                    line(&found.name),
+                    count(keys, "key"),
+                    count(groups, "feed group"),
+                    count(webhooks, "webhook"),
+                );
+                let json = json!({ "app": app, "keys": keys, "groups": groups, "webhooks": webhooks });
+                Ok(Plan { what, json })
+            };
+            if !confirmed(context, sure, plan).await? {
+                return Ok(());
+            }
             context.ask(Effect::Writes, QUICK, apps.delete_app(pb::DeleteAppRequest { id: app })).await?;
             done(context, format!("app {app} was taken away"), app)
         }
@@ -86,7 +103,13 @@ async fn keys(context: &Context, apps: &mut AppsClient<Connection>, command: Key
             let made = context.ask(Effect::Writes, QUICK, call).await?;
             show(context.output, &AppKeyMade { app, key: made.key, secret: made.secret })
         }
-        Key::Revoke { app, key } => {
+        Key::Revoke { app, key, sure } => {
+            let plan = part(context, apps, app, "key", &key, |found| {
+                (found.keys.iter().any(|one| one.key == key), found.keys.len())
+            });
+            if !confirmed(context, sure, plan).await? {
+                return Ok(());
+            }
             let call = apps.revoke_app_key(pb::RevokeAppKeyRequest { id: app, key: key.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("the key {} of app {app} is revoked", line(&key)), app)
@@ -105,7 +128,13 @@ async fn groups(context: &Context, apps: &mut AppsClient<Connection>, command: G
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("the feed group {} of app {app} is set", line(&slug)), app)
         }
-        Group::Remove { app, slug } => {
+        Group::Remove { app, slug, sure } => {
+            let plan = part(context, apps, app, "feed group", &slug, |found| {
+                (found.groups.iter().any(|one| one.slug == slug), found.groups.len())
+            });
+            if !confirmed(context, sure, plan).await? {
+                return Ok(());
+            }
             let call = apps.remove_app_group(pb::RemoveAppGroupRequest { id: app, slug: slug.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("the feed group {} of app {app} was taken away", line(&slug)), app)
@@ -125,12 +154,39 @@ async fn webhooks(context: &Context, apps: &mut AppsClient<Connection>, command:
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("changes of app {app} are sent to {}", line(&url)), app)
         }
-        Webhook::Remove { app, url } => {
+        Webhook::Remove { app, url, sure } => {
+            let plan = part(context, apps, app, "webhook", &url, |found| {
+                (found.webhooks.iter().any(|one| one.url == url), found.webhooks.len())
+            });
+            if !confirmed(context, sure, plan).await? {
+                return Ok(());
+            }
             let call = apps.remove_app_webhook(pb::RemoveAppWebhookRequest { id: app, url: url.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("nothing more of app {app} is sent to {}", line(&url)), app)
         }
     }
+}
+
+/// What taking a part of an app away would do. `NotFound`: it has no such part. `has` = whether it has it, and how many of
+/// its kind.
+async fn part(
+    context: &Context,
+    apps: &AppsClient<Connection>,
+    app: u32,
+    kind: &str,
+    name: &str,
+    has: impl FnOnce(&pb::App) -> (bool, usize),
+) -> Result<Plan, Failure> {
+    let found = get(context, &mut apps.clone(), app).await?;
+    let (there, all) = has(&found);
+    if !there {
+        let message = format!("the app {app} has no {kind} {}", line(name));
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    }
+    let left = all.saturating_sub(1);
+    let what = format!("take the {kind} {} from the app {app}, which then has {}", line(name), count(left, kind));
+    Ok(Plan { what, json: json!({ "app": app, "kind": kind, "name": name, "left": left }) })
 }
 
 /// The key and its secret, both empty when they are to be made up.

@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 
 use super::incomplete;
 use crate::args::auth::{Audit, Auth, Key, Role};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK, SLOW};
 use crate::duration::millis;
 use crate::failure::Failure;
 use crate::output::show;
 use crate::render::Done;
 use crate::render::auth::{AuditPage, KeyMade};
-use crate::text::line;
+use crate::text::{count, line};
 
 /// The entries of a page that is verified.
 const PAGE: u32 = 1_000;
@@ -47,7 +48,10 @@ pub(crate) async fn run(context: &Context, command: Auth) -> Result<(), Failure>
             let sentence = format!("the role {} is set", line(&name));
             show(context.output, &Done { sentence, json: json!({ "role": name }) })
         }
-        Auth::Role(Role::Remove { name }) => {
+        Auth::Role(Role::Remove { name, sure }) => {
+            if !confirmed(context, sure, without_role(context, &mut auth.clone(), &name)).await? {
+                return Ok(());
+            }
             let call = auth.remove_role(pb::RemoveRoleRequest { name: name.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             let sentence = format!("the role {} was taken away", line(&name));
@@ -63,13 +67,42 @@ pub(crate) async fn run(context: &Context, command: Auth) -> Result<(), Failure>
             let call = auth.list_keys(pb::ListKeysRequest {});
             show(context.output, &context.ask(Effect::Reads, QUICK, call).await?)
         }
-        Auth::Key(Key::Revoke { id }) => {
+        Auth::Key(Key::Revoke { id, sure }) => {
+            if !confirmed(context, sure, without_key(context, &mut auth.clone(), &id)).await? {
+                return Ok(());
+            }
             let call = auth.revoke_key(pb::RevokeKeyRequest { id: id.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             let sentence = format!("the key {} is revoked", line(&id));
             show(context.output, &Done { sentence, json: json!({ "key": id }) })
         }
     }
+}
+
+/// What taking a role away would do.
+async fn without_role(context: &Context, auth: &mut AuthClient<Connection>, name: &str) -> Result<Plan, Failure> {
+    let roles = context.ask(Effect::Reads, QUICK, auth.list_roles(pb::ListRolesRequest {})).await?.roles;
+    let role = roles.iter().find(|role| role.name == name);
+    let role = role.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no role {}", line(name))))?;
+    let keys = context.ask(Effect::Reads, QUICK, auth.list_keys(pb::ListKeysRequest {})).await?.keys;
+    let (keys, grants) = (keys.iter().filter(|key| key.role == name).count(), role.grants.len());
+    let what = format!(
+        "take away the role {} with {}: {} and every certificate of this name could do nothing",
+        line(name),
+        count(grants, "grant"),
+        count(keys, "API key"),
+    );
+    Ok(Plan { what, json: json!({ "role": name, "grants": grants, "keys": keys }) })
+}
+
+/// What revoking a key would do.
+async fn without_key(context: &Context, auth: &mut AuthClient<Connection>, id: &str) -> Result<Plan, Failure> {
+    let keys = context.ask(Effect::Reads, QUICK, auth.list_keys(pb::ListKeysRequest {})).await?.keys;
+    let key = keys.iter().find(|key| key.id == id);
+    let key = key.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no key {}", line(id))))?;
+    let note = if key.note.is_empty() { String::new() } else { format!(", \"{}\"", line(&key.note)) };
+    let what = format!("revoke the key {} of the role {}{note}", line(id), line(&key.role));
+    Ok(Plan { what, json: json!({ "key": id, "role": key.role, "note": key.note }) })
 }
 
 /// Carries out a command on the audit log.

@@ -12,16 +12,19 @@ use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::backup_client::BackupClient;
 use keevo_proto::admin::v1::restore_moment::Moment;
+use serde_json::json;
 use tonic::Streaming;
 
 use super::cluster::admin;
 use super::nodes::BAR;
 use super::{incomplete, until_interrupted};
 use crate::args::backup::{Backup, ClusterHex};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK, SLOW, failed};
 use crate::failure::Failure;
 use crate::output::show;
 use crate::render::backup::{Made, Restored, Verified};
+use crate::text::{count, line};
 
 /// How often the leader of a shard is looked for.
 const ATTEMPTS: u32 = 20;
@@ -42,14 +45,18 @@ pub(crate) async fn run(context: &Context, command: Backup) -> Result<(), Failur
             show(context.output, &context.ask(Effect::Reads, SLOW, call).await?)
         }
         Backup::Verify { id, cluster } => verify(context, reference(id, cluster)).await,
-        Backup::Restore { id, cluster, to_time, dry_run, over_records } => {
+        Backup::Restore { id, cluster, to_time, sure, over_records } => {
             let moment = to_time.map_or(Moment::Backup(true), Moment::UntilMs);
             let request = pb::BeginRestoreRequest {
                 backup: Some(reference(id, cluster)),
                 moment: Some(pb::RestoreMoment { moment: Some(moment) }),
-                dry_run,
+                dry_run: sure.dry_run,
                 over_records,
             };
+            // A dry run is the node's own: it says all that it found.
+            if !sure.dry_run && !confirmed(context, sure, restoring(context, request.clone())).await? {
+                return Ok(());
+            }
             restore(context, request, to_time).await
         }
     }
@@ -200,6 +207,23 @@ async fn verify(context: &Context, backup: pb::BackupRef) -> Result<(), Failure>
             ))
         }
     }
+}
+
+/// What a restore would do.
+async fn restoring(context: &Context, request: pb::BeginRestoreRequest) -> Result<Plan, Failure> {
+    let id = request.backup.as_ref().map(|backup| backup.id.clone()).unwrap_or_default();
+    let mut backups = client(context.channel().await?);
+    let request = pb::BeginRestoreRequest { dry_run: true, ..request };
+    let begun = context.ask(Effect::Reads, SLOW, backups.begin_restore(request)).await?;
+    let records: u64 = begun.shards.iter().map(|plan| plan.records).sum();
+    let what = format!(
+        "restore {records} records of {} from the backup {} into this cluster, which holds {} records",
+        count(begun.shards.len(), "shard"),
+        line(&id),
+        begun.records_here,
+    );
+    let json = json!({ "backup": id, "records": records, "records_here": begun.records_here });
+    Ok(Plan { what, json })
 }
 
 async fn restore(context: &Context, request: pb::BeginRestoreRequest, until_ms: Option<u64>) -> Result<(), Failure> {

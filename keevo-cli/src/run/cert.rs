@@ -3,9 +3,7 @@
 //! Invariant: nothing is overwritten unless that was asked for, a key's file is readable by its owner alone, and each file
 //! is whole whenever it is read: it takes its place by one rename.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind as IoKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use keevo_core::{Clock, Error, ErrorKind, SystemClock};
@@ -16,14 +14,13 @@ use serde_json::json;
 use crate::args::cert::{Cert, Hosts, Making};
 use crate::connect::Context;
 use crate::failure::Failure;
+use crate::files::{self, OWNER_ONLY};
 use crate::output::show;
 use crate::render::Done;
 use crate::render::cert::Certificates;
 
 /// The client whose certificate comes with a new CA.
 const ADMIN: &str = "admin";
-/// Who may read a key.
-const OWNER_ONLY: u32 = 0o600;
 const EVERYBODY: u32 = 0o644;
 
 /// Carries out a command on certificates.
@@ -106,18 +103,7 @@ fn write(dir: &Path, name: &str, pair: &Pair, replace: bool) -> Result<Vec<PathB
 }
 
 fn place(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let temporary = path.with_extension("new");
-    let written = || {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != IoKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    written().map_err(|error| Failure::io(&format!("{} cannot be written", path.display()), error))
+    files::place(path, text, mode).map_err(|error| Failure::io(&format!("{} cannot be written", path.display()), error))
 }
 
 fn told(context: &Context, files: &[PathBuf]) -> Result<(), Failure> {

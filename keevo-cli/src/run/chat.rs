@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{incomplete, standard_input, until_interrupted};
 use crate::args::chat::{Chat, History, Send};
+use crate::confirm::confirmed;
 use crate::connect::{Context, Effect, QUICK, failed};
 use crate::failure::Failure;
 use crate::output::{complain, show, show_line};
@@ -55,7 +56,10 @@ pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure>
         Chat::Import(args) => import::import(context, transfer, &args).await,
         Chat::Export(args) => export::export(context, transfer, args).await,
         Chat::ExportUser { user } => export::user(context, transfer, user).await,
-        Chat::EraseUser { user, keep_texts, no_wait } => {
+        Chat::EraseUser { user, keep_texts, no_wait, sure } => {
+            if !confirmed(context, sure, export::erasure(context, transfer.clone(), &user, keep_texts)).await? {
+                return Ok(());
+            }
             export::erase(context, transfer, user, keep_texts, no_wait).await
         }
         Chat::AddMember { channel, users } => {

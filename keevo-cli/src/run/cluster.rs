@@ -8,12 +8,13 @@ use keevo_proto::admin::v1::admin_client::AdminClient;
 use serde_json::json;
 
 use crate::args::cluster::{Cluster, Shard};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK, SLOW};
 use crate::failure::Failure;
 use crate::output::show;
 use crate::render::Done;
 use crate::render::cluster::differing_shards;
-use crate::text::{hex, line};
+use crate::text::{count, hex, line};
 
 /// The administration client of a node.
 pub(super) fn admin(channel: Connection) -> AdminClient<Connection> {
@@ -35,7 +36,10 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failu
             let json = json!({ "node": joined.node_id, "address": address, "cluster": hex(&joined.cluster_id) });
             show(context.output, &Done { sentence, json })
         }
-        Cluster::Remove { node } => {
+        Cluster::Remove { node, sure } => {
+            if !confirmed(context, sure, removal(context, &mut admin.clone(), node)).await? {
+                return Ok(());
+            }
             context.ask(Effect::Writes, SLOW, admin.remove(pb::RemoveRequest { node_id: node })).await?;
             show(context.output, &Done { sentence: format!("node {node} was removed"), json: json!({ "node": node }) })
         }
@@ -57,6 +61,38 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failu
             Err(Error::new(ErrorKind::Corrupt, message).into())
         }
     }
+}
+
+/// What removing a node would do.
+async fn removal(context: &Context, admin: &mut AdminClient<Connection>, node: u64) -> Result<Plan, Failure> {
+    let status = context.ask(Effect::Reads, SLOW, admin.cluster_status(pb::ClusterStatusRequest {})).await?;
+    let found = status.nodes.iter().find(|one| one.id == node);
+    let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node}")))?;
+    let of_node = |shard: &pb::ShardStatus| shard.replicas.iter().find(|replica| replica.node_id == node).cloned();
+    let replicas: Vec<pb::ReplicaStatus> = status.shards.iter().filter_map(of_node).collect();
+    let leads = replicas.iter().filter(|replica| replica.role == i32::from(pb::Role::Leader)).count();
+    let others = status.nodes.len().saturating_sub(1);
+    let least = status.shards.iter().filter(|shard| of_node(shard).is_some() && shard.replicas.len() > others).count();
+    let fewer = if least == 0 {
+        String::new()
+    } else {
+        format!("; {} would have a replica less than now", count(least, "shard"))
+    };
+    let what = format!(
+        "take node {node} ({}) out of the cluster for good: {} would move to {}, and it leads {leads} of their shards{fewer}",
+        line(&found.address),
+        count(replicas.len(), "replica"),
+        count(others, "other node"),
+    );
+    let json = json!({
+        "node": node,
+        "address": found.address,
+        "replicas": replicas.len(),
+        "leads": leads,
+        "other_nodes": others,
+        "shards_with_fewer_replicas": least,
+    });
+    Ok(Plan { what, json })
 }
 
 /// Carries out a command on shards.

@@ -22,6 +22,7 @@ use tonic::{Request, Status};
 
 use super::incomplete;
 use crate::args::feed::{Add, Feed, FeedArgs, Relations};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK};
 use crate::failure::Failure;
 use crate::output::show;
@@ -86,7 +87,10 @@ pub(crate) async fn run(context: &Context, args: FeedArgs) -> Result<(), Failure
             show(context.output, &context.ask(Effect::Reads, QUICK, feeds.get_ranked(request)).await?)
         }
         Feed::Stats { feed } => stats(context, feeds, feed).await,
-        Feed::Remove { feed, id, foreign_id, time } => {
+        Feed::Remove { feed, id, foreign_id, time, sure } => {
+            if !confirmed(context, sure, removal(context, &mut feeds.clone(), &feed)).await? {
+                return Ok(());
+            }
             let which = match (id, foreign_id) {
                 (Some(id), _) => Some(pb::remove_activity_request::Which::Id(id)),
                 (None, foreign_id) => Some(pb::remove_activity_request::Which::Foreign(pb::ForeignId {
@@ -121,6 +125,15 @@ pub(crate) async fn run(context: &Context, args: FeedArgs) -> Result<(), Failure
     }
 }
 
+/// What removing an activity of a feed would do.
+async fn removal(context: &Context, feeds: &mut FeedsClient<Wire>, feed: &str) -> Result<Plan, Failure> {
+    let request = pb::FollowStatsRequest { feed: feed.to_owned(), ..Default::default() };
+    let followers = context.ask(Effect::Reads, QUICK, feeds.follow_stats(request)).await?.followers;
+    let followers = usize::try_from(followers).unwrap_or(usize::MAX);
+    let what = format!("remove the activity from {} and from {}", line(feed), feeds_of(followers));
+    Ok(Plan { what, json: json!({ "feed": feed, "followers": followers }) })
+}
+
 async fn remove(
     context: &Context,
     feeds: &mut FeedsClient<Wire>,
@@ -141,6 +154,10 @@ async fn stats(context: &Context, feeds: &mut FeedsClient<Wire>, feed: String) -
         context.output,
         &Done { sentence, json: json!({ "feed": feed, "followers": followers, "following": following }) },
     )
+}
+
+fn feeds_of(followers: usize) -> String {
+    if followers == 1 { "the feed that follows it".to_owned() } else { format!("the {followers} feeds that follow it") }
 }
 
 fn count_of(followers: u64) -> String {

@@ -7,16 +7,22 @@ use keevo_core::{
     Batch, Check, Consistency, Engine, Error, ErrorKind, Key, Keyspace, KeyspaceKind, Revision, ScanRange, WatchFrom,
     WatchRange, prefix_end,
 };
+use keevo_proto::admin::v1 as pb;
 
+use super::cluster::admin;
 use super::{standard_input, until_interrupted};
-use crate::args::kv::{At, Kv, Put, Scan, Watch};
-use crate::connect::Context;
+use crate::args::kv::{At, DeleteRange, Kv, Put, Scan, Watch};
+use crate::confirm::{Plan, confirmed};
+use crate::connect::{Context, Effect, QUICK};
 use crate::duration::millis;
 use crate::failure::Failure;
 use crate::output::{complain, raw, show, show_line};
 use crate::render::Done;
-use crate::render::kv::{Found, One, key_json};
-use crate::text::show_key;
+use crate::render::kv::{Found, Keyspaces, One, key_json};
+use crate::text::{count, line, show_key};
+
+/// How many keyspaces are asked for at once.
+const PAGE: u32 = 500;
 
 /// Carries out a command on keys.
 pub(crate) async fn run(context: &Context, kv: Kv) -> Result<(), Failure> {
@@ -24,16 +30,19 @@ pub(crate) async fn run(context: &Context, kv: Kv) -> Result<(), Failure> {
         Kv::Get { at, raw } => get(context, at, raw).await,
         Kv::Put(args) => put(context, args).await,
         Kv::Delete { at, if_revision } => delete(context, at, if_revision).await,
+        Kv::DeleteRange(args) => delete_range(context, args).await,
         Kv::Scan(args) => scan(context, args).await,
+        Kv::Keyspaces => show(context.output, &Keyspaces(keyspaces(context).await?)),
         Kv::Watch(args) => watch(context, args).await,
     }
 }
 
 async fn get(context: &Context, at: At, whole: bool) -> Result<(), Failure> {
     let engine = context.engine().await?;
-    let key = find(&engine, &at.keyspace.name).await?.key(at.key.0, at.key.1);
+    let name = context.keyspace(at.keyspace.name.as_deref());
+    let key = find(&engine, name).await?.key(at.key.0, at.key.1);
     let Some(record) = engine.get(key.clone(), Consistency::Linearizable).await? else {
-        let message = format!("keyspace {} has no record under {}", at.keyspace.name, shown(&key));
+        let message = format!("keyspace {name} has no record under {}", shown(&key));
         return Err(Error::new(ErrorKind::NotFound, message).into());
     };
     if whole { raw(&record.value) } else { show(context.output, &One { key, record }) }
@@ -42,7 +51,7 @@ async fn get(context: &Context, at: At, whole: bool) -> Result<(), Failure> {
 async fn put(context: &Context, args: Put) -> Result<(), Failure> {
     let value = if args.value == "-" { standard_input()? } else { args.value.into_encoded_bytes().into() };
     let engine = context.engine().await?;
-    let name = &args.at.keyspace.name;
+    let name = context.keyspace(args.at.keyspace.name.as_deref());
     let keyspace = match engine.find_keyspace(name).await {
         Err(error) if error.kind() == ErrorKind::UnknownKeyspace => engine.keyspace(name, KeyspaceKind::Hashed).await?,
         found => found?,
@@ -60,8 +69,45 @@ async fn put(context: &Context, args: Put) -> Result<(), Failure> {
 
 async fn delete(context: &Context, at: At, if_revision: Option<u64>) -> Result<(), Failure> {
     let engine = context.engine().await?;
-    let key = find(&engine, &at.keyspace.name).await?.key(at.key.0, at.key.1);
+    let name = context.keyspace(at.keyspace.name.as_deref());
+    let key = find(&engine, name).await?.key(at.key.0, at.key.1);
     write(context, &engine, Batch::new().delete(key.clone()), &key, if_revision, "deleted").await
+}
+
+async fn delete_range(context: &Context, args: DeleteRange) -> Result<(), Failure> {
+    let engine = context.engine().await?;
+    let name = context.keyspace(args.keyspace.name.as_deref());
+    let keyspace = find(&engine, name).await?;
+    let start = keyspace.key(args.partition.clone(), args.prefix.clone());
+    let plan = async {
+        let (mut keys, mut bytes) = (0_usize, 0_usize);
+        let mut scan = keevo_core::Scan::prefix(keyspace, args.partition.clone(), args.prefix.clone(), SCAN_LIMIT_MAX);
+        loop {
+            let page = engine.scan(scan.clone()).await?;
+            keys = keys.saturating_add(page.records.len());
+            bytes = page.records.iter().fold(bytes, |sum, (_, record)| sum.saturating_add(record.value.len()));
+            if page.next.is_none() {
+                break;
+            }
+            scan = scan.after(page.next);
+        }
+        let what = format!(
+            "remove {} with {} of values under {}… from the keyspace {}",
+            count(keys, "key"),
+            count(bytes, "byte"),
+            shown(&start),
+            line(name),
+        );
+        let mut json = key_json(&start);
+        json.insert("keys".to_owned(), keys.into());
+        json.insert("value_bytes".to_owned(), bytes.into());
+        Ok(Plan { what, json: json.into() })
+    };
+    if !confirmed(context, args.sure, plan).await? {
+        return Ok(());
+    }
+    let batch = Batch::new().delete_range(start.clone(), prefix_end(&args.prefix));
+    write(context, &engine, batch, &start, None, "deleted what begins with").await
 }
 
 async fn write(
@@ -84,12 +130,13 @@ async fn write(
 
 async fn scan(context: &Context, args: Scan) -> Result<(), Failure> {
     let engine = context.engine().await?;
-    let keyspace = find(&engine, &args.keyspace.name).await?;
+    let name = context.keyspace(args.keyspace.name.as_deref());
+    let keyspace = find(&engine, name).await?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut scan = match args.partition {
         Some(partition) => keevo_core::Scan::prefix(keyspace, partition, args.prefix, 1),
         None if keyspace.kind == KeyspaceKind::Hashed => {
-            let error = Error::invalid(format!("keyspace {} is not ordered", args.keyspace.name));
+            let error = Error::invalid(format!("keyspace {name} is not ordered"));
             return Err(Failure::with_advice(error, "Name the partition to scan: keevo-cli kv scan PARTITION."));
         }
         None => {
@@ -123,7 +170,8 @@ async fn scan(context: &Context, args: Scan) -> Result<(), Failure> {
 
 async fn watch(context: &Context, args: Watch) -> Result<(), Failure> {
     let engine = context.engine().await?;
-    let keyspace = find(&engine, &args.keyspace.name).await?;
+    let name = context.keyspace(args.keyspace.name.as_deref());
+    let keyspace = find(&engine, name).await?;
     let range = match args.partition {
         Some(partition) => WatchRange::Partition { keyspace, partition, prefix: args.prefix },
         None => WatchRange::Keyspace(keyspace),
@@ -137,6 +185,21 @@ async fn watch(context: &Context, args: Watch) -> Result<(), Failure> {
         Ok(())
     })
     .await
+}
+
+/// All keyspaces, page by page.
+pub(crate) async fn keyspaces(context: &Context) -> Result<Vec<pb::KeyspaceInfo>, Failure> {
+    let mut admin = admin(context.channel().await?);
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let call = admin.list_keyspaces(pb::ListKeyspacesRequest { after, limit: PAGE });
+        let page = context.ask(Effect::Reads, QUICK, call).await?;
+        found.extend(page.keyspaces);
+        match found.last() {
+            Some(last) if page.more && last.id > after => after = last.id,
+            _ => return Ok(found),
+        }
+    }
 }
 
 async fn find(engine: &RemoteEngine, name: &str) -> Result<Keyspace, Failure> {

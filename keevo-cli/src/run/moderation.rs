@@ -12,12 +12,13 @@ use keevo_proto::admin::v1::moderation_client::ModerationClient;
 use serde_json::json;
 
 use crate::args::moderation::{Blocklist, Decide, Decision, Kind, Moderation, Policy};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK};
 use crate::failure::Failure;
 use crate::output::{raw, show};
 use crate::render::Done;
 use crate::render::moderation::{Policies, Queue, Terms, Verdicts};
-use crate::text::line;
+use crate::text::{count, line};
 
 /// The largest file that is read: more than a policy or a blocklist may have.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -95,7 +96,18 @@ async fn blocklist(
             context.ask(Effect::Writes, QUICK, client.set_blocklist(request)).await?;
             done(context, format!("the blocklist {} of app {app} has {count} terms", line(&name)), app)
         }
-        Blocklist::Remove { app, name } => {
+        Blocklist::Remove { app, name, sure } => {
+            let mut reader = client.clone();
+            let plan = async {
+                let call = reader.get_blocklist(pb::GetBlocklistRequest { app, name: name.clone() });
+                let found = context.ask(Effect::Reads, QUICK, call).await?;
+                let terms = found.words.len() + found.parts.len();
+                let what = format!("take away the blocklist {} of app {app}, {}", line(&name), count(terms, "term"));
+                Ok(Plan { what, json: json!({ "app": app, "blocklist": name, "terms": terms }) })
+            };
+            if !confirmed(context, sure, plan).await? {
+                return Ok(());
+            }
             let call = client.remove_blocklist(pb::RemoveBlocklistRequest { app, name: name.clone() });
             context.ask(Effect::Writes, QUICK, call).await?;
             done(context, format!("the blocklist {} of app {app} was taken away", line(&name)), app)

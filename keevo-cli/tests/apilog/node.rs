@@ -59,7 +59,7 @@ impl Node {
     /// Runs the program: exit code, standard output, standard error.
     pub(crate) fn cli(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keevo-cli"));
-        command.env("KEEVO_ENDPOINTS", &self.grpc).env("KEEVO_APP_SECRET", SECRET).args(args);
+        command.env("KEEVO_ENDPOINTS", &self.grpc).env("KEEVO_APP_SECRET", SECRET).env("KEEVO_YES", "1").args(args);
         let output = command.output().expect("the program starts");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         (output.status.code(), text(&output.stdout), text(&output.stderr))

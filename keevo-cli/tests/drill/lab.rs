@@ -48,7 +48,7 @@ impl Cluster {
     /// Runs the program: exit code, standard output, standard error.
     pub(crate) fn cli(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(program());
-        command.env("KEEVO_ENDPOINTS", self.endpoints.join(",")).args(args);
+        command.env("KEEVO_ENDPOINTS", self.endpoints.join(",")).env("KEEVO_YES", "1").args(args);
         let output = command.output().expect("the program starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))

@@ -13,6 +13,7 @@
 
 mod errors;
 mod expiry;
+mod levels;
 mod options;
 mod scrub;
 mod snapshot;
@@ -30,6 +31,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions, ReadOptions, ReadTier};
 use rocksdb::{WriteBatch, WriteOptions};
 
+pub use self::levels::RocksLevel;
 pub use self::options::RocksOptions;
 pub use self::scrub::{Damage, Scrub, Scrubbed};
 pub use self::stats::RocksStats;
@@ -148,6 +150,21 @@ impl RocksStore {
             self.shared.db.compact_range_cf_opt(self.family(Column::Changes)?, None::<&[u8]>, None::<&[u8]>, &how);
         }
         self.check_writable()
+    }
+
+    /// Rewrites the table files of a column that hold keys from `start` up to `end`, which is left out; empty = no bound.
+    pub fn compact_rows(&self, column: Column, start: &[u8], end: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let bound = |key: &[u8]| Some(key.to_vec()).filter(|key| !key.is_empty());
+        let mut how = CompactOptions::default();
+        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.shared.db.compact_range_cf_opt(self.family(column)?, bound(start), bound(end), &how);
+        self.check_writable()
+    }
+
+    /// The levels that hold table files, by column family and level.
+    pub fn levels(&self) -> Result<Vec<RocksLevel>> {
+        levels::collect(&self.shared.db)
     }
 
     /// Writes a copy of the whole store, as of now, into the new folder `dir`. Files are hard-linked where

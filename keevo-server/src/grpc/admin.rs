@@ -88,8 +88,15 @@ impl<H: Host> Admin for AdminService<H> {
         answer(self.host.flush().await.map(|()| pb::FlushResponse {}))
     }
 
-    async fn compact(&self, _request: Request<pb::CompactRequest>) -> Result<Response<Self::CompactStream>, Status> {
-        let progress = self.host.compact().await;
+    async fn list_keyspaces(
+        &self,
+        request: Request<pb::ListKeyspacesRequest>,
+    ) -> Result<Response<pb::ListKeyspacesResponse>, Status> {
+        answer(self.host.keyspaces(request.into_inner()).await)
+    }
+
+    async fn compact(&self, request: Request<pb::CompactRequest>) -> Result<Response<Self::CompactStream>, Status> {
+        let progress = self.host.compact(request.into_inner()).await;
         answer(progress.map(|steps| steps.map(|step| step.map_err(|error| status_from_error(&error))).boxed()))
     }
 

@@ -145,7 +145,7 @@ async fn administration_reaches_the_host() {
     assert_eq!(kind(&refused), ErrorKind::Invalid);
     assert_eq!(kind(&admin.checksum(admin::ChecksumRequest::default()).await.expect_err("none")), ErrorKind::NotFound);
     admin.flush(admin::FlushRequest {}).await.expect("flushes");
-    let mut progress = admin.compact(admin::CompactRequest {}).await.expect("begins").into_inner();
+    let mut progress = admin.compact(admin::CompactRequest::default()).await.expect("begins").into_inner();
     let mut steps = Vec::new();
     while let Some(step) = progress.message().await.expect("no error") {
         steps.push((step.done_steps, step.total_steps));

@@ -209,8 +209,14 @@ impl Host for TestHost {
         Ok(())
     }
 
-    async fn compact(&self) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
-        let step = |done_steps| Ok(admin::CompactProgress { done_steps, total_steps: 2, what: "memory".to_owned() });
+    async fn compact(
+        &self,
+        _request: admin::CompactRequest,
+    ) -> Result<BoxStream<'static, Result<admin::CompactProgress>>> {
+        let step = |done_steps| {
+            let what = "memory".to_owned();
+            Ok(admin::CompactProgress { done_steps, total_steps: 2, what, ..admin::CompactProgress::default() })
+        };
         Ok(Box::pin(futures::stream::iter([step(1), step(2)])))
     }
 }

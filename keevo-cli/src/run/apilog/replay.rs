@@ -8,23 +8,27 @@
 //! the cluster they go to.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use bytes::Bytes;
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::admin::v1 as pb;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::source::{Found, Logs};
 use super::{client, file, matches};
 use crate::args::apilog::{App, Replay, Which};
+use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
 use crate::output::{complain, show};
+use crate::progress::counter;
 use crate::render::apilog::Report;
-use crate::text::parse_hex;
+use crate::text::{line, parse_hex};
 
 /// The most calls of one request, and of their bytes.
 const CALLS: usize = 64;
@@ -49,11 +53,16 @@ struct Worker {
 
 /// Repeats calls, and shows what became of them.
 pub(super) async fn run(context: &Context, args: Replay) -> Result<(), Failure> {
+    // A dry run is the target's own: it says what would become of each call.
+    if !args.sure.dry_run && !confirmed(context, args.sure, ready(Ok(plan(&args)))).await? {
+        return Ok(());
+    }
     let target = context.at(args.into.clone());
     let (mut source, cluster) = open(context, &args).await?;
     let mut workers: BTreeMap<App, Worker> = BTreeMap::new();
-    let mut report = Report::new(args.dry_run);
+    let mut report = Report::new(args.sure.dry_run);
     let mut pace = Pace::new(args.rate);
+    let bar = counter("calls");
     while let Some(found) = source.next(&args.which).await? {
         if !matches(&args.which, &found) {
             continue;
@@ -63,6 +72,7 @@ pub(super) async fn run(context: &Context, args: Replay) -> Result<(), Failure> 
             continue;
         }
         pace.wait().await;
+        bar.inc(1);
         let app = App(found.call.app);
         let worker = workers.entry(app).or_insert_with(|| start(target.clone(), &args, cluster.clone(), app));
         let record = pb::CallRecord { place: Some(found.place), call: Some(found.call), failed: Vec::new() };
@@ -79,8 +89,18 @@ pub(super) async fn run(context: &Context, args: Replay) -> Result<(), Failure> 
             Err(error) => complain(&format!("a part of the replay ended early: {error}")),
         }
     }
+    bar.finish_and_clear();
     show(context.output, &report)?;
     failure.map_or(Ok(()), Err)
+}
+
+fn plan(args: &Replay) -> Plan {
+    let from = match &args.file {
+        Some(path) => format!("of {}", path.display()),
+        None => "of the API log".to_owned(),
+    };
+    let what = format!("repeat the calls {from} that match at {}; --dry-run counts them", line(&args.into.join(", ")));
+    Plan { what, json: json!({ "into": args.into, "file": args.file, "name": args.name }) }
 }
 
 async fn open(context: &Context, args: &Replay) -> Result<(Source, Bytes), Failure> {
@@ -126,7 +146,7 @@ impl Source {
 
 fn start(target: Context, args: &Replay, cluster: Bytes, app: App) -> Worker {
     let (calls_tx, calls_rx) = mpsc::channel(QUEUE);
-    let (name, dry_run) = (args.name.clone(), args.dry_run);
+    let (name, dry_run) = (args.name.clone(), args.sure.dry_run);
     let asked = pb::ReplayCallsRequest { name, cluster_id: cluster, app: app.0, records: Vec::new(), dry_run };
     Worker { calls_tx, task: tokio::spawn(work(target, asked, calls_rx)) }
 }

@@ -15,7 +15,7 @@ use super::{Clients, PAGE, Wire};
 use crate::args::feed::{Export, Feeds};
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
-use crate::output::say;
+use crate::progress::exported;
 
 /// Exports feeds to standard output.
 pub(super) async fn export(context: &Context, clients: Clients, args: Export) -> Result<(), Failure> {
@@ -63,7 +63,7 @@ async fn activities(
             if let Some(around) = around.as_deref_mut() {
                 around.activity(&activity).await?;
             }
-            say(&activity_line(feed, activity))?;
+            exported(&activity_line(feed, activity))?;
         }
         if !page.more || id_lt.is_empty() {
             return Ok(());
@@ -76,7 +76,7 @@ async fn follows(context: &Context, feeds: &mut FeedsClient<Wire>, feed: &str) -
     loop {
         let request = pb::FollowingRequest { feed: feed.to_owned(), limit: PAGE, after };
         let page = context.ask(Effect::Reads, SLOW, feeds.following(request)).await?;
-        page.relations.iter().try_for_each(|relation| say(&follow_line(relation)))?;
+        page.relations.iter().try_for_each(|relation| exported(&follow_line(relation)))?;
         if page.next.is_empty() {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use crate::args::feed::Verify;
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
 use crate::output::{Format, say, show};
+use crate::progress::bar;
 use crate::render::Done;
 use crate::text::{count, line};
 
@@ -30,6 +31,7 @@ pub(super) async fn verify(context: &Context, feeds: &mut FeedsClient<Wire>, arg
     }
     let mut sum = pb::VerifyResponse::default();
     let mut rest = names.as_slice();
+    let bar = bar("feeds", names.len());
     while !rest.is_empty() {
         let some = rest.get(..AT_ONCE).unwrap_or(rest);
         let request = pb::VerifyRequest { feeds: some.to_vec() };
@@ -37,8 +39,9 @@ pub(super) async fn verify(context: &Context, feeds: &mut FeedsClient<Wire>, arg
         // At least one was looked at.
         let done = some.len().saturating_sub(usize::try_from(found.left).unwrap_or(usize::MAX)).max(1);
         rest = rest.get(done..).unwrap_or_default();
+        bar.inc(u64::try_from(done).unwrap_or(u64::MAX));
         if context.output == Format::Table {
-            found.differences.iter().try_for_each(|difference| say(&line(difference)))?;
+            bar.suspend(|| found.differences.iter().try_for_each(|difference| say(&line(difference))))?;
         } else {
             sum.differences.extend(found.differences);
         }
@@ -48,8 +51,9 @@ pub(super) async fn verify(context: &Context, feeds: &mut FeedsClient<Wire>, arg
         sum.stale_rows += found.stale_rows;
         sum.differing += found.differing;
     }
+    bar.finish_and_clear();
     let feeds = usize::try_from(sum.feeds).unwrap_or(usize::MAX);
-    if sum.differing == 0 || context.output == Format::Json {
+    if sum.differing == 0 || context.output != Format::Table {
         let sentence = format!(
             "{} show {} activities; {} reactions were recounted; 0 differences",
             count(feeds, "feed"),

@@ -158,6 +158,30 @@ fn compaction_drops_what_was_removed() {
 }
 
 #[test]
+fn levels_are_counted_and_a_range_is_compacted_alone() {
+    let (_dir, store) = new(true);
+    assert_eq!(store.levels().unwrap(), []);
+    // Fewer than the store compacts by itself.
+    for key in ["a", "z"] {
+        let put = StoreOp::Put(Column::Data, Bytes::from(key), Bytes::from(vec![1; 2_000]));
+        store.write(StoreBatch { ops: vec![put] }, Durability::Buffered).unwrap();
+        store.flush().unwrap();
+    }
+    let count = |level: u32| {
+        let levels = store.levels().unwrap();
+        let of = levels.iter().filter(|one| one.family == "data" && one.level == level);
+        of.map(|one| one.files).sum::<u64>()
+    };
+    assert_eq!(count(0), 2, "{:?}", store.levels());
+    assert!(store.levels().unwrap().iter().any(|one| one.score_permille > 0 && one.bytes > 0), "{:?}", store.levels());
+    store.compact_rows(Column::Data, b"b", b"").unwrap();
+    assert_eq!(count(0), 1, "those before the range stay: {:?}", store.levels());
+    store.compact_rows(Column::Data, b"", b"").unwrap();
+    assert_eq!(count(0), 0, "{:?}", store.levels());
+    assert_eq!(store.get(Column::Data, b"z").unwrap().unwrap(), vec![1; 2_000]);
+}
+
+#[test]
 fn only_synced_writes_sync() {
     let (_dir, store) = new(true);
     let syncs = || store.stats().unwrap().wal_syncs;

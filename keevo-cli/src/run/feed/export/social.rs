@@ -11,7 +11,7 @@ use keevo_proto::feeds::v1::social_client::SocialClient;
 
 use crate::connect::{Context, Effect, SLOW};
 use crate::failure::Failure;
-use crate::output::say;
+use crate::progress::exported;
 use crate::run::feed::Wire;
 use crate::run::feed::records::{entry_line, reaction_line, user_line};
 
@@ -49,7 +49,7 @@ impl<'a> Around<'a> {
             for reaction in page.reactions {
                 self.name(&format!("SU:{}", reaction.user_id)).await?;
                 left.push((Of::Parent(reaction.id.clone()), String::new()));
-                say(&reaction_line(reaction))?;
+                exported(&reaction_line(reaction))?;
             }
         }
         Ok(())
@@ -74,13 +74,13 @@ impl<'a> Around<'a> {
         if let Some(user) = user {
             let call = self.social.get_users(pb::GetUsersRequest { ids: vec![user.to_owned()] });
             let found = known(self.context.ask(Effect::Reads, SLOW, call).await)?.users;
-            found.iter().try_for_each(|user| say(&user_line(user)))?;
+            found.iter().try_for_each(|user| exported(&user_line(user)))?;
         }
         if let Some((collection, id)) = entry {
             let ids = vec![pb::EntryId { collection: collection.to_owned(), id: id.to_owned() }];
             let call = self.social.get_entries(pb::GetEntriesRequest { ids });
             let found = known(self.context.ask(Effect::Reads, SLOW, call).await)?.entries;
-            found.into_iter().try_for_each(|entry| say(&entry_line(entry)))?;
+            found.into_iter().try_for_each(|entry| exported(&entry_line(entry)))?;
         }
         Ok(())
     }
