@@ -6,9 +6,9 @@ use keevo_core::{Change, CommitEvent, Result};
 
 use crate::held::Held;
 use crate::ids::{AppId, ChannelId};
-use crate::keys::{Row, parse_channel};
+use crate::keys::{Personal, Row, parse_channel, parse_user};
 use crate::message::Message;
-use crate::rows::{self, MessageRow};
+use crate::rows::{self, ErasureRow, MessageRow};
 
 /// A message as a commit left it: new, edited, or deleted, and then without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,35 @@ impl HeldChange {
     }
 }
 
+/// A user that a commit says is being erased, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedUser {
+    /// The app.
+    pub app: AppId,
+    /// The user.
+    pub user_id: String,
+    /// Under whose name its texts stay; `None` = they go, or nobody knows any more.
+    pub stand_in: Option<String>,
+}
+
+impl ErasedUser {
+    /// The user that a commit in [`KEYSPACE`](crate::KEYSPACE) says is erased, or `None`. Each step of the erasure tells it
+    /// anew; where texts stay, the last one does not, since it no longer knows the name.
+    ///
+    /// # Errors
+    /// `Corrupt` where the row is one of an erasure and does not decode.
+    pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
+        let Some((app, user)) = parse_user(&event.key.partition) else { return Ok(None) };
+        let (Personal::Erasure, Change::Put { value, .. }) = (Personal::parse(&event.key.sort)?, &event.change) else {
+            return Ok(None);
+        };
+        let row: ErasureRow = rows::decode(value, "an erasure")?;
+        let stand_in = row.keep_texts.then_some(row.stand_in);
+        let known = stand_in.as_ref().is_none_or(|name| !name.is_empty());
+        Ok(known.then(|| Self { app, user_id: user.to_owned(), stand_in }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
@@ -89,5 +118,20 @@ mod tests {
         assert!(said.iter().all(|one| one.app == AppId(3) && one.channel == channel));
         let texts: Vec<&str> = said.iter().map(|one| one.message.text.as_str()).collect();
         assert_eq!(texts, ["hello", "reply", "hullo", ""]);
+    }
+
+    #[tokio::test]
+    async fn an_erasure_names_the_user_and_what_becomes_of_the_texts() {
+        let engine = MemoryEngine::new();
+        let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await.expect("made");
+        let watch = engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Now).await.expect("watched");
+        let chat = Chat::new(engine, AppId(3), ChatOptions::default());
+        chat.erase_user("alice", crate::Texts::Erase).await.expect("begun");
+        chat.erase_user("bob", crate::Texts::Keep).await.expect("begun");
+        let told = watch.filter_map(async |event| ErasedUser::of(&event.expect("an event")).expect("it decodes"));
+        let told: Vec<ErasedUser> = Box::pin(told).take(2).collect().await;
+        assert_eq!((told[0].user_id.as_str(), &told[0].stand_in), ("alice", &None));
+        assert_eq!((told[1].app, told[1].user_id.as_str()), (AppId(3), "bob"));
+        assert!(told[1].stand_in.as_ref().is_some_and(|name| name.starts_with("deleted-")));
     }
 }

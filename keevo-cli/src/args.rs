@@ -14,6 +14,7 @@ pub(crate) mod context;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;
+pub(crate) mod sink;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -217,6 +218,9 @@ pub(crate) enum Command {
         #[arg(long)]
         stop_on_error: bool,
     },
+    /// Tell changes to Kafka or as JSON lines, as they are committed
+    #[command(subcommand, after_help = sink::EXAMPLES)]
+    Sink(sink::Sink),
     /// Print a script that completes this command line
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {

@@ -140,6 +140,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Info => run::nodes::info(context).await,
         Command::Feed(feed) => run::feed::run(context, feed).await,
         Command::App(app) => run::app::run(context, app).await,
+        Command::Sink(sink) => run::sink::run(context, sink).await,
         Command::Moderation(moderation) => run::moderation::run(context, moderation).await,
         Command::Auth(auth) => run::auth::run(context, auth).await,
         Command::ApiLog(apilog) => run::apilog::run(context, apilog).await,

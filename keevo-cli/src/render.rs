@@ -15,6 +15,7 @@ pub(crate) mod doctor;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;
+pub(crate) mod sink;
 pub(crate) mod storage;
 
 use comfy_table::Table;

@@ -17,6 +17,7 @@ pub(crate) mod kv;
 pub(crate) mod man;
 pub(crate) mod moderation;
 pub(crate) mod nodes;
+pub(crate) mod sink;
 pub(crate) mod storage;
 
 use std::future::Future;

@@ -79,5 +79,27 @@ pub struct CommitEvent {
     pub change: Change,
 }
 
+impl CommitEvent {
+    /// About how many bytes it takes: those of its key, its value, and some more.
+    pub fn bytes(&self) -> usize {
+        let said = match &self.change {
+            Change::Put { value, .. } => value.len(),
+            Change::Delete => 0,
+            Change::DeleteRange { end } => end.len(),
+        };
+        self.key.partition.len() + self.key.sort.len() + said + 64
+    }
+}
+
 /// The changes of a watch. Ends only with an error.
 pub type Watch = BoxStream<'static, Result<CommitEvent>>;
+
+/// Some changes of one shard, and how far they reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The changes, in order.
+    pub events: Vec<CommitEvent>,
+    /// Everything up to here is among `events` or not of the range: whoever has dealt with them goes on after it. It moves on
+    /// in a shard whose changes concern others only.
+    pub reached: Cursor,
+}

@@ -57,7 +57,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "peer_changes_page",
         accepts: |input| again(input, |body| ChangesPage::decode(body, &CURSOR), ChangesPage::encode),
-        samples: || vec![ChangesPage { events: events() }.encode().to_vec()],
+        samples: || vec![ChangesPage { events: events(), reached: CURSOR }.encode().to_vec()],
     },
     Decoder {
         name: "peer_changes_request",

@@ -44,6 +44,7 @@ pub use archive::{ArchiveState, LoggedEntry, LoggedKind, ShardCopy};
 #[cfg(feature = "fuzzing")]
 pub(crate) use bootstrap::decode_hello;
 pub use calls::{CallEntry, CallsPage};
+pub(crate) use changes::page_of;
 pub use changes::{ChangesPage, ChangesRequest};
 pub use parts::{Identity, IdentityStore, NodeOptions, NodeParts};
 pub use status::{NodeStatus, ReplicaStatus};

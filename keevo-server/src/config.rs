@@ -26,7 +26,7 @@ use keevo_tls::ServerFiles;
 pub use archive::ArchiveConfig;
 pub use layers::{Layers, Origin, Value};
 pub use machine::{Machine, raise_open_files_limit};
-pub use moderation::ModerationConfig;
+pub use moderation::{KafkaTexts, ModerationConfig};
 pub use settings::{SETTINGS, Setting};
 pub use storage::StorageConfig;
 
@@ -90,6 +90,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The folder of uploaded files, which all nodes share.
     pub files_dir: PathBuf,
+    /// The folder of the files that sinks write here.
+    pub sinks_dir: PathBuf,
     /// Where uploaded files are served; `None` = at the address of the request.
     pub files_url: Option<String>,
     /// Whether webhooks and scraped pages may lie at private addresses.
@@ -154,6 +156,10 @@ impl Config {
             storage: StorageConfig::from_layers(layers, machine)?,
             files_dir: match layers.text("files_dir") {
                 "" => PathBuf::from(layers.text("data_dir")).join("files"),
+                folder => PathBuf::from(folder),
+            },
+            sinks_dir: match layers.text("sinks_dir") {
+                "" => PathBuf::from(layers.text("data_dir")).join("sinks"),
                 folder => PathBuf::from(folder),
             },
             files_url: Some(layers.text("files_url").to_owned()).filter(|url| !url.is_empty()),
@@ -319,6 +325,11 @@ mod tests {
             log_segment_mib      = "64"                default
             log_store            = "auto"              default
             memory_percent       = "20"                default
+            moderation_kafka_brokers = ""                  default
+            moderation_kafka_ca  = ""                  default
+            moderation_kafka_sasl_file = ""                  default
+            moderation_kafka_tls = "false"             default
+            moderation_kafka_topic = ""                  default
             moderation_key_file  = ""                  default
             moderation_postgres_url_file = ""                  default
             moderation_sources   = "chat,feeds"        default
@@ -328,6 +339,7 @@ mod tests {
             private_fetches      = "false"             default
             replication_factor   = "3"                 default
             shards               = "32"                environment KEEVO_SHARDS
+            sinks_dir            = ""                  default
             snapshot_mib_per_s   = "64"                default
             tls_cert             = ""                  default
             tls_client_ca        = ""                  default

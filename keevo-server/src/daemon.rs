@@ -19,6 +19,7 @@ use keevo_gateway::apps::{Apps, OsRandom};
 use keevo_gateway::{Gateway, GatewayOptions, Registry};
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
 use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare};
+use keevo_streams::Sinks;
 use keevo_tls::{Protocol, ServerTls, TlsIncoming};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -46,6 +47,7 @@ use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
 use crate::grpc::moderation::ModerationService;
 use crate::grpc::refusals::Refusals;
+use crate::grpc::sinks::SinksService;
 use crate::grpc::social::SocialService;
 use crate::health::Health;
 use crate::http::{Https, over_tls};
@@ -54,6 +56,7 @@ use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
 use crate::stores::{Stores, open_log};
+use crate::streams;
 
 /// How long requests under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -131,6 +134,7 @@ impl Daemon {
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
             let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
+            let sinks = streams::runner(&config, &node, layers(&node));
             let authority = authority(&config, &node)?;
             let door = DoorLayer {
                 authority: config.auth.is_some().then(|| Arc::clone(&authority)),
@@ -146,6 +150,7 @@ impl Daemon {
                 clock,
                 backups,
                 moderation: &moderation,
+                sinks: sinks.sinks(),
                 authority: Arc::clone(&authority),
                 door: door.clone(),
                 tls: tls.clone(),
@@ -164,6 +169,7 @@ impl Daemon {
                 calls,
                 feeds,
                 moderation: moderated,
+                sinks: sinks.clone(),
                 tls: tls.clone(),
                 authority: door.authority.clone(),
                 call_log: Arc::clone(&call_log),
@@ -174,8 +180,9 @@ impl Daemon {
             let http_server = serve_http(http_listener, routes, tls.clone(), shutdown.clone())?;
             let servers = vec![grpc_server.task, http_server];
             let pipeline = moderation.run(shutdown.clone());
+            let streams = sinks.run(shutdown.clone());
             let (pipeline, https) =
-                (futures::future::join(pipeline, archiving.run(shutdown.clone())).map(drop), tls.is_some());
+                (futures::future::join3(pipeline, archiving.run(shutdown.clone()), streams).map(drop), tls.is_some());
             let security = futures::future::join3(
                 watch_tls(tls, shutdown.clone()),
                 follow_rights(door.authority, shutdown.clone()),
@@ -338,6 +345,7 @@ struct GrpcParts<'a> {
     clock: Arc<dyn Clock>,
     backups: Backups,
     moderation: &'a Moderation<ClusterEngine>,
+    sinks: &'a Sinks,
     authority: Arc<Authority>,
     door: DoorLayer,
     tls: Option<Arc<ServerTls>>,
@@ -349,8 +357,21 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts { node, stores, calls, gateway, chat, call_log, clock, backups, moderation, authority, door, tls } =
-        parts;
+    let GrpcParts {
+        node,
+        stores,
+        calls,
+        gateway,
+        chat,
+        call_log,
+        clock,
+        backups,
+        moderation,
+        sinks,
+        authority,
+        door,
+        tls,
+    } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()).with_tls(tls.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -390,6 +411,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(AuthService::server(authority)), calls))
         .add_service(Counted::new(Refusals::of(BackupService::server(backups)), calls))
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
+        .add_service(Counted::new(Refusals::of(SinksService::server(sinks.clone())), calls))
         .add_service(RaftService::proving_server(handler, local, proven, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(Logged::new(feeds_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))

@@ -11,6 +11,7 @@ pub mod feeds;
 pub mod kv;
 pub mod moderation;
 pub mod refusals;
+pub mod sinks;
 pub mod social;
 
 pub(crate) use feeds::app_of;

@@ -22,3 +22,4 @@ mod metrics;
 pub mod moderation;
 pub mod peer;
 pub mod stores;
+mod streams;

@@ -12,6 +12,7 @@ use keevo_feeds::FeedsMetrics;
 use keevo_moderation_policy::{Action, ModerationMetrics, StoreMetrics};
 use keevo_raft::Node;
 use keevo_raft::log_store::LogStore;
+use keevo_streams::Runner;
 use keevo_tls::{ServerTls, TlsMetrics};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -36,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) calls: Arc<Calls>,
     pub(crate) feeds: FeedsMeter,
     pub(crate) moderation: ModerationMeter,
+    pub(crate) sinks: Runner,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) call_log: Arc<CallLog>,
@@ -72,6 +74,7 @@ impl Metrics {
             if let Some(store) = store {
                 gather_store(&store);
             }
+            crate::streams::gather(&self.sinks.metrics());
             if let Some(tls) = &self.tls {
                 gather_tls(&tls.metrics());
             }
@@ -253,6 +256,8 @@ fn gather_moderation(moderation: &ModerationMetrics) {
         ("keevo_moderation_late_total", "Texts whose callers did not hear in time.", moderation.late),
         ("keevo_moderation_caught_up_total", "Texts that came in past the callers.", moderation.caught_up),
         ("keevo_moderation_set_aside_total", "Texts that could not be judged.", moderation.set_aside),
+        ("keevo_moderation_queued_total", "Records of queues of texts that were dealt with.", moderation.queued),
+        ("keevo_moderation_unreadable_total", "Records of queues that are no texts.", moderation.unreadable),
         ("keevo_moderation_stalled_total", "Sweeps that ended since no worker answered.", moderation.stalled),
         ("keevo_moderation_gaps_total", "Times that changes were dropped before they were read.", moderation.gaps),
     ] {
@@ -313,6 +318,6 @@ fn gauge(name: &'static str, help: &'static str, value: u64) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus knows floats only; 53 bits of an index are enough to plot")]
-fn to_f64(value: u64) -> f64 {
+pub(crate) fn to_f64(value: u64) -> f64 {
     value as f64
 }

@@ -6,6 +6,7 @@
 
 mod effects;
 mod gate;
+mod kafka;
 mod sources;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use keevo_gateway::Registry;
 use keevo_gateway::apps::OsRandom;
 use keevo_moderation_policy::{
     Asking, Effects, Judge, ModerationMetrics, Moderator, Pipeline, PipelineOptions, Policies, Pool, Scores, Source,
-    Store, StoreMetrics, StoreOptions, WorkerStatus,
+    Store, StoreMetrics, StoreOptions, TextQueue, WorkerStatus,
 };
 use keevo_raft::Node;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ pub struct Moderation<E> {
     effects: Arc<dyn Effects>,
     pool: Option<Arc<Pool>>,
     sources: Vec<Arc<dyn Source>>,
+    queues: Vec<Arc<dyn TextQueue>>,
     store: Option<Store>,
 }
 
@@ -43,6 +45,7 @@ impl<E> Clone for Moderation<E> {
             effects: Arc::clone(&self.effects),
             pool: self.pool.clone(),
             sources: self.sources.clone(),
+            queues: self.queues.clone(),
             store: self.store.clone(),
         }
     }
@@ -82,7 +85,9 @@ impl<E: Engine> Moderation<E> {
         let store = postgres_url(config)?;
         let store = store.map(|url| Store::new(&url, StoreOptions::default(), Arc::clone(&clock))).transpose()?;
         let moderator = Moderator::new(engine, policies, judge, clock);
-        Ok(Self { moderator, effects, pool, sources: sources::of(config), store })
+        let queues = config.kafka.as_ref().map(kafka::open).transpose()?;
+        let queues = queues.map(|queue| Arc::new(queue) as Arc<dyn TextQueue>).into_iter().collect();
+        Ok(Self { moderator, effects, pool, sources: sources::of(config), queues, store })
     }
 
     /// What chat asks before it sends; `None` where nothing is judged.
@@ -117,7 +122,7 @@ impl<E: Engine> Moderation<E> {
 
     /// Runs the pipeline, and the copy to PostgreSQL, until `stop`; returns at once where neither is configured.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { moderator, effects, pool, sources, store } = self;
+        let Self { moderator, effects, pool, sources, queues, store } = self;
         let copying = async {
             if let Some(store) = store {
                 store.run(moderator.clone(), &OsRandom, stop.clone()).await;
@@ -126,7 +131,8 @@ impl<E: Engine> Moderation<E> {
         let judging = async {
             if pool.is_some() {
                 let options = PipelineOptions::default();
-                Pipeline::new(moderator.clone(), effects, sources, &OsRandom, options).run(stop.clone()).await;
+                let pipeline = Pipeline::new(moderator.clone(), effects, sources, &OsRandom, options);
+                pipeline.with_queues(queues).run(stop.clone()).await;
             }
         };
         futures::future::join(copying, judging).await;

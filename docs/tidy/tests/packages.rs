@@ -68,10 +68,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-moderation-policy",
             "keevo-proto",
             "keevo-raft",
+            "keevo-streams",
             "keevo-tls",
         ],
     ),
     ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
+    ("keevo-streams", &["keevo-core"]),
     ("keevo-tidy", &[]),
     ("keevo-tls", &["keevo-core"]),
 ];

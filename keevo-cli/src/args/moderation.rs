@@ -152,4 +152,6 @@ pub(crate) enum Kind {
     Activity,
     /// A reaction of feeds
     Reaction,
+    /// A text of elsewhere, that came in by a queue
+    Text,
 }

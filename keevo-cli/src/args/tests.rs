@@ -59,7 +59,7 @@ fn every_command_has_an_example_and_every_example_parses() {
 
 /// The words of a line as a shell has them: no comments, no redirections, quotes hold words together.
 fn words(line: &str) -> Vec<&str> {
-    let line = line.split(['#', '<', '>']).next().unwrap_or_default();
+    let line = line.split(['#', '<', '>', '|']).next().unwrap_or_default();
     let quoted = line.split('\'').enumerate();
     quoted
         .flat_map(|(place, part)| if place % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
@@ -110,6 +110,11 @@ fn what_makes_no_sense_is_refused_before_any_node_is_called() {
         &["apilog", "replay"],
         &["apilog", "replay", "--into", "a:1", "--rate", "0"],
         &["apilog", "search", "--from", "yesterday"],
+        &["sink", "create", "a", "--keyspace", "k"],
+        &["sink", "create", "a", "--keyspace", "k", "--kafka", "b:1"],
+        &["sink", "create", "a", "--keyspace", "k", "--file", "--stdout"],
+        &["sink", "create", "a", "--keyspace", "k", "--file", "--from", "0"],
+        &["sink", "create", "a", "--keyspace", "k", "--file", "--tls"],
         &["completions", "tcsh"],
     ] {
         assert!(parse(line).is_err(), "{line:?}");

@@ -46,6 +46,7 @@ pub(crate) async fn run(context: &Context, command: Moderation) -> Result<(), Fa
                 Kind::Message => ("message", 2),
                 Kind::Activity => ("activity", 1),
                 Kind::Reaction => ("reaction", 1),
+                Kind::Text => ("text", 1),
             };
             if id.len() != parts {
                 let message = format!("a {kind} is named by {parts} arguments, not by {}", id.len());

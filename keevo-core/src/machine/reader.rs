@@ -21,7 +21,7 @@ use crate::record::{Record, StoredRecord};
 use crate::scan::{Direction, PageToken, Scan, ScanPage};
 use crate::store::{Column, Store, Visit};
 use crate::system::{CHECKSUM, row_key};
-use crate::watch::{Cursor, Watch, WatchRange};
+use crate::watch::{Changes, Cursor, Watch, WatchRange};
 
 /// The most keys that one page looks at, expired ones included.
 const VISITED_MAX: usize = 100_000;
@@ -115,7 +115,16 @@ impl<S: Store> ShardReader<S> {
     /// `CursorCompacted`; the watch itself ends so when it falls behind, and with `Closed` when the machine is
     /// dropped.
     pub fn watch(&self, range: WatchRange, after: Option<Cursor>) -> Result<Watch> {
-        let after = after.unwrap_or_else(|| self.now());
+        self.watcher(range, after.unwrap_or_else(|| self.now())).map(Watcher::into_stream)
+    }
+
+    /// The shard's changes within `range` that are there already, after the cursor: at most `max` of them, and about
+    /// `bytes_max` bytes. Errors are those of [`Self::watch`].
+    pub fn changes(&self, range: WatchRange, after: Cursor, max: usize, bytes_max: usize) -> Result<Changes> {
+        self.watcher(range, after)?.read(after, max, bytes_max)
+    }
+
+    fn watcher(&self, range: WatchRange, after: Cursor) -> Result<Watcher<S>> {
         let place = &self.shared.place;
         if after.cluster != place.cluster {
             return Err(Error::new(
@@ -126,7 +135,7 @@ impl<S: Store> ShardReader<S> {
         if after.shard != place.shard {
             return Err(Error::invalid(format!("the cursor is of shard {}, this is {}", after.shard, place.shard)));
         }
-        Watcher::new(self.store.clone(), Arc::clone(&self.shared), range, after).map(Watcher::into_stream)
+        Watcher::new(self.store.clone(), Arc::clone(&self.shared), range, after)
     }
 
     /// The shard clock: the latest clock of any applied entry.

@@ -20,13 +20,15 @@ use crate::key::{Key, prefix_end};
 use crate::mutants::{self, Mutant};
 use crate::scan::Direction;
 use crate::store::{Column, Store};
-use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchRange};
+use crate::watch::{Change, Changes, CommitEvent, Cursor, Watch, WatchRange};
 use crate::wire::ChangeRow;
 
 /// The most rows of one chunk.
 const CHUNK_ROWS_MAX: usize = 256;
 /// A chunk ends with the row that reaches this size.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The most chunks that one reading goes through.
+const CHUNKS_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Watcher<S> {
@@ -60,6 +62,38 @@ impl<S: Store> Watcher<S> {
             }
         });
         events.boxed()
+    }
+
+    /// The next events, at most `max` and about `bytes_max` bytes of them, and up to where nothing was left out; does not wait
+    /// for more.
+    pub(super) fn read(mut self, after: Cursor, max: usize, bytes_max: usize) -> Result<Changes> {
+        // What is applied by now and has no row says nothing.
+        let applied = self.shared.applied();
+        let mut found = Changes { events: Vec::new(), reached: after };
+        let (mut bytes, mut chunks) = (0, 0);
+        while found.events.len() < max && bytes < bytes_max {
+            if let Some(event) = self.buffered_event() {
+                bytes += event.bytes();
+                found.reached = event.cursor;
+                found.events.push(event);
+                continue;
+            }
+            // The whole chunk is through, so everything before the next row is.
+            let passed = Cursor { revision: Revision(self.next.0.saturating_sub(1)), offset: u32::MAX, ..after };
+            if chunks > 0 {
+                found.reached = found.reached.max(passed);
+            }
+            if chunks == CHUNKS_MAX {
+                return Ok(found);
+            }
+            if !self.read_chunk()? {
+                let now = Cursor { revision: applied, offset: u32::MAX, ..after };
+                found.reached = found.reached.max(now);
+                return Ok(found);
+            }
+            chunks += 1;
+        }
+        Ok(found)
     }
 
     async fn next_event(&mut self) -> Result<CommitEvent> {

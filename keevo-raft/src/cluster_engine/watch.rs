@@ -2,12 +2,13 @@
 
 use futures::StreamExt;
 use keevo_core::{
-    CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Watch, WatchFrom, WatchRange,
+    Changes, CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Watch, WatchFrom,
+    WatchRange,
 };
 
 use super::ClusterEngine;
 use super::route::{Effect, Place};
-use crate::node::{ChangesPage, ChangesRequest};
+use crate::node::{ChangesPage, ChangesRequest, page_of};
 use crate::transport::PeerCall;
 
 impl ClusterEngine {
@@ -42,6 +43,31 @@ impl ClusterEngine {
             cursors.push(self.now_cursor(shard).await?);
         }
         Ok(cursors)
+    }
+
+    /// The changes of one shard within `range`, after the cursor, and how far they reach. Waits a few seconds for the first
+    /// one, and then says how far the shard has come without one.
+    pub async fn changes(&self, range: &WatchRange, after: Cursor) -> Result<Changes> {
+        let cluster = self.node.inner.map_or_wait()?.cluster;
+        if after.cluster != cluster {
+            let message = format!("the cursor belongs to cluster {}, not to {cluster}", after.cluster);
+            return Err(Error::new(ErrorKind::WrongCluster, message));
+        }
+        let Some(group) = self.node.inner.group(after.shard) else {
+            return self.changes_elsewhere(range, after).await;
+        };
+        match page_of(&group, range, after).await {
+            // A replica that took a snapshot lacks what came before it; its leader may have that.
+            Err(error) if error.kind() == ErrorKind::CursorCompacted && !group.is_leader() => {
+                self.changes_elsewhere(range, after).await.map_err(|_also| error)
+            }
+            page => page,
+        }
+    }
+
+    async fn changes_elsewhere(&self, range: &WatchRange, after: Cursor) -> Result<Changes> {
+        let page = self.changes_page(after.shard, range, after).await?;
+        Ok(Changes { events: page.events, reached: page.reached })
     }
 
     fn watched_shards(&self, range: &WatchRange) -> Result<Vec<ShardId>> {

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use keevo_core::{Change, CommitEvent, Cursor, Error, Result, Revision, ShardId, WatchRange};
+use keevo_core::{Change, Changes, CommitEvent, Cursor, Error, Result, Revision, ShardId, WatchRange};
 use prost::Message;
 
 use super::NodeInner;
+use crate::group::Group;
 use crate::peer_messages::{KeyWire, key_of, key_wire, pack, parse};
 use crate::transport::PeerRequest;
 
 /// The most events of one page.
 const PAGE_EVENTS_MAX: usize = 1_024;
+/// About how many bytes of events one page has at most.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// How long changes gather before they are given.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long a page may be waited for before it is given empty.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -30,6 +34,8 @@ pub struct ChangesRequest {
 pub struct ChangesPage {
     /// The changes, in order.
     pub events: Vec<CommitEvent>,
+    /// Up to where nothing was left out. Nodes of before do not say it: then it is the last event, or what was asked for.
+    pub reached: Cursor,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -52,6 +58,10 @@ struct RequestWire {
 struct PageWire {
     #[prost(message, repeated, tag = "1")]
     events: Vec<EventWire>,
+    #[prost(uint64, tag = "2")]
+    reached_revision: u64,
+    #[prost(uint32, tag = "3")]
+    reached_offset: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -112,13 +122,17 @@ impl ChangesRequest {
 
 impl ChangesPage {
     pub(crate) fn encode(&self) -> Bytes {
-        pack(&PageWire { events: self.events.iter().map(event_wire).collect() })
+        let (reached_revision, reached_offset) = (self.reached.revision.0, self.reached.offset);
+        pack(&PageWire { events: self.events.iter().map(event_wire).collect(), reached_revision, reached_offset })
     }
 
     pub(crate) fn decode(body: &Bytes, after: &Cursor) -> Result<Self> {
         let wire: PageWire = parse("a page of changes", body)?;
-        let events = wire.events.into_iter().map(|event| event_of(event, after)).collect::<Result<_>>()?;
-        Ok(Self { events })
+        let events: Vec<CommitEvent> =
+            wire.events.into_iter().map(|event| event_of(event, after)).collect::<Result<_>>()?;
+        let told = Cursor { revision: Revision(wire.reached_revision), offset: wire.reached_offset, ..*after };
+        let reached = events.last().map_or(*after, |event| event.cursor).max(told);
+        Ok(Self { events, reached })
     }
 }
 
@@ -153,11 +167,25 @@ fn event_of(wire: EventWire, after: &Cursor) -> Result<CommitEvent> {
 pub(super) async fn answer(node: &NodeInner, request: &PeerRequest) -> Result<Bytes> {
     let asked = ChangesRequest::decode(&request.body)?;
     let group = node.group_for(request)?;
-    let watch = group.reader().watch(asked.range, Some(asked.after))?;
-    let mut chunks = watch.ready_chunks(PAGE_EVENTS_MAX);
-    let mut page = ChangesPage { events: Vec::new() };
-    if let Ok(Some(chunk)) = tokio::time::timeout(WAIT, chunks.next()).await {
-        page.events = chunk.into_iter().collect::<Result<_>>()?;
+    let Changes { events, reached } = page_of(&group, &asked.range, asked.after).await?;
+    Ok(ChangesPage { events, reached }.encode())
+}
+
+/// A page of a replica's changes: at least one if one comes within [`WAIT`].
+pub(crate) async fn page_of(group: &Group, range: &WatchRange, after: Cursor) -> Result<Changes> {
+    let reader = group.reader();
+    let until = tokio::time::Instant::now() + WAIT;
+    let mut page = Changes { events: Vec::new(), reached: after };
+    loop {
+        page = reader.changes(range.clone(), page.reached, PAGE_EVENTS_MAX, PAGE_BYTES_MAX)?;
+        if !page.events.is_empty() {
+            return Ok(page);
+        }
+        let more = reader.wait_applied(Revision(page.reached.revision.0.saturating_add(1)));
+        match tokio::time::timeout_at(until, more).await {
+            Ok(applied) => applied?,
+            Err(_elapsed) => return Ok(page),
+        }
+        tokio::time::sleep(GATHER).await;
     }
-    Ok(page.encode())
 }

@@ -26,6 +26,7 @@ mod places;
 mod policies;
 mod policy;
 mod pool;
+mod queue;
 mod store;
 mod tables;
 #[cfg(test)]
@@ -39,13 +40,14 @@ pub use mask::mask;
 pub use metrics::ModerationMetrics;
 pub use moderator::{Checked, Moderator};
 pub use normalize::{Normalized, Normalizer};
-pub use pipeline::{Pipeline, PipelineOptions, Source, Sweep};
+pub use pipeline::{ErasedAuthor, Pipeline, PipelineOptions, Source, Sweep};
 pub use policies::{Compiled, Policies};
 pub use policy::{
     Action, BLOCKLISTS_MAX, BUDGET_MS_MAX, BlocklistUse, Judgement, LISTS_IN_SCOPE_MAX, Policy, RULES_MAX, Reason,
     Rule, SCOPES_MAX, Scope, TERM_BYTES_MAX, TERMS_MAX, WhenLate,
 };
 pub use pool::{Pool, WorkerStatus};
+pub use queue::{QueuedText, TextQueue, TextReader};
 pub use store::{Store, StoreMetrics, StoreOptions};
 pub use text::{TEXT_BYTES_MAX, TextId, TextKind, TextVersion};
 pub use verdict::{Asking, Effects, Judge, Scores, Verdict};

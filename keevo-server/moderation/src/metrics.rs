@@ -20,6 +20,10 @@ pub struct ModerationMetrics {
     pub stalled: u64,
     /// Times that the change stream had gone on further than it is kept.
     pub gaps: u64,
+    /// Records of queues that were dealt with.
+    pub queued: u64,
+    /// Those of them that are no texts.
+    pub unreadable: u64,
     /// Texts that the last sweep found waiting; at least, where there were more than it looked at.
     pub pending: u64,
     /// The age of the oldest of them, in milliseconds.
@@ -34,6 +38,8 @@ pub(crate) struct Counters {
     set_aside: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) gaps: AtomicU64,
+    pub(crate) queued: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
     pub(crate) pending: AtomicU64,
     pub(crate) lag_ms: AtomicU64,
 }
@@ -60,6 +66,8 @@ impl Counters {
             set_aside: of(&self.set_aside),
             stalled: of(&self.stalled),
             gaps: of(&self.gaps),
+            queued: of(&self.queued),
+            unreadable: of(&self.unreadable),
             pending: of(&self.pending),
             lag_ms: of(&self.lag_ms),
         }

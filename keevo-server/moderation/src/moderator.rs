@@ -130,7 +130,7 @@ impl<E: Engine> Moderator<E> {
             return Ok(self.record(verdict.clone()).await?.unwrap_or(verdict));
         }
         let version = verdict.version.clone();
-        self.verdicts().await?.leave(&version).await?;
+        self.verdicts().await?.leave_standing(&version).await?;
         let stored = match self.record(verdict.clone()).await? {
             Some(stored) => {
                 self.review(&stored).await?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! change streams ──tail──> rows of texts that wait <──leave── callers whose budget ran out, or who died
+//!         queues ──────────────^
 //!                                  │ sweep
 //!                                  v
 //!                     verdict, queue, effects, and the row goes
@@ -11,6 +12,7 @@
 //! work. A row goes only after everything that follows from its text is done. Nothing waits for a worker but rows on
 //! disk: the tail goes on while every worker is down.
 
+mod queued;
 mod sweep;
 mod tail;
 
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::Lease;
 use crate::moderator::Moderator;
+use crate::queue::TextQueue;
 use crate::text::{TextId, TextVersion};
 use crate::verdict::Effects;
 pub use sweep::Sweep;
@@ -48,10 +51,26 @@ pub trait Source: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The author whose texts a change erases, if it does: also those that no change will tell of.
+    fn erased_author(&self, _event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
+        Ok(None)
+    }
+
     /// Whether a change brings a text that waits for its verdict to let it go: then it is looked at although it may have one.
     fn is_held(&self, _event: &CommitEvent) -> bool {
         false
     }
+}
+
+/// An author that is erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedAuthor {
+    /// The app.
+    pub app: u32,
+    /// Who it was.
+    pub author: String,
+    /// Under whose name its texts stay; `None` = they go.
+    pub stand_in: Option<String>,
 }
 
 /// How a pipeline works. The defaults suit production.
@@ -95,6 +114,7 @@ pub struct Pipeline<E> {
     moderator: Moderator<E>,
     effects: Arc<dyn Effects>,
     sources: Vec<Arc<dyn Source>>,
+    queues: Vec<Arc<dyn TextQueue>>,
     options: PipelineOptions,
     instance: u64,
     /// The most bytes of the next question: less while questions of many are too much for the workers.
@@ -120,7 +140,14 @@ impl<E: Engine> Pipeline<E> {
     ) -> Self {
         let (instance, strikes) = (random.next_u64(), Mutex::default());
         let question_bytes = AtomicUsize::new(options.bytes_max / QUESTION_AT_FIRST);
-        Self { moderator, effects, sources, options, instance, question_bytes, strikes }
+        let queues = Vec::new();
+        Self { moderator, effects, sources, queues, options, instance, question_bytes, strikes }
+    }
+
+    /// The same, over `queues` too.
+    #[must_use]
+    pub fn with_queues(self, queues: Vec<Arc<dyn TextQueue>>) -> Self {
+        Self { queues, ..self }
     }
 
     /// Runs until `stop`, while this node has the lease.
@@ -159,8 +186,10 @@ impl<E: Engine> Pipeline<E> {
     /// Works until the lease is lost.
     async fn hold(&self, lease: &Lease<E>) {
         let tails = futures::future::join_all(self.sources.iter().map(|source| self.tail(source.as_ref())));
+        let queues = futures::future::join_all(self.queues.iter().map(|queue| self.follow_queue(queue.as_ref())));
         tokio::select! {
-            _ = tails => {}
+            // Both go on for ever; without any they end at once.
+            _ = futures::future::join(tails, queues) => {}
             () = self.sweeps() => {}
             () = lease.hold() => tracing::info!("another node runs the moderation now"),
         }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use keevo_core::{Clock, CommitEvent, Engine, Error, ErrorKind, Random, Result, WatchFrom, WatchRange};
 use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Lease;
@@ -74,7 +75,7 @@ pub struct StoreMetrics {
     pub failures: u64,
     /// Texts marked on disk while it could not be.
     pub marked: u64,
-    /// Texts that PostgreSQL cannot hold: they are not there.
+    /// Texts that PostgreSQL cannot hold, and rows that cannot be read: they are not there.
     pub refused: u64,
     /// Times that changes were dropped before they were read.
     pub gaps: u64,
@@ -120,6 +121,10 @@ impl Store {
             Error::new(ErrorKind::Config, "the URL of PostgreSQL must be like postgresql://user:password@host/database")
         })?;
         config.application_name("keevo").connect_timeout(Duration::from_secs(5));
+        // Whoever stands between could say that a remote server has no TLS, and read password and texts.
+        if config.get_ssl_mode() == SslMode::Prefer && !is_local(&config) {
+            config.ssl_mode(SslMode::Require);
+        }
         config.keepalives_idle(Duration::from_secs(10));
         let (tls, counters) = (Tls::new()?, Arc::default());
         Ok(Self { config: Arc::new(config), tls, options, counters, clock })
@@ -190,6 +195,17 @@ impl Store {
     }
 }
 
+/// Whether a server is reached without a network.
+fn is_local(config: &Config) -> bool {
+    let local = |host: &Host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+    };
+    config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback) && config.get_hosts().iter().all(local)
+}
+
 /// The name of the lease.
 const LEASE: &str = "lease postgres";
 
@@ -255,7 +271,10 @@ impl<'a, E: Engine> Feed<'a, E> {
             match take_in(event, &mut work) {
                 Ok(one) => touched.extend(one),
                 // It stays in Keevo as it is, and holds nothing up here.
-                Err(error) => tracing::error!(%error, "a row of verdicts cannot be read"),
+                Err(error) => {
+                    tracing::error!(%error, "a row of verdicts cannot be read");
+                    self.store.counters.refused.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         if work.is_empty() {
@@ -300,7 +319,8 @@ impl<'a, E: Engine> Feed<'a, E> {
 
     /// Brings one marked text into the store; false where that is not there.
     async fn bring(&mut self, mark: &Mark) -> Result<bool> {
-        let work = self.spool.all_of(&mark.partition).await?;
+        let (work, unreadable) = self.spool.all_of(&mark.partition).await?;
+        self.store.counters.refused.fetch_add(unreadable, Ordering::Relaxed);
         let Some(session) = &mut self.session else { return Ok(false) };
         match session.apply(&work).await {
             Ok(()) => self.count(&work),

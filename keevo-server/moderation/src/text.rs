@@ -22,6 +22,8 @@ pub enum TextKind {
     Activity,
     /// A reaction of feeds.
     Reaction,
+    /// A text that stands nowhere in Keevo: it came in by a queue, to be judged.
+    Text,
 }
 
 impl TextKind {
@@ -31,21 +33,30 @@ impl TextKind {
             Self::Message => "message",
             Self::Activity => "activity",
             Self::Reaction => "reaction",
+            Self::Text => "text",
         }
     }
+
+    /// The kind of this name; `None` where there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    const ALL: [Self; 4] = [Self::Message, Self::Activity, Self::Reaction, Self::Text];
 
     fn tag(self) -> u8 {
         match self {
             Self::Message => 1,
             Self::Activity => 2,
             Self::Reaction => 3,
+            Self::Text => 4,
         }
     }
 }
 
 /// The kind that a tag stands for.
 pub(crate) fn kind_of_tag(tag: u8) -> Option<TextKind> {
-    [TextKind::Message, TextKind::Activity, TextKind::Reaction].into_iter().find(|kind| kind.tag() == tag)
+    TextKind::ALL.into_iter().find(|kind| kind.tag() == tag)
 }
 
 /// The hash of what a version says: 16 bytes of SHA-256 over the whole text.
@@ -161,6 +172,19 @@ impl TextVersion {
 /// The partition of all verdicts on a text.
 pub(crate) fn partition(app: u32, kind: TextKind, id: &str) -> Vec<u8> {
     [b"v".as_slice(), &app.to_be_bytes(), &[kind.tag()], id.as_bytes()].concat()
+}
+
+/// The text whose verdicts a partition holds; `None` for a partition of something else.
+pub(crate) fn text_of(partition: &[u8]) -> Option<TextId> {
+    let (app, rest) = partition.strip_prefix(b"v")?.split_first_chunk::<4>()?;
+    let (tag, id) = rest.split_first()?;
+    let id = std::str::from_utf8(id).ok()?.to_owned();
+    Some(TextId { app: u32::from_be_bytes(*app), kind: kind_of_tag(*tag)?, id })
+}
+
+/// 16 bytes that stand for an author.
+pub(crate) fn author_digest(author: &str) -> [u8; 16] {
+    content_hash(author)
 }
 
 fn content_hash(text: &str) -> ContentHash {

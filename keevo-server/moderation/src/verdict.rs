@@ -7,7 +7,7 @@ use keevo_core::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Action, Judgement, Reason};
-use crate::text::TextVersion;
+use crate::text::{TextKind, TextVersion};
 
 /// The verdict on a text version. Once stored it does not change; what people decide stands beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,12 @@ impl Verdict {
     /// Whether a person is to look at it.
     pub fn needs_review(&self) -> bool {
         self.action != Action::Allow
+    }
+
+    /// Whether the text may be nowhere else: it was kept from others, or never stood in Keevo.
+    pub(crate) fn stands_nowhere(&self) -> bool {
+        self.version.kind == TextKind::Text
+            || matches!(self.action, Action::Hold | Action::Shadow | Action::Bounce | Action::Block)
     }
 
     /// Whether it was set aside, since it could not be judged.

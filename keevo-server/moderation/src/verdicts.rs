@@ -11,6 +11,7 @@
 //! l app                     ‹decided› ‹digest›           a decision as labelled data
 //! c                         ‹source›, lease              where the pipeline is in each source; who runs it (expires)
 //! s bucket                  ‹partition›                  a text whose rows the store does not have yet
+//! u app ‹author›            ‹partition›                  a text of an author that may stand nowhere; author as a digest
 //! ```
 //!
 //! # Why every version ends with exactly one verdict
@@ -111,14 +112,28 @@ impl<E: Engine> Verdicts<E> {
         if let Some(masked) = verdict.of_masked()? {
             self.put_once(self.verdict_key(&masked.version), encode(&masked)?).await?;
         }
+        if verdict.stands_nowhere() {
+            self.note_author(&verdict.version).await?;
+        }
         let Some((stored, first)) = self.put_once(self.verdict_key(&verdict.version), encode(&verdict)?).await? else {
             return Ok(None);
         };
         Ok(Some((if first { verdict } else { decode(&stored, "a verdict")? }, first)))
     }
 
-    /// Leaves a version to the pipeline. Repeatable.
+    /// Leaves a version that may stand nowhere to the pipeline. Repeatable.
     pub(crate) async fn leave(&self, version: &TextVersion) -> Result<()> {
+        self.note_author(version).await?;
+        self.leave_standing(version).await
+    }
+
+    /// Notes a text under its author, so that it is found when the author is erased. Repeatable.
+    async fn note_author(&self, version: &TextVersion) -> Result<()> {
+        self.repeat(Batch::new().put(keys::noted(self.keyspace, version), Bytes::new())).await
+    }
+
+    /// Leaves a version that stands somewhere to the pipeline. Repeatable.
+    pub(crate) async fn leave_standing(&self, version: &TextVersion) -> Result<()> {
         let key = keys::waiting(self.keyspace, version);
         self.repeat(Batch::new().put(key, encode(version)?)).await
     }

@@ -16,13 +16,14 @@ use keevo_core::limits::PARTITION_BYTES_MAX;
 use keevo_core::{Error, Result, keyspaces};
 
 /// The keyspaces of the typed layers and of the gateways: one who reads them reads every app.
-pub const LAYER_KEYSPACES: [&str; 6] = [
+pub const LAYER_KEYSPACES: [&str; 7] = [
     crate::apilog::KEYSPACE,
     keevo_chat::KEYSPACE,
     keevo_feeds::KEYSPACE,
     keevo_moderation_policy::KEYSPACE,
     keevo_gateway::KEYSPACE,
     keevo_gateway::META_KEYSPACE,
+    keevo_streams::KEYSPACE,
 ];
 
 /// Something that a caller does.

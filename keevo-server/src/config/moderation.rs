@@ -19,6 +19,23 @@ pub struct ModerationConfig {
     pub chat: bool,
     /// Whether activities and reactions are judged.
     pub feeds: bool,
+    /// The topic of Kafka whose texts are judged.
+    pub kafka: Option<KafkaTexts>,
+}
+
+/// A topic of Kafka with texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaTexts {
+    /// host:port of some brokers, with commas.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The file with the CA of the brokers.
+    pub ca: Option<PathBuf>,
+    /// The file with mechanism, user and password.
+    pub sasl_file: Option<PathBuf>,
 }
 
 impl ModerationConfig {
@@ -32,13 +49,27 @@ impl ModerationConfig {
             return Err(layers.refuse("moderation_workers", "a list like http://127.0.0.1:8201,http://127.0.0.1:8202"));
         }
         let sources = parts("moderation_sources");
-        let (chat, feeds) = (sources.iter().any(|one| one == "chat"), sources.iter().any(|one| one == "feeds"));
-        if sources.is_empty() || sources.len() != usize::from(chat) + usize::from(feeds) {
-            return Err(layers.refuse("moderation_sources", "chat, feeds, or chat,feeds"));
+        let [chat, feeds, kafka] = ["chat", "feeds", "kafka"].map(|name| sources.iter().any(|one| one == name));
+        if sources.is_empty() || sources.len() != [chat, feeds, kafka].into_iter().filter(|on| *on).count() {
+            return Err(layers.refuse("moderation_sources", "chat, feeds, kafka, or several of them, with commas"));
         }
         let path = |name: &str| Some(layers.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
         let (key_file, postgres_url_file) = (path("moderation_key_file"), path("moderation_postgres_url_file"));
-        Ok(Self { workers, key_file, postgres_url_file, chat, feeds })
+        let texts = KafkaTexts {
+            brokers: layers.text("moderation_kafka_brokers").to_owned(),
+            topic: layers.text("moderation_kafka_topic").to_owned(),
+            tls: layers.parse("moderation_kafka_tls", "true or false")?,
+            ca: path("moderation_kafka_ca"),
+            sasl_file: path("moderation_kafka_sasl_file"),
+        };
+        if kafka && (texts.brokers.is_empty() || texts.topic.is_empty()) {
+            let name = if texts.topic.is_empty() { "moderation_kafka_topic" } else { "moderation_kafka_brokers" };
+            return Err(layers.refuse(name, "set, since moderation_sources names kafka"));
+        }
+        if texts.ca.is_some() && !texts.tls {
+            return Err(layers.refuse("moderation_kafka_tls", "true, since there is a moderation_kafka_ca"));
+        }
+        Ok(Self { workers, key_file, postgres_url_file, chat, feeds, kafka: kafka.then_some(texts) })
     }
 }
 
@@ -63,7 +94,7 @@ mod tests {
         assert!(none.workers.is_empty() && none.chat && none.feeds && none.key_file.is_none());
         assert!(config("", "chat").is_ok_and(|config| config.chat && !config.feeds));
         for (workers, sources) in
-            [("localhost:8201", "chat"), ("", "mail"), ("", ""), ("", "chat,chat"), ("", "chat,x")]
+            [("localhost:8201", "chat"), ("", "mail"), ("", ""), ("", "chat,chat"), ("", "chat,x"), ("", "kafka")]
         {
             assert_eq!(config(workers, sources).expect_err("refused").kind(), ErrorKind::Config, "{workers} {sources}");
         }

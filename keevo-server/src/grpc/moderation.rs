@@ -46,21 +46,13 @@ fn after(text: &str) -> Option<&str> {
 }
 
 fn kind(name: &str) -> Result<TextKind> {
-    match name {
-        "message" => Ok(TextKind::Message),
-        "activity" => Ok(TextKind::Activity),
-        "reaction" => Ok(TextKind::Reaction),
-        _ => Err(Error::invalid(format!("a text is of a message, activity or reaction, not of a '{name}'"))),
-    }
+    let unknown = || Error::invalid(format!("a text is a message, activity, reaction or text, not a '{name}'"));
+    TextKind::from_name(name).ok_or_else(unknown)
 }
 
 fn told(verdict: Verdict) -> pb::Verdict {
     let version = verdict.version;
-    let kind = match version.kind {
-        TextKind::Message => "message",
-        TextKind::Activity => "activity",
-        TextKind::Reaction => "reaction",
-    };
+    let kind = version.kind.name();
     pb::Verdict {
         kind: kind.to_owned(),
         id: version.id,

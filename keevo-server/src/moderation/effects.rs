@@ -30,6 +30,9 @@ impl<E: Engine> LayerEffects<E> {
     }
 
     async fn remove(&self, version: &TextVersion) -> Result<()> {
+        if stands_nowhere(version) {
+            return Ok(());
+        }
         match version.kind {
             TextKind::Message => {
                 let (channel, id) = message(version)?;
@@ -57,11 +60,15 @@ impl<E: Engine> LayerEffects<E> {
                     there(feeds.delete_reaction(&version.id, false).await)?;
                 }
             }
+            TextKind::Text => {}
         }
         Ok(())
     }
 
     async fn mask(&self, version: &TextVersion, masked: &str) -> Result<()> {
+        if stands_nowhere(version) {
+            return Ok(());
+        }
         match version.kind {
             TextKind::Message => {
                 let (channel, id) = message(version)?;
@@ -91,11 +98,15 @@ impl<E: Engine> LayerEffects<E> {
                     there(feeds.update_reaction(&version.id, change).await)?;
                 }
             }
+            TextKind::Text => {}
         }
         Ok(())
     }
 
     async fn keep_from_others(&self, version: &TextVersion) -> Result<()> {
+        if stands_nowhere(version) {
+            return Ok(());
+        }
         if version.kind == TextKind::Message {
             let (channel, id) = message(version)?;
             let stands = there(self.chat(version).message(&channel, id).await)?;
@@ -108,6 +119,9 @@ impl<E: Engine> LayerEffects<E> {
 
     async fn let_go(&self, verdict: &Verdict, masked: Option<&str>) -> Result<()> {
         let version = &verdict.version;
+        if stands_nowhere(version) {
+            return Ok(());
+        }
         if version.kind == TextKind::Message {
             let (channel, id) = message(version)?;
             let says = |text: &str| version.says(text);
@@ -149,6 +163,16 @@ impl<E: Engine> Effects for LayerEffects<E> {
 
     fn ban<'a>(&'a self, version: &'a TextVersion) -> BoxFuture<'a, Result<()>> {
         self.keep_out(version).boxed()
+    }
+}
+
+/// Whether nothing in Keevo can say the text: it came in by a queue, whose ids are others' to choose.
+fn stands_nowhere(version: &TextVersion) -> bool {
+    match version.kind {
+        TextKind::Message => message(version).is_err(),
+        TextKind::Activity => version.id.parse::<ActivityId>().is_err(),
+        TextKind::Reaction => false,
+        TextKind::Text => true,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use keevo_chat::{HeldChange, MessageChange};
+use keevo_chat::{ErasedUser, HeldChange, MessageChange};
 use keevo_core::{CommitEvent, Result};
 use keevo_feeds::{Said, TextChange};
-use keevo_moderation_policy::{Source, TextId, TextKind, TextVersion};
+use keevo_moderation_policy::{ErasedAuthor, Source, TextId, TextKind, TextVersion};
 
 use crate::config::ModerationConfig;
 
@@ -57,6 +57,11 @@ impl Source for Messages {
         let Some(MessageChange { app, channel, message }) = MessageChange::of(event)? else { return Ok(None) };
         let id = TextId { app: app.0, kind: TextKind::Message, id: message_id(&channel, &message.id) };
         Ok(Some(id).filter(|_| message.erased))
+    }
+
+    fn erased_author(&self, event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
+        let of = |gone: ErasedUser| ErasedAuthor { app: gone.app.0, author: gone.user_id, stand_in: gone.stand_in };
+        Ok(ErasedUser::of(event)?.map(of))
     }
 
     fn is_held(&self, event: &CommitEvent) -> bool {

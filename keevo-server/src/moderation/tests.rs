@@ -17,6 +17,8 @@ use tonic::{Code, Request, Status};
 use super::*;
 use crate::grpc::chat::ChatService;
 
+mod queue;
+
 /// Finds `bad` in texts, while it is up.
 #[derive(Default)]
 struct TestJudge {
@@ -71,8 +73,9 @@ async fn world() -> World {
     let moderator = Moderator::new(engine.clone(), policies, Arc::clone(&judge) as _, clock);
     let effects = Arc::new(LayerEffects::new(engine.clone(), registry.clone()));
     let config = ModerationConfig { chat: true, feeds: true, ..ModerationConfig::default() };
-    let sources = sources::of(&config);
-    let moderation = Moderation { moderator: moderator.clone(), effects, pool: None, sources, store: None };
+    let sources = sources::of(&config, &engine);
+    let moderation =
+        Moderation { moderator: moderator.clone(), effects, pool: None, sources, queues: Vec::new(), store: None };
     let chat = ChatService::new(engine.clone(), Some(Gate::new(moderator)), CancellationToken::new());
     for channel in ["team:x", "strict:x", "held:x"] {
         let request = pb::CreateChannelRequest { id: channel.into(), created_by: "alice".into(), ..Default::default() };
@@ -108,8 +111,8 @@ impl World {
     async fn run_until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
         let stop = CancellationToken::new();
         let options = PipelineOptions { sweep_every: Duration::from_millis(20), ..PipelineOptions::default() };
-        let Moderation { moderator, effects, sources, .. } = self.moderation.clone();
-        let pipeline = Pipeline::new(moderator, effects, sources, &OsRandom, options);
+        let Moderation { moderator, effects, sources, queues, .. } = self.moderation.clone();
+        let pipeline = Pipeline::new(moderator, effects, sources, &OsRandom, options).with_queues(queues);
         let running = tokio::spawn(pipeline.run(stop.clone()));
         let waiting = async {
             while !done().await {

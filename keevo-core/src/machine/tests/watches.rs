@@ -15,7 +15,7 @@ use crate::key::Keyspace;
 use crate::machine::Retention;
 use crate::store::{Column, Durability, Store, StoreBatch, StoreOp};
 use crate::system::{CHANGES_FLOOR, STATE, ShardState, row_key};
-use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchRange};
+use crate::watch::{Change, Changes, CommitEvent, Cursor, Watch, WatchRange};
 
 const START: Cursor = Cursor { cluster: CLUSTER, shard: SHARD, revision: Revision(0), offset: u32::MAX };
 
@@ -106,6 +106,35 @@ async fn one_partition_and_prefix_of_it() {
     let seen: Vec<_> = events.iter().map(|event| (event.cursor.revision.0, event.cursor.offset)).collect();
     assert_eq!(seen, [(1, 1), (2, 1), (4, 0)], "the first range delete met nothing, so it is no change");
     assert!(one.next().now_or_never().is_none());
+}
+
+/// Whoever reads pages must get on in a shard that is busy with others' changes: else its place is trimmed although it has
+/// missed nothing.
+#[tokio::test]
+async fn pages_say_how_far_they_reach() {
+    let mut rig = Rig::with_retention(Retention { entries_max: 64, bytes_max: 1 << 20 });
+    let reader = rig.machine.reader();
+    let page = |after, max| reader.changes(all(), after, max, 1 << 20);
+    rig.apply([fan_out(3), fan_out(2)]);
+    let first = page(START, 2).expect("a page");
+    assert_eq!((first.events.len(), first.reached), (2, first.events[1].cursor));
+    let rest = page(first.reached, 100).expect("a page");
+    assert_eq!(rest.events.iter().map(|event| event.cursor.offset).collect::<Vec<_>>(), [2, 0, 1]);
+    assert_eq!(rest.reached, Cursor { revision: Revision(2), ..START });
+    assert_eq!(page(rest.reached, 100).expect("a page"), Changes { events: vec![], reached: rest.reached });
+    assert_eq!(reader.changes(all(), START, 100, 1).expect("a page").events.len(), 1, "bytes are bounded too");
+    let mut place = rest.reached;
+    for _ in 0..20 {
+        for _ in 0..50 {
+            rig.write(Batch::new().put(Keyspace { id: KeyspaceId(8), ..SPACE }.key("p", "a"), "not mine"));
+        }
+        let next = page(place, 100).expect("nothing was missed");
+        assert!(next.events.is_empty() && next.reached.revision == rig.machine.revision(), "{next:?}");
+        place = next.reached;
+    }
+    assert_eq!(page(rest.reached, 100).expect_err("trimmed").kind(), ErrorKind::CursorCompacted);
+    rig.apply([fan_out(1)]);
+    assert_eq!(page(place, 100).expect("a page").events.len(), 1);
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ impl<E: Engine> Pipeline<E> {
     async fn take_in(&self, source: &dyn Source, events: &[CommitEvent]) -> Result<()> {
         let mut versions: BTreeMap<[u8; 16], TextVersion> = BTreeMap::new();
         let (mut held, mut erased) = (BTreeSet::new(), BTreeSet::new());
+        let mut authors = BTreeMap::new();
         for event in events {
             match source.text(event) {
                 Ok(Some(version)) => {
@@ -85,7 +86,12 @@ impl<E: Engine> Pipeline<E> {
                     }
                     versions.insert(version.digest(), version);
                 }
-                Ok(None) => erased.extend(source.erased(event).unwrap_or_default()),
+                Ok(None) => {
+                    erased.extend(source.erased(event).unwrap_or_default());
+                    if let Some(gone) = source.erased_author(event).unwrap_or_default() {
+                        authors.insert((gone.app, gone.author), gone.stand_in);
+                    }
+                }
                 // A row that cannot be read is somebody else's to mend, and holds nothing up here.
                 Err(error) => tracing::error!(source = source.name(), %error, "a change cannot be read"),
             }
@@ -99,13 +105,18 @@ impl<E: Engine> Pipeline<E> {
                 let text = renamed.version.text_id();
                 self.moderator.verdicts().await?.rename_author(&text, &version.author).await?;
             }
-            if verdict.is_none() || held.contains(&version.digest()) {
+            if held.contains(&version.digest()) {
                 self.moderator.verdicts().await?.leave(version).await?;
+            } else if verdict.is_none() {
+                self.moderator.verdicts().await?.leave_standing(version).await?;
             }
             caught += usize::from(verdict.is_none());
         }
         for text in erased {
             self.moderator.verdicts().await?.erase(&text).await?;
+        }
+        for ((app, author), stand_in) in authors {
+            self.moderator.verdicts().await?.erase_author(app, &author, stand_in.as_deref()).await?;
         }
         if caught > 0 || !held.is_empty() {
             add(&self.moderator.inner.counters.caught_up, caught);

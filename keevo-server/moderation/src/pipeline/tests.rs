@@ -2,6 +2,7 @@
 
 mod erased;
 mod held;
+mod queued;
 mod review;
 mod streams;
 

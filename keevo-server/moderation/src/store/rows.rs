@@ -116,7 +116,7 @@ pub(super) fn text_of(partition: &[u8]) -> Option<TextRow> {
     let id = String::from_utf8_lossy(id);
     let (channel, id) = match kind {
         TextKind::Message => id.split_once('\0').unwrap_or(("", &id)),
-        TextKind::Activity | TextKind::Reaction => ("", &*id),
+        TextKind::Activity | TextKind::Reaction | TextKind::Text => ("", &*id),
     };
     let app = i64::from(u32::from_be_bytes(*app));
     Some(TextRow { app, kind: kind.name(), channel: shown(channel), id: shown(id) })

@@ -78,22 +78,25 @@ impl<E: Engine> Spool<E> {
         }
     }
 
-    /// All that Keevo holds of a text, in the place of what the store does.
-    pub(super) async fn all_of(&self, partition: &Bytes) -> Result<Work> {
-        let mut work = Work::default();
-        let Some(text) = text_of(partition) else { return Ok(work) };
+    /// All that Keevo holds of a text, in the place of what the store does, and how many of its rows cannot be read: these
+    /// stay as they are, and hold nothing up.
+    pub(super) async fn all_of(&self, partition: &Bytes) -> Result<(Work, u64)> {
+        let (mut work, mut unreadable) = (Work::default(), 0);
+        let Some(text) = text_of(partition) else { return Ok((work, unreadable)) };
         work.anew.push(text.clone());
         let mut scan = Scan::partition(self.verdicts.keyspace, partition.clone(), ROWS);
         loop {
             let page = self.verdicts.engine.scan(scan.clone()).await?;
             for (key, record) in page.records {
-                if let Some((is_verdict, hash)) = row_of(&key.sort) {
-                    put(&mut work, VersionRow { text: text.clone(), hash }, is_verdict, &record.value)?;
+                let Some((is_verdict, hash)) = row_of(&key.sort) else { continue };
+                if let Err(error) = put(&mut work, VersionRow { text: text.clone(), hash }, is_verdict, &record.value) {
+                    tracing::error!(%error, "a row of verdicts cannot be read");
+                    unreadable += 1;
                 }
             }
             match page.next {
                 Some(next) => scan.after = Some(next),
-                None => return Ok(work),
+                None => return Ok((work, unreadable)),
             }
         }
     }

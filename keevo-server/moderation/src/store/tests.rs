@@ -120,10 +120,7 @@ async fn in_keevo(world: &World, texts: usize) -> BTreeMap<RowKey, Row> {
 /// The whole way: rows, edits and decisions, while PostgreSQL is killed and the feed moves to another node.
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_postgres_ends_with_every_row_of_keevo() {
-    let Some(mut postgres) = Postgres::start() else {
-        eprintln!("skipped: install Debian's package postgresql");
-        return;
-    };
+    let Some(mut postgres) = Postgres::start() else { return };
     let url = postgres.url();
     drop(connect(&url).await);
     let world = World::new().await.with_lists().await;
@@ -136,12 +133,6 @@ async fn cluster_postgres_ends_with_every_row_of_keevo() {
         }
     };
     let feed = Running::start(&world, &url, 1).await;
-    // What is judged before it has its place in the changes is not copied.
-    let place = crate::verdicts::pipeline_key(verdicts.keyspace, NAME);
-    while verdicts.get(place.clone()).await.expect("read").is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-
     judge(0..150).await;
     feed.until("the first rows are there", |seen| seen.rows >= 150 && seen.lag_ms == 0).await;
     postgres.kill();
@@ -192,10 +183,7 @@ async fn cluster_postgres_ends_with_every_row_of_keevo() {
 /// Two nodes that both believe to feed it: the lock in PostgreSQL lets one of them write.
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_postgres_is_written_by_one_session() {
-    let Some(postgres) = Postgres::start() else {
-        eprintln!("skipped: install Debian's package postgresql");
-        return;
-    };
+    let Some(postgres) = Postgres::start() else { return };
     let url = postgres.url();
     drop(connect(&url).await);
     let store = Store::new(&url, options(), Arc::new(SystemClock::new())).expect("a URL");
@@ -222,4 +210,33 @@ fn a_bad_url_is_refused_without_being_shown() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let store = Store::new("postgresql://a:s3cret@localhost/b", options(), clock).expect("a URL");
     assert!(!format!("{error:?} {store:?}").contains("s3cret"), "{error:?}");
+}
+
+#[test]
+fn a_remote_server_is_talked_to_over_tls_alone() {
+    let mode = |url: &str| {
+        let store = Store::new(url, options(), Arc::new(SystemClock::new())).expect("a URL");
+        store.config.get_ssl_mode()
+    };
+    for remote in ["postgresql://a@db.example.org/b", "postgresql://a@10.0.0.1,127.0.0.1/b?sslmode=prefer"] {
+        assert_eq!(mode(remote), SslMode::Require, "{remote}");
+    }
+    for local in ["postgresql://a@localhost/b", "postgresql://a@127.0.0.1/b", "postgresql://a@%2Frun%2Fpg/b"] {
+        assert_eq!(mode(local), SslMode::Prefer, "{local}");
+    }
+    assert_eq!(mode("postgresql://a@db.example.org/b?sslmode=disable"), SslMode::Disable, "who says so has it");
+}
+
+/// A row of another version of Keevo, or a damaged one: the text's other rows, and all other texts, are copied.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_no_other_one() {
+    let world = World::new().await.with_lists().await;
+    let moderator = world.moderator(FaultyEngine::sound(&world.engine)).await;
+    moderator.check(message(1, "fine")).await.expect("checked");
+    let verdicts = moderator.verdicts().await.expect("opened");
+    let partition = message(1, "fine").partition();
+    let damaged = verdicts.keyspace.key(partition.clone(), "vffff");
+    verdicts.repeat(keevo_core::Batch::new().put(damaged, "{")).await.expect("written");
+    let (work, unreadable) = Spool::new(verdicts).all_of(&partition.into()).await.expect("read");
+    assert_eq!((work.verdicts.len(), work.anew.len(), unreadable), (1, 1, 1));
 }

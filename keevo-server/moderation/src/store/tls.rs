@@ -1,7 +1,7 @@
 //! TLS to PostgreSQL: rustls, with the roots of the system (or of `SSL_CERT_FILE`).
 //!
 //! Invariant: a certificate that is shown is verified, whatever the URL's `sslmode` is; `prefer` goes on without TLS only
-//! where the server offers none.
+//! where the server is on this machine and offers none. To any other one it means `require`.
 
 use std::io;
 use std::pin::Pin;

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result, Scan};
 
 use super::{CONCURRENCY, Verdicts, decode, encode, keys};
-use crate::text::{TextId, TextVersion};
+use crate::text::{TextId, TextVersion, text_of};
 use crate::verdict::Verdict;
 use crate::verdicts::review::{Decided, Label};
 
@@ -38,6 +38,28 @@ impl<E: Engine> Verdicts<E> {
             }
             let batch = rows.into_iter().fold(Batch::new(), |batch, (key, ..)| batch.delete(key));
             self.repeat(batch).await?;
+        }
+    }
+
+    /// Erases the texts of an author that may stand nowhere: refused and held ones, and those of queues; or leaves them under
+    /// another name. What stands somewhere is erased there, and follows. Repeatable.
+    pub async fn erase_author(&self, app: u32, author: &str, stand_in: Option<&str>) -> Result<()> {
+        let mut scan = Scan::partition(self.keyspace, keys::author(app, author), PAGE);
+        loop {
+            let page = self.engine.scan(scan.clone()).await?;
+            for (key, _) in page.records {
+                if let Some(text) = text_of(&key.sort) {
+                    match stand_in {
+                        Some(stand_in) => self.rename_author(&text, stand_in).await?,
+                        None => self.erase(&text).await?,
+                    }
+                }
+                self.settle(key).await?;
+            }
+            if page.next.is_none() {
+                return Ok(());
+            }
+            scan = scan.after(page.next);
         }
     }
 
@@ -77,6 +99,12 @@ impl<E: Engine> Verdicts<E> {
                 author.clone_into(&mut label.verdict.version.author);
                 encode(&label)?
             }
+            Some(b'u') => {
+                let Some(text) = text_of(&key.sort) else { return Ok(()) };
+                let noted = self.keyspace.key(keys::author(text.app, author), key.sort.clone());
+                self.repeat(Batch::new().put(noted, bytes::Bytes::new())).await?;
+                return self.settle(key).await;
+            }
             _ => {
                 let mut version: TextVersion = decode(&record.value, "a text that waits")?;
                 author.clone_into(&mut version.author);
@@ -102,7 +130,8 @@ impl<E: Engine> Verdicts<E> {
                     let verdict: Verdict = decode(&record.value, "a verdict")?;
                     let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
                     let queued = self.keyspace.key(keys::queue(text.app), place);
-                    vec![queued, keys::waiting(self.keyspace, &verdict.version)]
+                    let noted = keys::noted(self.keyspace, &verdict.version);
+                    vec![queued, keys::waiting(self.keyspace, &verdict.version), noted]
                 } else {
                     let decided: Decided = decode(&record.value, "a decision")?;
                     let place = keys::timed(decided.decided_ms, &text.digest(&hash));

@@ -2,7 +2,7 @@
 
 use keevo_core::{Key, Keyspace};
 
-use crate::text::TextVersion;
+use crate::text::{TextVersion, author_digest};
 
 /// Start of the verdicts in a text's partition.
 pub(crate) const VERDICT: &[u8] = b"v";
@@ -48,6 +48,16 @@ pub(crate) fn queue(app: u32) -> Vec<u8> {
 /// The labelled data of an app.
 pub(crate) fn labels(app: u32) -> Vec<u8> {
     [b"l".as_slice(), &app.to_be_bytes()].concat()
+}
+
+/// The texts of an author that nothing but their verdicts may tell of.
+pub(crate) fn author(app: u32, author: &str) -> Vec<u8> {
+    [b"u".as_slice(), &app.to_be_bytes(), &author_digest(author)].concat()
+}
+
+/// Where a version's text is noted under its author.
+pub(crate) fn noted(keyspace: Keyspace, version: &TextVersion) -> Key {
+    keyspace.key(author(version.app, &version.author), version.partition())
 }
 
 /// What the pipeline keeps of itself.

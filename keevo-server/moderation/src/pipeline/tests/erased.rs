@@ -61,6 +61,37 @@ async fn erasing_takes_verdicts_decisions_the_queue_and_labels() {
     assert_eq!(left(verdicts, &["b"]).await, 2);
 }
 
+/// Refused and held texts stand nowhere, so no change of theirs tells that they are erased: their author's erasure must.
+#[tokio::test]
+async fn erasing_an_author_takes_what_was_refused_held_and_waits() {
+    let world = World::new().await.with_lists().await;
+    let moderator = world.moderator(FaultyEngine::sound(&world.engine)).await;
+    moderator.check(version("refused", "zork")).await.expect("checked");
+    world.clock.advance_ms(1);
+    moderator.check(version("of bob", "zork").by("bob", "chat:x", 1_000)).await.expect("checked");
+    world.judge.down.store(true, Ordering::SeqCst);
+    moderator.check(version("late", "fine")).await.expect("left");
+    moderator.held(&version("held", "fine")).await.expect("left");
+    let verdicts = moderator.verdicts().await.expect("opened");
+    let entry = verdicts.queue(1, 1, None).await.expect("listed").entries.remove(0);
+    assert_eq!(entry.verdict.version.id, "refused");
+    verdicts.decide(1, &entry.id, decision(), world.effects.as_ref()).await.expect("decided");
+    assert!(left(verdicts, &["refused", "late", "held"]).await >= 5);
+    for _ in 0..2 {
+        verdicts.erase_author(1, "alice", None).await.expect("erased");
+    }
+    world.judge.down.store(false, Ordering::SeqCst);
+    sweep_all(&world.pipeline(FaultyEngine::sound(&world.engine), 1).await).await;
+    assert_eq!(left(verdicts, &["refused", "late", "held"]).await, 1, "what is of bob waits for a person");
+    verdicts.erase_author(1, "bob", Some("deleted-1")).await.expect("renamed");
+    let queued = verdicts.queue(1, 10, None).await.expect("listed").entries;
+    assert_eq!(queued[0].verdict.version.author, "deleted-1");
+    verdicts.erase_author(1, "bob", None).await.expect("nothing is noted under the name any more");
+    assert_eq!(verdicts.queue(1, 10, None).await.expect("listed").entries.len(), 1);
+    verdicts.erase_author(1, "deleted-1", None).await.expect("erased");
+    assert_eq!(left(verdicts, &["of bob"]).await, 0);
+}
+
 #[tokio::test]
 async fn a_crash_at_any_write_of_an_erasure_is_mended_by_the_next_try() {
     for fault in Fault::ALL {
