@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use keevo_core::{Batch, Check, Engine, Error, ErrorKind, Record, Result};
 
+use crate::channel_delete::was_deleted;
 use crate::chat::{ATTEMPTS_MAX, Chat, contended, no_channel};
 use crate::custom::Patch;
 use crate::ids::{ChannelId, validate_name};
@@ -141,12 +142,15 @@ impl<E: Engine> Chat<E> {
             ..ChannelRow::default()
         };
         for _ in 0..ATTEMPTS_MAX {
-            let stored = self.multi_get(vec![keys.channel(), keys.epoch()]).await?;
-            let Ok([channel, epoch]) = <[Option<Record>; 2]>::try_from(stored) else {
+            let stored = self.multi_get(vec![keys.channel(), keys.epoch(), keys.deletion()]).await?;
+            let Ok([channel, epoch, deletion]) = <[Option<Record>; 3]>::try_from(stored) else {
                 return Err(Error::corrupt("the engine returned another number of records"));
             };
             if let Some(record) = channel {
                 return same_channel(id, &row, rows::decode(&record.value, "a channel")?);
+            }
+            if deletion.is_some() {
+                return Err(was_deleted(id));
             }
             self.list_channel(id).await?;
             if !members.is_empty() {
@@ -263,7 +267,8 @@ fn creation(keys: &ChannelKeys, row: &ChannelRow, fence: Check, members: &[NewMe
         .merge(keys.version(), 1)
         .put(keys.channel(), rows::encode(row))
         .merge(keys.own(&row.created_by), 0)
-        .require(keys.channel(), Check::Absent);
+        .require(keys.channel(), Check::Absent)
+        .require(keys.deletion(), Check::Absent);
     if row.frozen_at_ms.is_some() {
         batch = batch.put(keys.setting(Setting::Frozen), Bytes::new());
     }

@@ -4,7 +4,7 @@
 //! passed over by who reads it.
 
 use bytes::Bytes;
-use keevo_core::{Batch, Engine, Result, Scan, ScanRange, prefix_end};
+use keevo_core::{Batch, Engine, Key, Result, Scan, ScanRange, prefix_end};
 
 use crate::chat::Chat;
 use crate::ids::ChannelId;
@@ -56,8 +56,18 @@ impl<E: Engine> Chat<E> {
 
     /// Puts a channel into the directory.
     pub(crate) async fn list_channel(&self, channel: &ChannelId) -> Result<()> {
-        let partition = keys::channel_bucket(self.app, keys::channel_bucket_of(channel));
-        let entry = self.keyspace().await?.key(partition, Bytes::copy_from_slice(channel.as_str().as_bytes()));
+        let entry = self.directory_entry(channel).await?;
         self.engine.write(Batch::new().put(entry, Bytes::new())).await.map(drop)
+    }
+
+    /// Takes a channel out of the directory.
+    pub(crate) async fn unlist_channel(&self, channel: &ChannelId) -> Result<()> {
+        let entry = self.directory_entry(channel).await?;
+        self.engine.write(Batch::new().delete(entry)).await.map(drop)
+    }
+
+    async fn directory_entry(&self, channel: &ChannelId) -> Result<Key> {
+        let partition = keys::channel_bucket(self.app, keys::channel_bucket_of(channel));
+        Ok(self.keyspace().await?.key(partition, Bytes::copy_from_slice(channel.as_str().as_bytes())))
     }
 }

@@ -56,8 +56,10 @@ pub struct Delivery {
 pub enum ChatEvent {
     /// The channel was created.
     ChannelCreated(Channel),
-    /// The channel was changed.
+    /// The channel was changed, or restored.
     ChannelUpdated(Channel),
+    /// The channel was deleted.
+    ChannelDeleted,
     /// A message was sent; a replayed one may have been edited or deleted since.
     MessageNew(Message),
     /// A message was edited.
@@ -119,6 +121,7 @@ impl ChatEvent {
         match self {
             Self::ChannelCreated(_) => "channel.created",
             Self::ChannelUpdated(_) => "channel.updated",
+            Self::ChannelDeleted => "channel.deleted",
             Self::MessageNew(_) => "message.new",
             Self::MessageUpdated(_) => "message.updated",
             Self::MessageDeleted(_) => "message.deleted",
@@ -174,7 +177,8 @@ pub(crate) enum Said {
 pub(crate) fn read_change(channel: &ChannelId, sort: &[u8], change: Change) -> Result<Said> {
     let row = Row::parse(sort)?;
     Ok(match (row, change) {
-        (_, Change::DeleteRange { .. }) | (Row::Version | Row::Channel | Row::Message(_), Change::Delete) => Said::Cut,
+        (_, Change::DeleteRange { .. }) | (Row::Version | Row::Message(_), Change::Delete) => Said::Cut,
+        (Row::Channel, Change::Delete) => Said::Event(Box::new(ChatEvent::ChannelDeleted)),
         (Row::Member(user), Change::Delete) => {
             Said::Event(Box::new(ChatEvent::MemberRemoved { user_id: user.to_owned() }))
         }

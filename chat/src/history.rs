@@ -138,11 +138,15 @@ impl<E: Engine> Chat<E> {
         }
         // The head comes before the messages: what happens between the two is in the stream too.
         let head = self.head(keys).await?;
-        if head.version == 0 && self.get(keys.channel()).await?.is_none() {
-            return Err(no_channel(channel));
-        }
         if !all {
-            let truncated = self.count(keys.setting(Setting::Truncated)).await?;
+            let stored = self.multi_get(vec![keys.channel(), keys.setting(Setting::Truncated)]).await?;
+            let Ok([row, truncated]) = <[Option<Record>; 2]>::try_from(stored) else {
+                return Err(Error::corrupt("the engine returned another number of records"));
+            };
+            if row.is_none() {
+                return Err(no_channel(channel));
+            }
+            let truncated = truncated.map_or(Ok(0), |record| rows::decode_count(&record.value))?;
             if let Some(parent) = parent.filter(|parent| *parent <= truncated) {
                 let message =
                     format!("what was said up to {truncated} is not shown any more, nor is the thread of {parent}");

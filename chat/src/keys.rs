@@ -35,6 +35,7 @@ const COUNTERS: u8 = 0x10;
 const OWN: u8 = 0x11;
 const CHANNEL: u8 = 0x12;
 const SETTING: u8 = 0x13;
+const DELETION: u8 = 0x14;
 const MEMBER: u8 = 0x20;
 const READ: u8 = 0x21;
 const INVITE: u8 = 0x22;
@@ -269,6 +270,12 @@ pub(crate) fn parse_channel(partition: &[u8]) -> Option<(AppId, ChannelId)> {
     let (app, rest) = partition.split_first_chunk::<4>()?;
     let name = std::str::from_utf8(rest.strip_prefix(&[PARTITION_CHANNEL])?).ok()?;
     Some((AppId(u32::from_be_bytes(*app)), name.parse().ok()?))
+}
+
+/// What the names of all partitions of an app begin with, and those of no other app: for whoever watches the keyspace of all chats,
+/// and wants one.
+pub fn partitions_of(app: AppId) -> Bytes {
+    Bytes::copy_from_slice(&app.0.to_be_bytes())
 }
 
 fn partition(app: AppId, tag: u8, name: &[u8]) -> Bytes {

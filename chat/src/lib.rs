@@ -47,6 +47,7 @@
 //! | `10 03` | countable messages ever sent | send (merge) |
 //! | `11 user` | countable messages this user ever sent; there for whoever left anything in the channel | send (merge), all that name a user |
 //! | `12` | the channel | create, update |
+//! | `14` | that the channel is deleted, with its row, or is being restored | delete, restore, the worker |
 //! | `13 01` to `13 04` | frozen, disabled, slow mode, truncated: absent where it is not | freeze, disable, … |
 //! | `20 user` | a member: role, when it joined, where its unread count starts | create, members |
 //! | `22 user` | an invitation, until the user joins | invite, accept, reject |
@@ -147,6 +148,7 @@
 mod anonymous;
 mod ban;
 mod channel;
+mod channel_delete;
 mod channel_export;
 mod channel_news;
 mod channel_type;
@@ -208,6 +210,7 @@ mod verify;
 
 pub use ban::{Ban, NewBan};
 pub use channel::{Channel, ChannelChange, NewChannel};
+pub use channel_delete::Deletion;
 pub use channel_news::{ChannelNews, ChannelSaid};
 pub use channel_type::{Capability, ChannelType, ChannelTypes, Feature, Retention};
 pub use chat::{Chat, KEYSPACE};
@@ -223,6 +226,7 @@ pub use history::{HistoryPage, HistoryRequest, Order};
 pub use ids::{AppId, ChannelId, NAME_BYTES_MAX, Place};
 pub use import::{IMPORT_LINES_MAX, Imported, LINE_BYTES_MAX};
 pub use invite::{Invite, InviteState};
+pub use keys::partitions_of;
 pub use location::{Coordinates, LOCATION_MS_MAX, Location};
 pub use member::{Listing, Member, NewMember};
 pub use message::{

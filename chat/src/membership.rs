@@ -228,6 +228,8 @@ impl<E: Engine> Chat<E> {
             };
             let row: ChannelRow = match row {
                 Some(record) => rows::decode(&record.value, "a channel")?,
+                // A channel that is deleted has its members still.
+                None if for_good => ChannelRow::default(),
                 None => return Err(no_channel(channel)),
             };
             let Some(record) = member else {

@@ -72,6 +72,17 @@ impl<E: Engine> Chat<E> {
         Err(contended("the message"))
     }
 
+    /// Refuses what [`Chat::edit`] would refuse for the message or for the user's rights: what a front end asks before it has
+    /// others judge the edit.
+    pub async fn check_editor(&self, channel: &ChannelId, id: &str, edit: &Edit) -> Result<()> {
+        self.check_edit(edit)?;
+        let keys = self.keys(channel).await?;
+        let (_, _, row) = self.load(&keys, id).await?;
+        let wanted = [Capability::EditOwn, Capability::EditAny];
+        self.permit_author(channel, &keys, &row, &edit.user_id, wanted, true).await?;
+        if row.deleted_at_ms.is_some() { Err(deleted(id)) } else { Ok(()) }
+    }
+
     /// Refuses an edit that no message could take.
     pub(crate) fn check_edit(&self, edit: &Edit) -> Result<()> {
         validate_name("a user id", &edit.user_id)?;

@@ -181,6 +181,11 @@ impl<E: Engine> Chat<E> {
         let channel: ChannelId = name.parse()?;
         let keys = self.keys(&channel).await?;
         let mut jobs = self.run_jobs(&channel, &keys).await?;
+        let (steps, done) = Box::pin(self.run_deletion(&channel, &keys)).await?;
+        jobs += steps;
+        if !done {
+            return Ok((jobs, false));
+        }
         // A pointer that was put again belongs to somebody who is about to write a job: leave it for later.
         let current = self.get(pointer.clone()).await?.map(|record| Check::RevisionIs(record.revision));
         if current.as_ref() != Some(&unchanged) {
@@ -188,6 +193,9 @@ impl<E: Engine> Chat<E> {
         }
         self.engine.write(Batch::new().merge(keys.epoch(), 1)).await?;
         jobs += self.run_jobs(&channel, &keys).await?;
+        if !self.is_deletion_done(&keys).await? {
+            return Ok((jobs, false));
+        }
         Ok((jobs, self.remove_pointer(pointer, unchanged).await?))
     }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use keevo_core::{Error, Result};
 use prost::Message;
 
-pub(crate) use features::{BallotRow, LocationRow, OptionRow, PollRow, RetainedRow};
+pub(crate) use features::{BallotRow, DeletionRow, LocationRow, OptionRow, PollRow, RetainedRow};
 pub(crate) use personal::{DraftRow, ErasureRow, GroupRow, InGroupRow, ReminderRow, TraceRow};
 
 /// A channel.

@@ -191,6 +191,32 @@ impl<E: Engine> Chat<E> {
         sent.remove(&0).ok_or_else(|| Error::corrupt("a send answered nothing"))
     }
 
+    /// Refuses what [`Chat::send`] would refuse for what it names or for its sender's rights: what a front end asks before it
+    /// has others judge the message. `shares` a location: then it may say nothing. The message that is stored under its id passes,
+    /// since sending it again is answered.
+    pub async fn check_send(&self, channel: &ChannelId, message: &NewMessage, shares: bool) -> Result<()> {
+        if self.options.rights == Rights::Trusted {
+            return Ok(());
+        }
+        let keys = self.keys(channel).await?;
+        let mut row = message.clone().prepare_as(&self.options, shares)?;
+        row.location = u32::from(shares);
+        row.fingerprint = fingerprint(&row);
+        let (id, sent) = (row.id.clone(), row.fingerprint);
+        let checked = match self.outgoing(channel, &keys, row).await {
+            Ok(outgoing) => self.permit_senders(channel, &keys, &[(0, outgoing)], true).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(refused) = checked else { return Ok(()) };
+        if self.get(keys.channel()).await?.is_none() {
+            return Err(no_channel(channel));
+        }
+        match self.load(&keys, &id).await {
+            Ok((_, _, stored)) if stored.fingerprint == sent => Ok(()),
+            _ => Err(refused),
+        }
+    }
+
     async fn resolve_parents(
         &self,
         keys: &ChannelKeys,

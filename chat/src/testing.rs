@@ -9,6 +9,7 @@
 //! it waits for a bounded time. It panics where a promise does not hold.
 
 mod commands;
+mod deleting;
 mod faulty;
 mod interrupted;
 mod invites;
@@ -111,6 +112,10 @@ pub const CASES: &[&str] = &[
     "directory",
     "commands",
     "anonymous",
+    "deleted_channels",
+    "erased_channels",
+    "erasures_are_told",
+    "deletion_crashes",
 ];
 
 /// Runs all cases, one after the other.
@@ -193,6 +198,10 @@ fn run_on(engine: AnyEngine, case: &str) -> impl Future<Output = ()> + Send {
                 "directory" => transfer::directory(bench).await,
                 "commands" => commands::commands(bench).await,
                 "anonymous" => commands::anonymous(bench).await,
+                "deleted_channels" => deleting::deleted_channels(bench).await,
+                "erased_channels" => deleting::erased_channels(bench).await,
+                "erasures_are_told" => deleting::erasures_are_told(bench).await,
+                "deletion_crashes" => deleting::deletion_crashes(bench).await,
                 _ => panic!("there is no case '{case}'"),
             }
         };

@@ -157,6 +157,7 @@ impl Audit {
             row @ (Row::Poll(_) | Row::PollCount(..) | Row::Ballot { .. }) => self.polls.add(row, value)?,
             Row::Version
             | Row::Channel
+            | Row::Deletion
             | Row::Invite(_)
             | Row::Ban(_)
             | Row::Receipt(_)

@@ -72,7 +72,7 @@ pub use store::{
 };
 #[cfg(feature = "rocksdb")]
 pub use store::{Damage, RocksLevel, RocksOptions, RocksStats, RocksStore, Scrub, Scrubbed, check_wals};
-pub use watch::{Change, Changes, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
+pub use watch::{Change, Changes, CommitEvent, Cursor, Watch, WatchFrom, WatchRange, watches_nothing};
 
 /// The README's code, compiled and run with the doc-tests.
 #[cfg(all(doctest, feature = "rocksdb"))]

@@ -39,7 +39,7 @@ use crate::record::{Record, has_expired};
 use crate::scan::{Scan, ScanPage};
 use crate::store::{RocksOptions, RocksStore, Store};
 use crate::views::Views;
-use crate::watch::{Watch, WatchFrom, WatchRange};
+use crate::watch::{Watch, WatchFrom, WatchRange, watches_nothing};
 use writer::{Committer, Counts, Job, Place, Request, SharedCommitter, Writer};
 
 const STORE: &str = "data";
@@ -395,7 +395,8 @@ impl Engine for LocalEngine {
     async fn watch(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
         let after = match from {
             WatchFrom::Now => None,
-            WatchFrom::After(cursors) => match cursors.as_slice() {
+            WatchFrom::Only(cursors) if cursors.is_empty() => return Err(watches_nothing()),
+            WatchFrom::After(cursors) | WatchFrom::Only(cursors) => match cursors.as_slice() {
                 [] => None,
                 [cursor] => Some(*cursor),
                 _ => return Err(Error::invalid("an embedded engine has one shard, so a watch has one cursor")),

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{ClusterId, Revision, ShardId};
 use crate::key::{Key, Keyspace};
 
@@ -47,6 +47,9 @@ pub enum WatchFrom {
     Now,
     /// After these cursors, one per shard; a shard without a cursor starts now.
     After(Vec<Cursor>),
+    /// After these cursors, one per shard; a shard without a cursor is not watched, and not asked. `Invalid` without cursors,
+    /// `CursorCompacted` where a shard is none of the range's.
+    Only(Vec<Cursor>),
 }
 
 /// What happened to a key.
@@ -102,4 +105,9 @@ pub struct Changes {
     /// Everything up to here is among `events` or not of the range: whoever has dealt with them goes on after it. It moves on
     /// in a shard whose changes concern others only.
     pub reached: Cursor,
+}
+
+/// The refusal of [`WatchFrom::Only`] without cursors.
+pub fn watches_nothing() -> Error {
+    Error::invalid("a watch of the shards of its cursors alone needs a cursor")
 }

@@ -20,6 +20,7 @@ const FILES: &[&str] = &[
     "keevo/feeds/v1/feeds.proto",
     "keevo/feeds/v1/social.proto",
     "keevo/chat/v1/chat.proto",
+    "keevo/chat/v1/realtime.proto",
     "keevo/chat/v1/transfer.proto",
 ];
 

@@ -1,5 +1,6 @@
 //! [`Host`] over a node of a cluster.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,8 +152,8 @@ impl Host for ClusterHost {
         Ok(shard)
     }
 
-    async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
-        self.engine.watch_start(range).await
+    async fn watch_start(&self, range: &WatchRange, only: Option<&BTreeSet<ShardId>>) -> Result<Vec<Cursor>> {
+        self.engine.watch_start_of(range, |shard| only.is_none_or(|only| only.contains(&shard))).await
     }
 
     fn info(&self) -> admin::InfoResponse {

@@ -42,6 +42,7 @@ use crate::grpc::apps::AppsService;
 use crate::grpc::auth::AuthService;
 use crate::grpc::backup::BackupService;
 use crate::grpc::chat::ChatService;
+use crate::grpc::chat_realtime::RealtimeService;
 use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
@@ -417,6 +418,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(chat_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(transfer_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(RealtimeService::server(chat.clone())), calls))
         .add_service(health_service)
         .add_service(reflection);
     let ended = shutdown.cancelled_owned();

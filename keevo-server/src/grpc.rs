@@ -6,6 +6,7 @@ pub mod apps;
 pub mod auth;
 pub mod backup;
 pub mod chat;
+pub mod chat_realtime;
 pub mod chat_transfer;
 pub mod feeds;
 pub mod kv;

@@ -4,6 +4,7 @@
 //! Invariant: services reach data through [`Host::engine`] alone; the rest is what the `Engine` trait leaves out
 //! because a linked library has no use for it.
 
+use std::collections::BTreeSet;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +53,13 @@ pub trait Host: Send + Sync + 'static {
     fn open_session(&self, scope: SessionScope, client: ClientId) -> impl Future<Output = Result<ShardId>> + Send;
 
     /// The present end of the sequence of changes of each shard of `range`: a watch after these cursors delivers
-    /// what is applied from now on. [`end_of_one_shard`] serves engines that have one shard.
-    fn watch_start(&self, range: &WatchRange) -> impl Future<Output = Result<Vec<Cursor>>> + Send;
+    /// what is applied from now on. With `only`, of those shards alone; others are not asked. [`end_of_one_shard`] serves engines
+    /// that have one shard.
+    fn watch_start(
+        &self,
+        range: &WatchRange,
+        only: Option<&BTreeSet<ShardId>>,
+    ) -> impl Future<Output = Result<Vec<Cursor>>> + Send;
 
     /// Who the node is.
     fn info(&self) -> admin::InfoResponse;

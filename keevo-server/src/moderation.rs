@@ -84,10 +84,11 @@ impl<E: Engine> Moderation<E> {
         let effects = Arc::new(LayerEffects::new(engine.clone(), registry));
         let store = postgres_url(config)?;
         let store = store.map(|url| Store::new(&url, StoreOptions::default(), Arc::clone(&clock))).transpose()?;
+        let sources = sources::of(config, &engine);
         let moderator = Moderator::new(engine, policies, judge, clock);
         let queues = config.kafka.as_ref().map(kafka::open).transpose()?;
         let queues = queues.map(|queue| Arc::new(queue) as Arc<dyn TextQueue>).into_iter().collect();
-        Ok(Self { moderator, effects, pool, sources: sources::of(config), queues, store })
+        Ok(Self { moderator, effects, pool, sources, queues, store })
     }
 
     /// What chat asks before it sends; `None` where nothing is judged.

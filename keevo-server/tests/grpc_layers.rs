@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
 
 mod grpc_layers {
+    mod realtime;
     mod social;
 }
 

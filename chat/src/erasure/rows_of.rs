@@ -8,8 +8,8 @@ use crate::ids::ChannelId;
 use crate::keys::{ChannelKeys, Mentioned, Row};
 use crate::poll::vote::recount;
 use crate::rows::{
-    self, BallotRow, BanRow, ChannelRow, EditRow, HeldRow, InviteRow, LocationRow, MessageRow, PollRow, ReactionRow,
-    ReviewRow,
+    self, BallotRow, BanRow, ChannelRow, DeletionRow, EditRow, HeldRow, InviteRow, LocationRow, MessageRow, PollRow,
+    ReactionRow, ReviewRow,
 };
 
 /// What was done about a row.
@@ -172,6 +172,16 @@ fn renamed(row: Row<'_>, record: &Record, leaving: &Leaving<'_>) -> Result<Optio
             row.distinct.sort();
             row.version = row.version.saturating_add(1);
             (created || of > 0).then(|| rows::encode(&row))
+        }
+        Row::Deletion => {
+            let mut row: DeletionRow = rows::decode(value, "a deletion")?;
+            let mut named = swap(&mut row.deleted_by);
+            if let Some(channel) = &mut row.channel {
+                named |= swap(&mut channel.created_by);
+                named |= channel.distinct.iter_mut().map(swap).filter(|swapped| *swapped).count() > 0;
+                channel.distinct.sort();
+            }
+            named.then(|| rows::encode(&row))
         }
         Row::Edit(..) => {
             let mut row: EditRow = rows::decode(value, "an edit")?;

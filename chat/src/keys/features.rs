@@ -3,7 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use keevo_core::Key;
 
-use super::{BALLOT, ChannelKeys, LOCATION, PASSED_OVER, POLL, POLL_COUNTS, PollCount, RETAINED, placed, tagged};
+use super::{
+    BALLOT, CHANNEL, ChannelKeys, DELETION, JOB_COUNTER, LOCATION, MEMBER, OWN, PASSED_OVER, POLL, POLL_COUNTS,
+    PollCount, RETAINED, placed, tagged,
+};
 use crate::ids::Place;
 
 impl ChannelKeys {
@@ -32,6 +35,17 @@ impl ChannelKeys {
 
     pub(crate) fn location(&self, id: &str) -> Key {
         self.key(tagged(LOCATION, id))
+    }
+
+    /// That the channel is deleted.
+    pub(crate) fn deletion(&self) -> Key {
+        self.key(Bytes::from_static(&[DELETION]))
+    }
+
+    /// Ranges of all rows but the counters, the settings, the deletion and the outbox: where each starts, and what is behind it.
+    pub(crate) fn all_but_counters(&self) -> [(Key, Bytes); 2] {
+        let range = |start: u8, end: u8| (self.key(Bytes::copy_from_slice(&[start])), Bytes::copy_from_slice(&[end]));
+        [range(OWN, CHANNEL), range(MEMBER, JOB_COUNTER)]
     }
 
     /// How far retention has come.

@@ -90,6 +90,11 @@ pub(crate) fn invites() -> Bytes {
     Bytes::from_static(&[INVITE])
 }
 
+/// Messages of the channel's own sequence, and of its threads.
+pub(crate) fn all_messages() -> Bytes {
+    Bytes::from_static(&[MESSAGE])
+}
+
 pub(crate) fn messages() -> Bytes {
     Bytes::from_static(&[MESSAGE, PLACE_CHANNEL])
 }

@@ -7,10 +7,10 @@ use bytes::Buf;
 use keevo_core::Result;
 
 use super::{
-    ADJUSTMENT, BALLOT, BAN, CHANNEL, COUNTERS, EDIT, FLAG, FOLLOWED, HELD, INDEX, INVITE, LOCATION, MEMBER, MENTION,
-    MENTION_COUNTER, MESSAGE, ONLY_REACTION, OWN, PARENT, PARTICIPANT, PASSED_OVER, PIN, POLL, POLL_COUNTS, REACTION,
-    READ, RECEIPT, REVIEW, STATS, THREAD_ADJUSTMENT, THREAD_READ, broken, named_number, parse_mentioned, parse_place,
-    text,
+    ADJUSTMENT, BALLOT, BAN, CHANNEL, COUNTERS, DELETION, EDIT, FLAG, FOLLOWED, HELD, INDEX, INVITE, LOCATION, MEMBER,
+    MENTION, MENTION_COUNTER, MESSAGE, ONLY_REACTION, OWN, PARENT, PARTICIPANT, PASSED_OVER, PIN, POLL, POLL_COUNTS,
+    REACTION, READ, RECEIPT, REVIEW, STATS, THREAD_ADJUSTMENT, THREAD_READ, broken, named_number, parse_mentioned,
+    parse_place, text,
 };
 use crate::ids::Place;
 
@@ -71,6 +71,7 @@ pub(crate) enum Row<'a> {
     Countable,
     Own(&'a str),
     Channel,
+    Deletion,
     Member(&'a str),
     Read(&'a str),
     Invite(&'a str),
@@ -124,6 +125,7 @@ impl<'a> Row<'a> {
             (COUNTERS, [3]) => Self::Countable,
             (OWN, user) => Self::Own(text(user)?),
             (CHANNEL, []) => Self::Channel,
+            (DELETION, []) => Self::Deletion,
             (MEMBER, user) => Self::Member(text(user)?),
             (READ, user) => Self::Read(text(user)?),
             (INVITE, user) => Self::Invite(text(user)?),

@@ -27,6 +27,7 @@ fn rows_parse_back() {
         (keys.followed("u", 4), Row::Followed("u", 4)),
         (keys.pin(place), Row::Pin(place)),
         (keys.stat(place, Stat::Scores("like")), Row::Stat(place, Stat::Scores("like"))),
+        (keys.deletion(), Row::Deletion),
         (keys.epoch(), Row::Other),
     ] {
         assert_eq!(Row::parse(&key.sort).expect("parses"), row);
@@ -41,6 +42,28 @@ fn the_version_sorts_before_every_row_that_makes_an_event() {
     let place = Place::Channel(0);
     for later in [keys.channel(), keys.member(""), keys.read(""), keys.message(place), keys.reaction(place, "", "")] {
         assert!(keys.version().sort < later.sort);
+    }
+}
+
+#[test]
+fn partitions_of_an_app_begin_alike() {
+    let channel = keys().partition;
+    let (app, _) = parse_channel(&channel).expect("a channel's");
+    assert!(channel.starts_with(&partitions_of(app)) && user_partition(app, "u").starts_with(&partitions_of(app)));
+    assert!(!channel.starts_with(&partitions_of(AppId(app.0 + 1))));
+}
+
+#[test]
+fn an_erased_channel_keeps_its_counters_and_its_outbox() {
+    let keys = keys();
+    let ranges = keys.all_but_counters();
+    let within = |key: &Key| ranges.iter().any(|(start, end)| start.sort <= key.sort && key.sort < *end);
+    for kept in [keys.version(), keys.sequence(), keys.channel(), keys.deletion(), keys.job(1), keys.epoch()] {
+        assert!(!within(&kept), "{kept:?}");
+    }
+    let message = keys.message(Place::Channel(1));
+    for gone in [keys.own("u"), keys.member("u"), keys.ban("u"), message, keys.index("m"), keys.location("m")] {
+        assert!(within(&gone), "{gone:?}");
     }
 }
 

@@ -111,3 +111,28 @@ pub(crate) struct RetainedRow {
     #[prost(uint64, tag = "1")]
     pub(crate) position: u64,
 }
+
+/// That a channel is deleted, or is being restored, and how far that is done.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DeletionRow {
+    /// The channel's row, until it is restored or erased.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) channel: Option<super::ChannelRow>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) deleted_at_ms: u64,
+    #[prost(string, tag = "3")]
+    pub(crate) deleted_by: String,
+    #[prost(bool, tag = "4")]
+    pub(crate) erases: bool,
+    /// What is done next; see [`crate::channel_delete`].
+    #[prost(uint32, tag = "5")]
+    pub(crate) stage: u32,
+    /// The last row that was done in this stage.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(crate) after: bytes::Bytes,
+    #[prost(uint64, optional, tag = "7")]
+    pub(crate) done_at_ms: Option<u64>,
+    /// The channel is there again: this only tells its members' lists.
+    #[prost(bool, tag = "8")]
+    pub(crate) restores: bool,
+}

@@ -58,7 +58,11 @@ pub(crate) const KV_WATCH: Target = Target {
     samples: || {
         let partition =
             WatchRange::Partition { keyspace: HASHED, partition: Bytes::from_static(b"alice"), prefix: Bytes::new() };
-        let watches = [(partition, WatchFrom::Now), (WatchRange::Keyspace(ORDERED), WatchFrom::After(vec![CURSOR]))];
+        let watches = [
+            (partition, WatchFrom::Now),
+            (WatchRange::Keyspace(ORDERED), WatchFrom::After(vec![CURSOR])),
+            (WatchRange::Keyspace(HASHED), WatchFrom::Only(vec![CURSOR])),
+        ];
         watches.into_iter().map(|one| sent(Ok(pb::WatchRequest::from(one)))).collect()
     },
 };

@@ -13,7 +13,7 @@ use super::{Handle, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ClusterId, Revision, ShardId};
 use crate::key::{Key, prefix_end, validate_partition, validate_sort};
-use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange};
+use crate::watch::{Change, CommitEvent, Cursor, Watch, WatchFrom, WatchRange, watches_nothing};
 
 /// The most events that a reader takes from the state at once.
 const EVENTS_A_PULL: usize = 256;
@@ -40,8 +40,10 @@ pub(super) fn open(handle: &Handle, range: WatchRange, from: WatchFrom) -> Resul
 
 fn start(state: &State, cluster: ClusterId, from: WatchFrom) -> Result<Position> {
     let now = (state.revision, u32::MAX);
-    let WatchFrom::After(cursors) = from else {
-        return Ok(now);
+    let cursors = match from {
+        WatchFrom::Now => return Ok(now),
+        WatchFrom::Only(cursors) if cursors.is_empty() => return Err(watches_nothing()),
+        WatchFrom::After(cursors) | WatchFrom::Only(cursors) => cursors,
     };
     let mut position = now;
     for cursor in cursors {

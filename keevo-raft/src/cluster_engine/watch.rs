@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use keevo_core::{
     Changes, CommitEvent, Cursor, Error, ErrorKind, Keyspace, KeyspaceKind, Result, ShardId, Watch, WatchFrom,
-    WatchRange,
+    WatchRange, watches_nothing,
 };
 
 use super::ClusterEngine;
@@ -13,10 +13,12 @@ use crate::transport::PeerCall;
 
 impl ClusterEngine {
     pub(super) async fn watch_range(&self, range: WatchRange, from: WatchFrom) -> Result<Watch> {
-        let shards = self.watched_shards(&range)?;
-        let after = match from {
-            WatchFrom::Now => Vec::new(),
-            WatchFrom::After(cursors) => cursors,
+        let mut shards = self.watched_shards(&range)?;
+        let (after, only) = match from {
+            WatchFrom::Now => (Vec::new(), false),
+            WatchFrom::After(cursors) => (cursors, false),
+            WatchFrom::Only(cursors) if cursors.is_empty() => return Err(watches_nothing()),
+            WatchFrom::Only(cursors) => (cursors, true),
         };
         let cluster = self.node.inner.map_or_wait()?.cluster;
         if let Some(stranger) = after.iter().find(|cursor| cursor.cluster != cluster) {
@@ -24,6 +26,13 @@ impl ClusterEngine {
                 ErrorKind::WrongCluster,
                 format!("the cursor belongs to cluster {}, not to {cluster}", stranger.cluster),
             ));
+        }
+        if only {
+            if let Some(other) = after.iter().find(|cursor| !shards.contains(&cursor.shard)) {
+                let message = format!("shard {} has nothing of what is watched", other.shard);
+                return Err(Error::new(ErrorKind::CursorCompacted, message));
+            }
+            shards.retain(|shard| after.iter().any(|cursor| cursor.shard == *shard));
         }
         let mut watches = Vec::new();
         for shard in shards {
@@ -38,8 +47,19 @@ impl ClusterEngine {
 
     /// A cursor after everything acknowledged so far, for each shard of the range.
     pub async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
+        self.watch_start_of(range, |_| true).await
+    }
+
+    /// As [`ClusterEngine::watch_start`], of those of the range's shards that are `wanted`; the others are not asked.
+    pub async fn watch_start_of(
+        &self,
+        range: &WatchRange,
+        wanted: impl Fn(ShardId) -> bool + Send,
+    ) -> Result<Vec<Cursor>> {
+        let mut shards = self.watched_shards(range)?;
+        shards.retain(|shard| wanted(*shard));
         let mut cursors = Vec::new();
-        for shard in self.watched_shards(range)? {
+        for shard in shards {
             cursors.push(self.now_cursor(shard).await?);
         }
         Ok(cursors)

@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) users: UserLimiter,
     pub(crate) gate: Option<Arc<dyn Gatekeeper>>,
     pub(crate) hub: Hub,
+    /// What the node reads of all chats, for those who follow some of it.
+    pub(crate) watches: SharedWatches<AnyEngine>,
 }
 
 impl fmt::Debug for ChatGateway {
@@ -90,12 +92,12 @@ impl ChatGateway {
         let base = shared.options();
         let chat_options =
             ChatOptions { clock: Arc::clone(&base.clock), random: Arc::clone(&base.random), ..ChatOptions::default() };
-        // Every channel that is watched has a watch: together they are one of the engine.
-        let engine = AnyEngine::new(SharedWatches::new(shared.engine().clone(), shared.stopping().clone()));
-        let chats = Arc::new(Chats::new(engine, chat_options));
+        // Every channel that is watched has a watch: together they are one of the engine a shard.
+        let watches = SharedWatches::new(shared.engine().clone(), shared.stopping().clone());
+        let chats = Arc::new(Chats::new(AnyEngine::new(watches.clone()), chat_options));
         let hub = Hub::new(Arc::clone(&chats), shared.clone(), options.clone());
         let users = UserLimiter::new(options.user_per_minute);
-        Self { inner: Arc::new(Inner { shared, options, chats, users, gate, hub }) }
+        Self { inner: Arc::new(Inner { shared, options, chats, users, gate, hub, watches }) }
     }
 
     /// The routes, all under `/chat/v1`.

@@ -2,7 +2,8 @@
 //!
 //! Start with [`ChatGateway`]: it stands beside a [`keevo_gateway::Gateway`], whose apps, tokens, limits, errors and files
 //! it shares, and gives an [`axum::Router`]. A request goes through `serve` (key, token, rights, limits, body) → `route`
-//! (one table of endpoints, with the fields that each takes) → `endpoints` → `render`. A socket goes through `socket`; what goes out to apps' own servers, through `hooks`.
+//! (one table of endpoints, with the fields that each takes) → `endpoints` → `render`. A socket goes through `socket`, and so does
+//! whoever speaks its protocol over something else ([`ChatGateway::converse`]); what goes out to apps' own servers, through `hooks`.
 //!
 //! Invariants: whatever a client sends is answered by a code of the protocol and a sentence, never by a panic; a user's
 //! token acts as that user under [`keevo_chat::Rights::Members`], and a server's is trusted; nothing of one app reaches
@@ -30,3 +31,4 @@ mod watches;
 
 pub use gate::{Gatekeeper, Passed};
 pub use gateway::{ChatGateway, ChatGatewayOptions};
+pub use socket::{Closing, Conversation, FRAME_BYTES_MAX};

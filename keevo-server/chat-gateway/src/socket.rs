@@ -1,7 +1,9 @@
-//! Realtime: one WebSocket a client, the events of its channels, resumed exactly.
+//! Realtime: one connection a client, the events of its channels, resumed exactly.
 //!
 //! ```text
-//! session ── hears a client: hello, subscribe, typing        writes what its outbox holds
+//! websocket, conversation ── bring a client's frames, and write what its outbox holds
+//!    │
+//! session ── hears a client: hello, subscribe, typing               outbox
 //!    │                                                              ▲
 //!    ▼                                                              │ frames, bounded
 //! hub ── channel ── line ── one Subscription of keevo-chat ── event ┘   1,000 watchers, one watch
@@ -13,6 +15,7 @@
 //! put into the queue behind the events that it covers.
 
 mod channel;
+mod conversation;
 mod event;
 mod frame;
 mod hub;
@@ -21,6 +24,7 @@ mod outbox;
 mod presence;
 mod session;
 mod users;
+mod websocket;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -32,10 +36,12 @@ use crate::error::Refusal;
 use crate::gateway::ChatGateway;
 use crate::serve;
 
+pub use conversation::Conversation;
 pub(crate) use hub::Hub;
+pub use outbox::Closing;
 
 /// The largest frame of a client, in bytes.
-pub(crate) const FRAME_BYTES_MAX: usize = 128 << 10;
+pub const FRAME_BYTES_MAX: usize = 128 << 10;
 /// Memory of a socket for what is read and written, in bytes: most frames are small, and most sockets silent.
 const BUFFER_BYTES: usize = 4 << 10;
 
@@ -50,7 +56,7 @@ pub(crate) async fn serve(
             .max_frame_size(FRAME_BYTES_MAX)
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
-            .on_upgrade(move |socket| session::run(gateway, socket)),
+            .on_upgrade(move |socket| websocket::run(gateway, socket)),
         Err(_no_upgrade) => {
             let refusal = Refusal::input("this path takes WebSockets alone");
             serve::response(Err(refusal), std::time::Duration::ZERO)

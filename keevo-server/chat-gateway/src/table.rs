@@ -160,6 +160,10 @@ pub(crate) const TABLE: &[Row] = &[
     row("freezeChannel", POST, "channels/{type}/{id}/freeze", NONE, &[must("frozen", Truth)], "Freeze a channel, or end that", |c| channels::freeze(c).boxed()),
     row("slowChannel", POST, "channels/{type}/{id}/slow_mode", NONE, &[may("wait_ms", Number)], "Set slow mode, or end it", |c| channels::slow_mode(c).boxed()),
     row("disableChannel", POST.by(Who::Admin), "channels/{type}/{id}/disable", NONE, &[must("disabled", Truth)], "Disable a channel, or end that", |c| channels::disable(c).boxed()),
+    row("deleteChannel", REMOVE, "channels/{type}/{id}", &[may("erase", Truth)], NONE, "Delete a channel; with erase=true nothing of it is kept", |c| channels::delete(c).boxed()),
+    row("restoreChannel", POST.by(Who::Admin), "channels/{type}/{id}/restore", NONE, NONE, "Bring a deleted channel back", |c| channels::restore(c).boxed()),
+    row("getDeletion", GET.by(Who::Admin), "channels/{type}/{id}/deletion", NONE, NONE, "Whether a channel is deleted, and how far that is", |c| channels::get_deletion(c).boxed()),
+    row("eraseTruncated", POST, "channels/{type}/{id}/erase_truncated", NONE, &[may("after", Number)], "Erase what was truncated, a few messages at a time", |c| channels::erase_truncated(c).boxed()),
     row("getWatchers", GET, "channels/{type}/{id}/watchers", NONE, NONE, "Who is connected to a channel on this node", |c| channels::watchers(c).boxed()),
 
     row("getMembers", GET, "channels/{type}/{id}/members", PAGE, NONE, "List members", |c| members::list(c).boxed()),

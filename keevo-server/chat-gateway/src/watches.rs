@@ -1,21 +1,22 @@
-//! Watches of partitions, served by one watch of their keyspace a node.
+//! Watches of partitions, served by one watch a shard on a node.
 //!
 //! A watch of the engine reads every change of its shard, whatever it is about: ten thousand watched channels would read
-//! each of them ten thousand times. Here one watch reads them once, and each goes to those who follow its partition.
+//! each of them ten thousand times. Here one watch a shard reads them once, and each goes to those who follow its partition.
 //!
 //! ```text
-//! engine ── one watch of the keyspace ── hub ─┬─ ring of recent changes, a shard     who comes later starts there
-//!                                             └─ queue of a follower, bounded ── Watch
+//! engine ── a watch of each shard ── hub ─┬─ ring of recent changes           who comes later starts there
+//!                                         └─ queue of a follower, bounded ── Watch
 //! ```
 //!
-//! Whoever starts from before the ring has a watch of its own until its partition's next change, and then goes over.
+//! Whoever starts from before the ring has a watch of its own until the next change of what it follows, and then goes over.
 //!
 //! Invariant: what comes out of a watch is what the engine's own watch would give: each change of the partition behind
 //! the cursor, in order. A follower that is too slow for its queue starts anew behind its last change.
 
+mod app;
 mod hub;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +27,14 @@ use keevo_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use hub::{Attached, Hub, Place};
+pub(crate) use app::AppWatch;
+use hub::{Attached, Given, Hub, Interest, Place};
 
 /// How long a watch waits for a shard to be read by the hub before it goes by itself.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// An engine whose watches of whole partitions of hashed keyspaces are served by one watch of each keyspace; everything else is the engine's own.
+/// An engine whose watches of whole partitions of hashed keyspaces are served by one watch of each shard; everything else is
+/// the engine's own.
 /// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct SharedWatches<E> {
@@ -45,17 +48,22 @@ impl<E: Engine> SharedWatches<E> {
         Self { hub: Hub::new(engine.clone(), stop), engine }
     }
 
-    /// A place at which to follow a partition from a cursor on; `None` where the engine must be asked.
-    async fn place(&self, keyspace: Keyspace, partition: &Bytes, after: Cursor) -> Option<Place<E>> {
-        match self.hub.attach(keyspace, partition, after) {
+    /// A place at which to follow something from a cursor on; `None` where the engine must be asked.
+    async fn place(&self, keyspace: Keyspace, interest: &Interest, after: Cursor) -> Option<Place<E>> {
+        match self.hub.attach(keyspace, interest, after) {
             Attached::At(place) => return Some(place),
             Attached::Behind => return None,
             Attached::Unread => {}
         }
-        // Where the shard is now; from long before that on, nobody else should have to wait for what was.
-        let page = self.engine.scan(Scan::partition(keyspace, partition.clone(), 1)).await.ok()?;
-        self.hub.read_shard(keyspace, after, page.as_of, LIVE_WITHIN).await;
-        match self.hub.attach(keyspace, partition, after) {
+        let now = match interest {
+            // Where the shard is now; from long before that on, nobody else should have to wait for what was.
+            Interest::Partition(partition) if !self.hub.is_wanted(keyspace, after.shard) => {
+                Some(self.engine.scan(Scan::partition(keyspace, partition.clone(), 1)).await.ok()?.as_of)
+            }
+            Interest::Partition(_) | Interest::Prefix(_) => None,
+        };
+        self.hub.read_shard(keyspace, after, now, LIVE_WITHIN).await;
+        match self.hub.attach(keyspace, interest, after) {
             Attached::At(place) => Some(place),
             Attached::Behind | Attached::Unread => None,
         }
@@ -99,13 +107,41 @@ impl<E: Engine> Engine for SharedWatches<E> {
             return self.engine.watch(range, from).await;
         };
         keevo_core::validate_partition(*keyspace, partition)?;
-        let source = match self.place(*keyspace, partition, *after).await {
-            Some(place) => Source::Shared(place),
-            None => Source::Own(self.engine.watch(range.clone(), from.clone()).await?),
-        };
-        let follower =
-            Follower { shared: self.clone(), keyspace: *keyspace, partition: partition.clone(), after: *after, source };
-        let events = stream::unfold(Some(follower), |follower| async move {
+        Ok(Follower::begin(self, *keyspace, Interest::Partition(partition.clone()), *after).await?.into_stream())
+    }
+}
+
+/// Where a follower is in the hub, as others see it; `None` = it is not.
+type Seen<E> = Arc<Mutex<Option<Arc<Place<E>>>>>;
+
+/// Somebody who follows something of a shard.
+struct Follower<E: Engine> {
+    shared: SharedWatches<E>,
+    keyspace: Keyspace,
+    interest: Interest,
+    /// Behind the last change that it was given, or where it began.
+    after: Cursor,
+    source: Source<E>,
+    seen: Seen<E>,
+}
+
+/// Where a follower's changes come from.
+enum Source<E: Engine> {
+    /// The hub.
+    Shared(Arc<Place<E>>),
+    /// A watch of its own.
+    Own(Watch),
+}
+
+impl<E: Engine> Follower<E> {
+    async fn begin(shared: &SharedWatches<E>, keyspace: Keyspace, interest: Interest, after: Cursor) -> Result<Self> {
+        let source = Source::find(shared, keyspace, &interest, after).await?;
+        let seen = Arc::new(Mutex::new(source.place()));
+        Ok(Self { shared: shared.clone(), keyspace, interest, after, source, seen })
+    }
+
+    fn into_stream(self) -> Watch {
+        let events = stream::unfold(Some(self), |follower| async move {
             let mut follower = follower?;
             match follower.next().await {
                 Some(Ok(event)) => Some((Ok(event), Some(follower))),
@@ -113,29 +149,16 @@ impl<E: Engine> Engine for SharedWatches<E> {
                 None => None,
             }
         });
-        Ok(events.boxed())
+        events.boxed()
     }
-}
 
-/// Somebody who follows a partition.
-struct Follower<E: Engine> {
-    shared: SharedWatches<E>,
-    keyspace: Keyspace,
-    partition: Bytes,
-    /// Behind the last change that it was given, or where it began.
-    after: Cursor,
-    source: Source<E>,
-}
+    fn go_on(&mut self, source: Source<E>) {
+        let place = source.place();
+        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), place);
+        drop(before);
+        self.source = source;
+    }
 
-/// Where a follower's changes come from.
-enum Source<E: Engine> {
-    /// The hub.
-    Shared(Place<E>),
-    /// A watch of its own.
-    Own(Watch),
-}
-
-impl<E: Engine> Follower<E> {
     async fn next(&mut self) -> Option<Result<CommitEvent>> {
         loop {
             match &mut self.source {
@@ -146,38 +169,63 @@ impl<E: Engine> Follower<E> {
                     };
                     self.after = event.cursor;
                     // From here on the hub may have everything.
-                    if let Attached::At(place) = self.shared.hub.attach(self.keyspace, &self.partition, self.after) {
-                        self.source = Source::Shared(place);
+                    if let Attached::At(place) = self.shared.hub.attach(self.keyspace, &self.interest, self.after) {
+                        self.go_on(Source::Shared(Arc::new(place)));
                     }
                     return Some(Ok(event));
                 }
                 Source::Shared(place) => {
                     let came = place.next().await;
                     match came {
-                        Ok(Some(event)) if event.cursor > self.after => {
+                        Ok(Given::Change(event)) if event.cursor > self.after => {
                             self.after = event.cursor;
                             return Some(Ok(event));
                         }
-                        Ok(Some(_known)) => {}
-                        Ok(None) => match self.again().await {
-                            Ok(source) => self.source = source,
-                            Err(error) => return Some(Err(error)),
-                        },
+                        Ok(Given::Change(_known)) => continue,
+                        Ok(Given::Gone(behind, error)) if self.after <= behind => return Some(Err(error)),
+                        // It was too slow, or the hub begins anew: so does it, behind the last change.
+                        Ok(Given::Anew(upto)) => self.after = upto.map_or(self.after, |upto| upto.max(self.after)),
+                        Ok(Given::Gone(..)) => {}
+                        Err(error) => return Some(Err(error)),
+                    }
+                    match Source::find(&self.shared, self.keyspace, &self.interest, self.after).await {
+                        Ok(source) => self.go_on(source),
                         Err(error) => return Some(Err(error)),
                     }
                 }
             }
         }
     }
+}
 
-    /// Starts anew behind the last change: it was too slow, or the hub has begun anew.
-    async fn again(&mut self) -> Result<Source<E>> {
-        if let Attached::At(place) = self.shared.hub.attach(self.keyspace, &self.partition, self.after) {
-            return Ok(Source::Shared(place));
+impl<E: Engine> Source<E> {
+    fn place(&self) -> Option<Arc<Place<E>>> {
+        match self {
+            Self::Shared(place) => Some(Arc::clone(place)),
+            Self::Own(_) => None,
         }
-        let range =
-            WatchRange::Partition { keyspace: self.keyspace, partition: self.partition.clone(), prefix: Bytes::new() };
-        Ok(Source::Own(self.shared.engine.watch(range, WatchFrom::After(vec![self.after])).await?))
+    }
+
+    /// The hub, where it has what is behind the cursor; else a watch.
+    async fn find(shared: &SharedWatches<E>, keyspace: Keyspace, interest: &Interest, after: Cursor) -> Result<Self> {
+        if let Some(place) = shared.place(keyspace, interest, after).await {
+            return Ok(Self::Shared(Arc::new(place)));
+        }
+        let cursors = vec![after];
+        let watch = match interest.clone() {
+            Interest::Partition(partition) => {
+                let range = WatchRange::Partition { keyspace, partition, prefix: Bytes::new() };
+                shared.engine.watch(range, WatchFrom::After(cursors)).await?
+            }
+            Interest::Prefix(prefix) => {
+                let watch = shared.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Only(cursors)).await?;
+                let wanted = move |event: &Result<CommitEvent>| {
+                    std::future::ready(!event.as_ref().is_ok_and(|event| !event.key.partition.starts_with(&prefix)))
+                };
+                watch.filter(wanted).boxed()
+            }
+        };
+        Ok(Self::Own(watch))
     }
 }
 

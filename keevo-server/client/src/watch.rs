@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream;
 use keevo_core::{
     CommitEvent, Cursor, Error, ErrorKind, Result, ShardId, Watch, WatchFrom, WatchRange, validate_partition,
-    validate_sort,
+    validate_sort, watches_nothing,
 };
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::{KIND_METADATA, error_from_status};
@@ -29,15 +29,20 @@ impl RemoteEngine {
             validate_sort(prefix)?;
         }
         let mut cursors = BTreeMap::new();
-        if let WatchFrom::After(given) = from {
+        let only = matches!(from, WatchFrom::Only(_));
+        if let WatchFrom::After(given) | WatchFrom::Only(given) = from {
             for cursor in given {
                 keep_lowest(&mut cursors, cursor);
             }
+        }
+        if only && cursors.is_empty() {
+            return Err(watches_nothing());
         }
         let mut watcher = Watcher {
             engine: self.clone(),
             range,
             cursors,
+            only,
             stream: None,
             ready: VecDeque::new(),
             pause: Duration::ZERO,
@@ -65,6 +70,8 @@ struct Watcher {
     range: WatchRange,
     /// Where to resume, by shard.
     cursors: BTreeMap<ShardId, Cursor>,
+    /// Whether shards without a cursor are not watched.
+    only: bool,
     stream: Option<Streaming<pb::WatchResponse>>,
     ready: VecDeque<CommitEvent>,
     /// How long to wait before the stream is opened anew: longer with every one that ended without an event.
@@ -172,6 +179,7 @@ impl Watcher {
         let node = self.engine.inner.nodes.at(address).map_err(Fault::NotSent)?;
         let from = match self.cursors.values().copied().collect::<Vec<_>>() {
             none if none.is_empty() => WatchFrom::Now,
+            cursors if self.only => WatchFrom::Only(cursors),
             cursors => WatchFrom::After(cursors),
         };
         let request = pb::WatchRequest::from((self.range.clone(), from));

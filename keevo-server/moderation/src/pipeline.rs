@@ -22,6 +22,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use keevo_core::{CommitEvent, Engine, Random, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +56,11 @@ pub trait Source: Send + Sync + 'static {
     /// The author whose texts a change erases, if it does: also those that no change will tell of.
     fn erased_author(&self, _event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
         Ok(None)
+    }
+
+    /// Whether an author was erased, so that what it wrote stays under another name.
+    fn is_gone<'a>(&'a self, _app: u32, _author: &'a str) -> BoxFuture<'a, Result<bool>> {
+        futures::future::ready(Ok(false)).boxed()
     }
 
     /// Whether a change brings a text that waits for its verdict to let it go: then it is looked at although it may have one.

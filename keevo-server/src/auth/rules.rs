@@ -7,7 +7,7 @@ use super::grant::Action;
 /// What a method asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing.
+    /// Nothing: it tells nothing, or asks for another proof itself, such as a token of an app's user.
     Open,
     /// To be known.
     Known,
@@ -124,6 +124,7 @@ pub const RULES: &[Row] = &[
     row("keevo.chat.v1.Chat/SendMessage", Chat(Write)),
     row("keevo.chat.v1.Chat/Subscribe", Chat(Watch)),
     row("keevo.chat.v1.Chat/Unread", Chat(Read)),
+    row("keevo.chat.v1.ChatRealtime/Converse", Open),
     row("keevo.chat.v1.ChatTransfer/EraseUser", Chat(Admin)),
     row("keevo.chat.v1.ChatTransfer/ExportChannel", Chat(Admin)),
     row("keevo.chat.v1.ChatTransfer/ExportUser", Chat(Admin)),

@@ -229,6 +229,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         if let Some(gate) = &self.gate
             && !new.text.is_empty()
         {
+            answer(self.chat.check_send(&id, &new, false).await)?;
             let name = new.id.take().unwrap_or_else(|| gate.new_id());
             match answer(gate.pass(APP.0, &id, &name, &new.user_id, &new.text).await)? {
                 Way::Through => {}
@@ -297,6 +298,7 @@ impl<E: Engine> ChatApi for ChatService<E> {
         if let (Some(gate), Some(text)) = (&self.gate, &edit.text)
             && !text.is_empty()
         {
+            answer(self.chat.check_editor(&id, &request.id, &edit).await)?;
             match answer(gate.pass(APP.0, &id, &request.id, &edit.user_id, text).await)? {
                 Way::Through => {}
                 Way::Masked(text) => edit.text = Some(text),

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use keevo_chat::{ErasedUser, HeldChange, MessageChange};
-use keevo_core::{CommitEvent, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use keevo_chat::{AppId, Chat, ChatOptions, ErasedUser, HeldChange, MessageChange};
+use keevo_core::{CommitEvent, Engine, Result};
 use keevo_feeds::{Said, TextChange};
 use keevo_moderation_policy::{ErasedAuthor, Source, TextId, TextKind, TextVersion};
 
 use crate::config::ModerationConfig;
 
 /// The sources that are configured.
-pub(super) fn of(config: &ModerationConfig) -> Vec<Arc<dyn Source>> {
+pub(super) fn of<E: Engine>(config: &ModerationConfig, engine: &E) -> Vec<Arc<dyn Source>> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::new();
     if config.chat {
-        sources.push(Arc::new(Messages));
+        sources.push(Arc::new(Messages { engine: engine.clone() }));
     }
     if config.feeds {
         sources.push(Arc::new(Posts));
@@ -32,9 +34,11 @@ pub(super) fn chat_scope(channel: &keevo_chat::ChannelId) -> String {
 }
 
 /// Messages of chat.
-struct Messages;
+struct Messages<E> {
+    engine: E,
+}
 
-impl Source for Messages {
+impl<E: Engine> Source for Messages<E> {
     fn name(&self) -> &'static str {
         "chat"
     }
@@ -62,6 +66,11 @@ impl Source for Messages {
     fn erased_author(&self, event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
         let of = |gone: ErasedUser| ErasedAuthor { app: gone.app.0, author: gone.user_id, stand_in: gone.stand_in };
         Ok(ErasedUser::of(event)?.map(of))
+    }
+
+    fn is_gone<'a>(&'a self, app: u32, author: &'a str) -> BoxFuture<'a, Result<bool>> {
+        let chat = Chat::new(self.engine.clone(), AppId(app), ChatOptions::default());
+        async move { Ok(chat.erasure(author).await?.is_some()) }.boxed()
     }
 
     fn is_held(&self, event: &CommitEvent) -> bool {

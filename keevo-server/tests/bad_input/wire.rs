@@ -96,7 +96,7 @@ pub(crate) fn target(partition: impl Into<Bytes>) -> pb::Target {
 
 pub(crate) fn watch(keyspace: pb::KeyspaceRef, partition: impl Into<Bytes>) -> pb::WatchRequest {
     let range = pb::PartitionWatch { keyspace: Some(keyspace), partition: partition.into(), prefix: Bytes::new() };
-    pb::WatchRequest { range: Some(pb::watch_request::Range::Partition(range)), after: Vec::new() }
+    pb::WatchRequest { range: Some(pb::watch_request::Range::Partition(range)), ..Default::default() }
 }
 
 /// Messages that are bytes and nothing else.

@@ -119,7 +119,7 @@ async fn a_watch_begins_with_where_it_starts() {
     let mut kv = unary(&server).await;
     let before = kv.write(put(keyspace, "a")).await.expect("written").into_inner();
     let range = Some(pb::watch_request::Range::Keyspace(keyspace));
-    let mut watch = kv.watch(pb::WatchRequest { range, after: vec![] }).await.expect("opens").into_inner();
+    let mut watch = kv.watch(pb::WatchRequest { range, ..Default::default() }).await.expect("opens").into_inner();
     let header = watch.message().await.expect("open").expect("a message");
     let Some(pb::watch_response::Part::Watching(header)) = header.part else { panic!("a header first") };
     assert_eq!(header.start.len(), 1, "one shard");

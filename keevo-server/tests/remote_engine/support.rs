@@ -1,6 +1,6 @@
 //! Servers over `MemoryEngine` whose faults a test controls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -180,7 +180,7 @@ impl Host for TestHost {
         Ok(ShardId::LOCAL)
     }
 
-    async fn watch_start(&self, range: &WatchRange) -> Result<Vec<Cursor>> {
+    async fn watch_start(&self, range: &WatchRange, _only: Option<&BTreeSet<ShardId>>) -> Result<Vec<Cursor>> {
         end_of_one_shard(&self.engine.memory, range).await
     }
 

@@ -197,7 +197,7 @@ async fn a_revoked_key_stops_what_is_open_within_a_second_or_so() {
     engine.get(keyspace.key("p", "s"), Consistency::Linearizable).await.expect("it may");
     let mut client = KvClient::new(guarded.connection(&key));
     let range = Some(pb::watch_request::Range::Keyspace(keyspace.into()));
-    let watch = client.watch(pb::WatchRequest { range, after: Vec::new() }).await.expect("it may");
+    let watch = client.watch(pb::WatchRequest { range, ..Default::default() }).await.expect("it may");
     let mut watch = watch.into_inner();
     assert!(watch.message().await.expect("the header").is_some());
     let mut auth = AuthClient::new(guarded.connection(ADMIN_KEY));

@@ -186,6 +186,7 @@ pub(super) async fn watch_a_keyspace<F: Factory>(bench: Bench<'_, F>) {
     let other = bench.ordered(1).await;
     let partitions: Vec<Bytes> = (0..32).map(|number| Bytes::from(format!("p{number}"))).collect();
     let from = cursors(&bench, keyspace, &partitions).await;
+    let only = *from.first().expect("a shard");
     let watch = bench.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Now).await.expect("the watch opens");
     let mut live = Followed { watch, seen: BTreeMap::new() };
     for (round, partition) in partitions.iter().enumerate() {
@@ -215,6 +216,27 @@ pub(super) async fn watch_a_keyspace<F: Factory>(bench: Bench<'_, F>) {
     bench.put(&keyspace.key("p5", "k"), "3").await;
     let event = next(&mut resumed.expect("the watch opens")).await;
     assert_eq!((event.key.partition, event.change), (Bytes::from("p5"), put("3")), "it goes on where it was left");
+    // One shard alone.
+    let mut mine = BTreeSet::new();
+    for partition in &partitions {
+        if cursors(&bench, keyspace, std::slice::from_ref(partition)).await.iter().any(|one| one.shard == only.shard) {
+            mine.insert(partition.clone());
+        }
+    }
+    let watch = bench.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Only(vec![only])).await;
+    let mut alone = Followed { watch: watch.expect("the watch opens"), seen: BTreeMap::from([(only.shard, only)]) };
+    let (mut heard, mut left) = (BTreeSet::new(), 2 * mine.len() + usize::from(mine.contains(b"p5".as_slice())));
+    alone
+        .until(|event| {
+            assert_eq!(event.cursor.shard, only.shard, "an event of a shard that is not watched");
+            heard.insert(event.key.partition.clone());
+            left -= 1;
+            left == 0
+        })
+        .await;
+    assert_eq!(heard, mine);
+    let nothing = bench.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Only(Vec::new())).await;
+    assert_eq!(nothing.err().map(|error| error.kind()), Some(ErrorKind::Invalid));
 }
 
 pub(super) async fn watch_a_fan_out<F: Factory>(bench: Bench<'_, F>) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keevo_chat::{Capability, Channel, ChannelChange, ChannelId, Feature, NewChannel, NewMember};
+use keevo_chat::{Capability, Channel, ChannelChange, ChannelId, Deletion, Feature, NewChannel, NewMember};
 use keevo_core::ErrorKind;
 use serde_json::{Map, Value, json};
 
@@ -11,6 +11,8 @@ use crate::call::{Call, Caller};
 use crate::error::{Answered, Refusal, of_query};
 use crate::{members, render};
 
+/// How many truncated messages one call erases, with their threads.
+const ERASED_MAX: usize = 100;
 /// The most members that a channel is created with.
 const MEMBERS_MAX: usize = 1_000;
 /// The most channels that a user's query answers at once, since each is judged.
@@ -122,6 +124,47 @@ pub(crate) async fn slow_mode(call: &Call) -> Answered<Value> {
 pub(crate) async fn disable(call: &Call) -> Answered<Value> {
     let channel = call.channel()?;
     Ok(answer(&call.chat().disable(&channel, call.truth("disabled")).await?))
+}
+
+fn deletion(deletion: &Deletion) -> Value {
+    json!({
+        "deleted_at": deletion.deleted_at_ms,
+        "deleted_by": deletion.deleted_by,
+        "erases": deletion.erases,
+        "done_at": deletion.done_at_ms,
+    })
+}
+
+/// Deletes a channel. Only servers and admins of the app erase one.
+pub(crate) async fn delete(call: &Call) -> Answered<Value> {
+    let (channel, erases) = (call.channel()?, call.query.flag("erase")?);
+    let admin = call.is_admin().await?;
+    if erases && !admin {
+        let detail = "only servers and admins of the app erase channels; without erase=true it can be restored";
+        return Err(Refusal::denied("not-granted", detail));
+    }
+    if !admin {
+        call.may(&channel, Capability::DeleteChannel).await?;
+    }
+    let deleted = call.chat().delete_channel(&channel, call.user()?, erases).await?;
+    Ok(json!({ "deletion": deletion(&deleted) }))
+}
+
+pub(crate) async fn restore(call: &Call) -> Answered<Value> {
+    Ok(answer(&call.chat().restore_channel(&call.channel()?).await?))
+}
+
+pub(crate) async fn get_deletion(call: &Call) -> Answered<Value> {
+    let found = call.chat().deletion(&call.channel()?).await?;
+    Ok(json!({ "deletion": found.as_ref().map(deletion) }))
+}
+
+/// Erases a few of the messages that were truncated; `next` is where to go on.
+pub(crate) async fn erase_truncated(call: &Call) -> Answered<Value> {
+    let channel = call.channel()?;
+    call.may(&channel, Capability::TruncateChannel).await?;
+    let after = call.number("after").unwrap_or_default();
+    Ok(json!({ "next": call.chat().erase_truncated(&channel, after, ERASED_MAX).await? }))
 }
 
 pub(crate) async fn watchers(call: &Call) -> Answered<Value> {

@@ -1,6 +1,6 @@
 //! Commands that users type, such as `/giphy cats`.
 
-use keevo_chat::{ChannelId, CommandOutcome, NewMessage};
+use keevo_chat::{Capability, ChannelId, CommandOutcome, NewMessage};
 use serde_json::{Value, json};
 
 use super::sending::{judge_beside, made_up};
@@ -26,7 +26,7 @@ pub(crate) async fn run(call: &Call) -> Answered<Value> {
     let channel = call.channel()?;
     let text = call.text("text").unwrap_or_default();
     let id = call.owned("id").unwrap_or_else(|| made_up(call));
-    judge_beside(call, &channel, &format!("command/{id}"), &[text]).await?;
+    judge_beside(call, &channel, Capability::RunCommand, &format!("command/{id}"), &[text]).await?;
     let message = NewMessage {
         id: Some(id),
         user_id: call.user()?.to_owned(),

@@ -29,7 +29,7 @@ fn place(call: &Call) -> Answered<Coordinates> {
 pub(crate) async fn share(call: &Call) -> Answered<Value> {
     let channel = call.channel()?;
     let (at, for_ms) = (place(call)?, call.number("for_ms").unwrap_or_default());
-    let new = match sending::judged(call, &channel, sending::message(call)?).await? {
+    let new = match sending::judged_sharing(call, &channel, sending::message(call)?).await? {
         Sent::Not(answer) => return Ok(answer),
         Sent::Goes(new) => new,
     };

@@ -119,6 +119,7 @@ pub(crate) async fn edit(call: &Call) -> Answered<Value> {
         mentions: mentions(call)?,
         patch: call.patch(),
     };
+    call.chat().check_editor(&channel, id, &edit).await?;
     hooks::ask(call, &channel, Saying::Edit(id, &mut edit)).await?;
     if let (Some(gate), Some(text)) = (&call.gateway.gate, &edit.text)
         && !text.is_empty()

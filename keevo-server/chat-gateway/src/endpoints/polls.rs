@@ -65,7 +65,7 @@ pub(crate) async fn create(call: &Call) -> Answered<Value> {
     };
     let mut texts = vec![new.name.as_str(), new.description.as_deref().unwrap_or_default()];
     texts.extend(new.options.iter().map(|(_, text)| text.as_str()));
-    judge_poll(call, &channel, new.id.as_deref().unwrap_or_default(), &texts).await?;
+    judge_poll(call, &channel, Capability::MakePoll, new.id.as_deref().unwrap_or_default(), &texts).await?;
     Ok(answer(&channel, &call.chat().create_poll(&channel, new).await?))
 }
 
@@ -102,7 +102,9 @@ pub(crate) async fn update(call: &Call) -> Answered<Value> {
         custom: call.object("custom"),
     };
     let texts = [change.name.as_deref().unwrap_or_default(), change.description.as_deref().unwrap_or_default()];
-    judge_poll(call, &channel, named(call), &texts).await?;
+    let made = call.chat().poll(&channel, named(call)).await?.created_by;
+    let needed = if made == user { Capability::MakePoll } else { Capability::DeleteAny };
+    judge_poll(call, &channel, needed, named(call), &texts).await?;
     Ok(answer(&channel, &call.chat().update_poll(&channel, named(call), user, change).await?))
 }
 

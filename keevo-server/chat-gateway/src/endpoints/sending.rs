@@ -1,11 +1,11 @@
 //! Messages on their way: what a body says, and whether it may be said.
 //!
-//! Invariant: no text of a user is stored that was not judged, whichever call brings it: as a message, from a draft, beside
-//! a location, in a poll, or as a command.
+//! Invariants: no text of a user is stored that was not judged, whichever call brings it: as a message, from a draft, beside
+//! a location, in a poll, or as a command; and nobody is asked to judge what the caller has no right to say.
 
 use std::collections::BTreeSet;
 
-use keevo_chat::{ChannelId, Mentions, NewMessage};
+use keevo_chat::{Capability, ChannelId, Mentions, NewMessage};
 use keevo_core::{Error, ErrorKind, call};
 use serde_json::{Map, Value, json};
 
@@ -75,8 +75,20 @@ pub(crate) fn made_up(call: &Call) -> String {
     format!("{:032x}", call::random_u128(call.gateway.shared.options().random.as_ref()))
 }
 
-/// The message as it may be sent: the app's server is asked first, and what it leaves is judged.
-pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage) -> Answered<Sent> {
+/// The message as it may be sent: the app's server is asked first, and what it leaves is judged. Nobody is asked about what its
+/// sender has no right to send.
+pub(super) async fn judged(call: &Call, channel: &ChannelId, new: NewMessage) -> Answered<Sent> {
+    call.chat().check_send(channel, &new, false).await?;
+    judged_as(call, channel, new).await
+}
+
+/// As [`judged`], of a message that shares a location.
+pub(super) async fn judged_sharing(call: &Call, channel: &ChannelId, new: NewMessage) -> Answered<Sent> {
+    call.chat().check_send(channel, &new, true).await?;
+    judged_as(call, channel, new).await
+}
+
+async fn judged_as(call: &Call, channel: &ChannelId, mut new: NewMessage) -> Answered<Sent> {
     if !new.system {
         if let Some(stored) = hooks::stored_before(call, channel, &new).await? {
             return Ok(Sent::Not(json!({ "message": render::message(channel, &stored, None) })));
@@ -104,13 +116,27 @@ pub(super) async fn judged(call: &Call, channel: &ChannelId, mut new: NewMessage
     Ok(Sent::Goes(Box::new(new)))
 }
 
-/// Refuses texts of the poll `id` unless they may be said as they are.
-pub(super) async fn judge_poll(call: &Call, channel: &ChannelId, id: &str, texts: &[&str]) -> Answered<()> {
-    judge_beside(call, channel, &format!("poll/{id}"), texts).await
+/// Refuses texts of the poll `id` unless the caller has the right to it, and they may be said as they are.
+pub(super) async fn judge_poll(
+    call: &Call,
+    channel: &ChannelId,
+    capability: Capability,
+    id: &str,
+    texts: &[&str],
+) -> Answered<()> {
+    judge_beside(call, channel, capability, &format!("poll/{id}"), texts).await
 }
 
-/// Refuses texts that stand beside messages unless they may be said as they are; `id` names what they belong to.
-pub(super) async fn judge_beside(call: &Call, channel: &ChannelId, id: &str, texts: &[&str]) -> Answered<()> {
+/// Refuses texts that stand beside messages unless the caller has the right to it, and they may be said as they are; `id` names
+/// what they belong to.
+pub(super) async fn judge_beside(
+    call: &Call,
+    channel: &ChannelId,
+    capability: Capability,
+    id: &str,
+    texts: &[&str],
+) -> Answered<()> {
+    call.may(channel, capability).await?;
     let text = texts.iter().copied().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     let Some(gate) = call.gateway.gate.as_ref().filter(|_| !text.is_empty()) else { return Ok(()) };
     match gate.pass(call.app.id, channel, id, call.user()?, &text).await.map_err(refused)? {

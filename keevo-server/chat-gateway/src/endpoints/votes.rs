@@ -34,7 +34,7 @@ pub(crate) async fn remove(call: &Call) -> Answered<Value> {
 pub(crate) async fn set_answer(call: &Call) -> Answered<Value> {
     let (channel, user) = (call.channel()?, call.user()?);
     let said = call.text("answer").unwrap_or_default();
-    judge_poll(call, &channel, named(call), &[said]).await?;
+    judge_poll(call, &channel, Capability::Vote, named(call), &[said]).await?;
     let ballot = call.chat().answer_poll(&channel, named(call), user, Some(said)).await?;
     voted(call, &channel, &ballot).await
 }
@@ -48,7 +48,7 @@ pub(crate) async fn remove_answer(call: &Call) -> Answered<Value> {
 pub(crate) async fn suggest(call: &Call) -> Answered<Value> {
     let (channel, user) = (call.channel()?, call.user()?);
     let (id, text) = (call.text("id").unwrap_or_default(), call.text("text").unwrap_or_default());
-    judge_poll(call, &channel, named(call), &[text]).await?;
+    judge_poll(call, &channel, Capability::Vote, named(call), &[text]).await?;
     Ok(answer(&channel, &call.chat().suggest_option(&channel, named(call), user, id, text).await?))
 }
 

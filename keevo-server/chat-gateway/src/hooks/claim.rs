@@ -1,18 +1,21 @@
 //! Which node tells a hook, and how far it has told.
 //!
 //! A claim is a row that runs out unless it is renewed; each renewal is a compare-and-set, so one node tells at a time, and a
-//! node that was away for too long finds out before it writes how far it is. It begins with a cursor for every shard, so what
+//! node that was away for too long finds out before it writes how far it is. It has a cursor for every shard, so what
 //! happens while nobody holds it is told by whoever takes it next.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use keevo_chat::AppId;
 use keevo_core::{
     AnyEngine, Batch, Check, ClusterId, Consistency, Cursor, Engine, Error, ErrorKind, Key, KeyspaceKind, Result,
-    Revision, Scan, ShardId, Watch, WatchFrom, WatchRange, partition_hash,
+    Revision, Scan, ShardId, partition_hash,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::watches::{AppWatch, SharedWatches};
 
 /// How long a claim holds unless it is renewed, in milliseconds.
 const CLAIM_MS: u64 = 20_000;
@@ -88,7 +91,9 @@ impl Claim {
             if before.holder != holder && before.until_ms > now_ms {
                 return Ok(None);
             }
-            Row { holder, until_ms, ..before }
+            let mut row = Row { holder, until_ms, ..before };
+            row.complete(engine).await?;
+            row
         } else {
             let mut row = Row { holder, until_ms, cluster: String::new(), told: Vec::new() };
             row.begin(engine).await?;
@@ -108,8 +113,8 @@ impl Claim {
         self.row.begin(&engine).await
     }
 
-    /// All changes of chats behind what was told.
-    pub(super) async fn watch(&self) -> Result<Watch> {
+    /// All changes of the app's chats behind what was told, from what the node reads anyhow.
+    pub(super) async fn watch(&self, watches: &SharedWatches<AnyEngine>, app: u32) -> Result<AppWatch<AnyEngine>> {
         let keyspace = self.engine.keyspace(keevo_chat::KEYSPACE, KeyspaceKind::Hashed).await?;
         let cluster = ClusterId(u128::from_str_radix(&self.row.cluster, 16).unwrap_or_default());
         let cursor = |told: &Told| Cursor {
@@ -119,7 +124,7 @@ impl Claim {
             offset: told.offset,
         };
         let cursors = self.row.told.iter().map(cursor).collect();
-        self.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::After(cursors)).await
+        watches.follow_prefix(keyspace, &keevo_chat::partitions_of(AppId(app)), cursors).await
     }
 
     /// The last place that was told, by shard.
@@ -155,10 +160,17 @@ impl Claim {
 impl Row {
     async fn begin(&mut self, engine: &AnyEngine) -> Result<()> {
         self.told.clear();
+        self.complete(engine).await
+    }
+
+    /// Adds the shards that are not there, as they stand.
+    async fn complete(&mut self, engine: &AnyEngine) -> Result<()> {
         for cursor in frontier(engine).await? {
-            self.cluster = cursor.cluster.to_string();
-            let (shard, revision, offset) = (cursor.shard.0, cursor.revision.0, cursor.offset);
-            self.told.push(Told { shard, revision, offset, place: Place::default() });
+            if self.told.iter().all(|told| told.shard != cursor.shard.0) {
+                self.cluster = cursor.cluster.to_string();
+                let (shard, revision, offset) = (cursor.shard.0, cursor.revision.0, cursor.offset);
+                self.told.push(Told { shard, revision, offset, place: Place::default() });
+            }
         }
         Ok(())
     }

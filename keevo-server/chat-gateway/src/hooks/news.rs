@@ -15,6 +15,7 @@ use crate::render;
 /// Every event that a hook can ask for.
 pub(crate) const EVENTS: &[&str] = &[
     "channel.created",
+    "channel.deleted",
     "channel.updated",
     "invite.new",
     "invite.rejected",

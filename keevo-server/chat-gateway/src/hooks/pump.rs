@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use keevo_core::{Cursor, Error, ErrorKind, Result, ShardId, Watch};
+use keevo_core::{AnyEngine, Cursor, Error, ErrorKind, Result, ShardId};
 use keevo_gateway::apps::{App, ChatHook};
 use keevo_gateway::shared::Outgoing;
 use serde_json::{Value, json};
@@ -23,6 +22,7 @@ use serde_json::{Value, json};
 use super::claim::Claim;
 use super::news::{MISSED, Reader};
 use crate::gateway::Inner;
+use crate::watches::AppWatch;
 
 /// How often apps are looked through for hooks that nobody serves.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -71,9 +71,14 @@ pub(crate) async fn run(gateway: Arc<Inner>) {
 async fn serve(gateway: Arc<Inner>, which: (u32, String), holder: u64, served: Served) {
     let stop = gateway.shared.stopping().clone();
     let work = async {
-        match Pump::begin(&gateway, which.0, &which.1, holder).await? {
-            Some(mut pump) => Box::pin(pump.run()).await,
-            None => Ok(()),
+        let Some(mut pump) = Pump::begin(&gateway, which.0, &which.1, holder).await? else { return Ok(()) };
+        loop {
+            match Box::pin(pump.run()).await {
+                Err(error) if is_missing(&error) => pump.begin_anew(&error).await?,
+                ended => return ended,
+            }
+            // Should that be missing again at once, it is not asked for without a rest.
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     };
     if let Some(Err(error)) = stop.run_until_cancelled(work).await {
@@ -82,12 +87,17 @@ async fn serve(gateway: Arc<Inner>, which: (u32, String), holder: u64, served: S
     served.lock().unwrap_or_else(PoisonError::into_inner).remove(&which);
 }
 
+/// Whether the changes from a place on are not there any more.
+fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::CursorCompacted | ErrorKind::WrongCluster)
+}
+
 struct Pump<'a> {
     gateway: &'a Arc<Inner>,
     app: u32,
     name: &'a str,
     claim: Claim,
-    watch: Watch,
+    watch: AppWatch<AnyEngine>,
     reader: Reader,
     /// Whether events were missed, which the hook is told first.
     missed: bool,
@@ -107,16 +117,27 @@ impl<'a> Pump<'a> {
         let Some(mut claim) = Claim::take(engine, app, name, holder, gateway.shared.now_ms()).await? else {
             return Ok(None);
         };
-        let (watch, missed) = match claim.watch().await {
-            Err(error) if matches!(error.kind(), ErrorKind::CursorCompacted | ErrorKind::WrongCluster) => {
+        let watches = &gateway.watches;
+        let (watch, missed) = match claim.watch(watches, app).await {
+            Err(error) if is_missing(&error) => {
                 tracing::warn!(app, hook = name, %error, "a hook of chat missed events");
                 claim.begin_anew().await?;
-                (claim.watch().await?, true)
+                (claim.watch(watches, app).await?, true)
             }
             other => (other?, false),
         };
         let reader = Reader::behind(claim.places());
         Ok(Some(Self { gateway, app, name, claim, watch, reader, missed }))
+    }
+
+    /// Goes on with what happens from now on, since what was not told yet is gone; the hook is told that it missed some.
+    async fn begin_anew(&mut self, error: &Error) -> Result<()> {
+        tracing::warn!(app = self.app, hook = self.name, %error, "a hook of chat missed events");
+        self.claim.begin_anew().await?;
+        self.watch = self.claim.watch(&self.gateway.watches, self.app).await?;
+        self.reader = Reader::behind(self.claim.places());
+        self.missed = true;
+        Ok(())
     }
 
     /// Tells what comes, until the claim is lost, the hook is gone, or the watch breaks.
@@ -169,6 +190,11 @@ impl<'a> Pump<'a> {
                 batch.bytes = batch.bytes.saturating_add(event.to_string().len());
                 batch.events.push(event);
             }
+        }
+        // What was read of other apps is behind it too.
+        for cursor in self.watch.reached() {
+            let read = batch.read.entry(cursor.shard).or_insert(cursor);
+            *read = (*read).max(cursor);
         }
         Ok(batch)
     }

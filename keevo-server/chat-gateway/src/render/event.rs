@@ -26,6 +26,7 @@ pub(crate) fn event(of: &ChannelId, event: &ChatEvent) -> (&'static str, Value) 
         ChatEvent::PollDeleted { poll_id } => ("poll_id", json!(poll_id)),
         ChatEvent::PollVoted(one) => ("ballot", ballot(one)),
         ChatEvent::LocationUpdated(one) | ChatEvent::LocationStopped(one) => ("location", location(of, one)),
+        ChatEvent::ChannelDeleted => ("cid", json!(of.as_str())),
         ChatEvent::ReloadRequired { reason } => ("reason", json!(reason)),
         _ => ("more", Value::Null),
     }

@@ -117,6 +117,7 @@ impl Watcher {
         match &event.effect {
             Effect::Ends(user, reason) if **user == *self.user => return Some(reason),
             Effect::Disables if !self.admin => return Some("disabled"),
+            Effect::Deletes => return Some("deleted"),
             _ => {}
         }
         let known = event.number.is_some_and(|number| number <= self.known);

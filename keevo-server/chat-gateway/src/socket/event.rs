@@ -32,6 +32,8 @@ pub(super) enum Effect {
     Ends(String, &'static str),
     /// Nobody but admins of the app watches any longer.
     Disables,
+    /// Nobody watches any longer.
+    Deletes,
 }
 
 impl Event {
@@ -66,6 +68,7 @@ fn effect(channel: &ChannelId, event: &ChatEvent, types: &ChannelTypes) -> Effec
         ChatEvent::MemberUpdated(member) if !may_read(channel, member, types) => {
             Effect::Ends(member.user_id.clone(), "not-granted")
         }
+        ChatEvent::ChannelDeleted => Effect::Deletes,
         ChatEvent::ChannelUpdated(channel) if channel.disabled_at_ms.is_some() => Effect::Disables,
         _ => Effect::None,
     }

@@ -41,18 +41,14 @@ impl Hub {
     pub(super) async fn follow(&self, channel: &Arc<Channel>, line: u64, from: ResumeToken) {
         let chat = self.inner.chats.of(channel.app).trusted.clone();
         let (mut token, mut wait) = (from, WAIT_FIRST);
-        let mut renewed = false;
         loop {
             let subscribed = chat.subscribe(&channel.id, ResumeFrom::Token(token.clone())).await;
             let broke = match subscribed {
                 Ok(mut subscription) => {
                     let before = subscription.resume().position();
-                    match Box::pin(self.pump(channel, line, &mut subscription, &mut token, renewed)).await {
+                    match Box::pin(self.pump(channel, line, &mut subscription, &mut token)).await {
                         End::Over => return,
-                        End::Renewed => {
-                            renewed = true;
-                            continue;
-                        }
+                        End::Renewed => continue,
                         End::Broke(error) => {
                             if subscription.resume().position() > before {
                                 wait = WAIT_FIRST;
@@ -78,15 +74,14 @@ impl Hub {
         }
     }
 
-    /// Publishes what a subscription gives. `token` is where to go on when it breaks. The first time that its place is moved
-    /// to now it is `renewed`: one that began long ago has a watch of its own until then.
+    /// Publishes what a subscription gives. `token` is where to go on when it breaks. When its place was moved to now it is to be
+    /// renewed: one that began, or went on after a gap, further back than the node reads has had a watch of its own until then.
     async fn pump(
         &self,
         channel: &Arc<Channel>,
         line: u64,
         subscription: &mut Subscription<AnyEngine>,
         token: &mut ResumeToken,
-        renewed: bool,
     ) -> End {
         let types = self.inner.chats.of(channel.app).trusted.channel_types();
         let mut heard = Instant::now();
@@ -100,7 +95,7 @@ impl Hub {
                     }
                     if heard.elapsed() >= QUIET {
                         heard = Instant::now();
-                        if self.refresh(channel, line, token).await && !renewed {
+                        if self.refresh(channel, line, token).await {
                             return End::Renewed;
                         }
                     }

@@ -13,16 +13,21 @@ const BATCH_MAX: usize = 64;
 
 /// Why a socket ends: a code of the protocol, and a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Closing {
-    pub(crate) code: u16,
-    pub(crate) reason: &'static str,
+pub struct Closing {
+    /// The code, of docs/CHAT-API.md, section 9.
+    pub code: u16,
+    /// What the client is to do.
+    pub reason: &'static str,
 }
 
 impl Closing {
-    pub(crate) const BYE: Self = Self { code: 1000, reason: "" };
+    /// The client said goodbye.
+    pub const BYE: Self = Self { code: 1000, reason: "" };
     pub(crate) const STOPS: Self = Self { code: 1001, reason: "the node stops: resume at another" };
-    pub(crate) const TOO_LARGE: Self = Self { code: 1009, reason: "the frame is too large" };
-    pub(crate) const BAD_FRAME: Self = Self { code: 4000, reason: "that is no frame of this protocol" };
+    /// A frame of the client has more than [`FRAME_BYTES_MAX`](crate::FRAME_BYTES_MAX) bytes.
+    pub const TOO_LARGE: Self = Self { code: 1009, reason: "the frame is too large" };
+    /// A frame of the client is none.
+    pub const BAD_FRAME: Self = Self { code: 4000, reason: "that is no frame of this protocol" };
     pub(crate) const TOKEN: Self = Self { code: 4001, reason: "get a new token and resume" };
     pub(crate) const DENIED: Self =
         Self { code: 4003, reason: "the app is suspended, or the user is banned or deactivated" };
@@ -83,6 +88,12 @@ impl Outbox {
         self.news.notify_one();
     }
 
+    /// Drops what waits; the end is still told.
+    pub(crate) fn clear(&self) {
+        let mut queue = self.lock();
+        *queue = Queue { closing: queue.closing, ..Queue::default() };
+    }
+
     /// Why the socket ends, if it does.
     pub(crate) fn closing(&self) -> Option<Closing> {
         self.lock().closing
@@ -133,6 +144,11 @@ mod tests {
         outbox.close(Closing::FAILED);
         outbox.push("e".into());
         assert_eq!(outbox.take().await.expect("what came before the end"), [Utf8Bytes::from("d")]);
+        let outbox_of_one_gone = Outbox::new(3, 100);
+        outbox_of_one_gone.push("d".into());
+        outbox_of_one_gone.close(Closing::BYE);
+        outbox_of_one_gone.clear();
+        assert_eq!(outbox_of_one_gone.take().await.expect_err("the end alone"), Closing::BYE);
         assert_eq!(outbox.take().await.expect_err("the end"), Closing::STOPS);
         for (frames, bytes) in [(2, 100), (10, 4)] {
             let outbox = Outbox::new(frames, bytes);

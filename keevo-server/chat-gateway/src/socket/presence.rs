@@ -18,8 +18,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const NAMES_MAX: usize = 100;
 /// The most who are told to type.
 const TYPING_MAX: usize = 20;
-/// The most who are remembered to type.
+/// The most places that are remembered in which somebody types.
 const TYPING_KEPT_MAX: usize = 1_000;
+/// Those of one user: a few devices, and nobody keeps others from being told.
+const TYPING_OF_USER_MAX: usize = 5;
 
 /// The presence of one channel. Times are a monotonic clock's.
 #[derive(Debug, Default)]
@@ -33,7 +35,7 @@ pub(super) struct Presence {
     changed: bool,
     told: Option<Duration>,
     /// Whether somebody waits to tell.
-    scheduled: bool,
+    due: Option<Duration>,
 }
 
 impl Presence {
@@ -66,29 +68,35 @@ impl Presence {
         let key = (Arc::clone(user), parent);
         if !typing {
             self.changed |= self.typing.remove(&key).is_some();
-        } else if self.typing.len() < TYPING_KEPT_MAX || self.typing.contains_key(&key) {
+            return;
+        }
+        let own = self.typing.range((Arc::clone(user), None)..).take_while(|((one, _), _)| one == user).count();
+        let fits = self.typing.len() < TYPING_KEPT_MAX && own < TYPING_OF_USER_MAX;
+        if fits || self.typing.contains_key(&key) {
             self.changed |= self.typing.insert(key, now + TYPING).is_none();
         }
     }
 
-    /// How long to wait before there is something to tell; `None` = nothing is, or somebody waits already.
+    /// How long to wait before there is something to tell; `None` = nothing is, or somebody waits for it already. Who waited
+    /// for the end of somebody's typing waits on in vain when there is news before.
     pub(super) fn schedule(&mut self, now: Duration) -> Option<Duration> {
-        if self.scheduled {
+        let ends = self.typing.values().min().map(|until| until.saturating_sub(now));
+        let soonest = self.told.map_or(GATHER, |told| (told + EVERY).saturating_sub(now).max(GATHER));
+        let wait = if self.changed { Some(soonest) } else { ends.map(|ends| ends.max(soonest)) };
+        let due = now + wait?;
+        if self.due.is_some_and(|earlier| earlier <= due) {
             return None;
         }
-        let ends = self.typing.values().min().map(|until| until.saturating_sub(now));
-        let wait = match (self.changed, self.told) {
-            (true, Some(told)) => Some((told + EVERY).saturating_sub(now).max(GATHER)),
-            (true, None) => Some(GATHER),
-            (false, _) => ends.map(|ends| ends.max(GATHER)),
-        };
-        self.scheduled = wait.is_some();
+        self.due = Some(due);
         wait
     }
 
     /// What there is to tell now, by whoever waited for it.
     pub(super) fn tell(&mut self, now: Duration) -> Option<Value> {
-        self.scheduled = false;
+        if self.due.is_some_and(|due| now < due) {
+            return None;
+        }
+        self.due = None;
         let before = self.typing.len();
         self.typing.retain(|_, until| *until > now);
         if !self.changed && self.typing.len() == before {
@@ -164,13 +172,51 @@ mod tests {
         presence.enter(&ann);
         presence.types(&ann, Some("m".to_owned()), true, secs(1));
         presence.schedule(secs(1));
-        assert_eq!(presence.tell(secs(1)).expect("news")["typing"], json!([{ "user_id": "ann", "parent_id": "m" }]));
+        assert_eq!(presence.tell(secs(2)).expect("news")["typing"], json!([{ "user_id": "ann", "parent_id": "m" }]));
         presence.types(&ann, Some("m".to_owned()), true, secs(4));
         assert_eq!(presence.schedule(secs(4)), Some(secs(6)), "it lasts from then");
         assert_eq!(presence.tell(secs(10)).expect("news")["typing"], json!([]));
         for number in 0..2 * TYPING_KEPT_MAX {
             presence.types(&ann, Some(number.to_string()), true, secs(11));
         }
+        assert_eq!(presence.typing.len(), TYPING_OF_USER_MAX, "of one user");
+        for number in 0..2 * TYPING_KEPT_MAX {
+            presence.types(&number.to_string().into(), None, true, secs(11));
+        }
         assert_eq!(presence.typing.len(), TYPING_KEPT_MAX);
+        assert_eq!(presence.all()["typing"].as_array().map(Vec::len), Some(TYPING_MAX));
+    }
+
+    /// Ten thousand come, go and type all the while, for ten seconds: those who watch get a frame a second, none of them long.
+    #[test]
+    fn a_storm_is_one_frame_a_second_with_bounded_lists() {
+        let mut presence = Presence::default();
+        let (mut frames, mut due): (Vec<(Duration, Value)>, Option<Duration>) = (Vec::new(), None);
+        let users: Vec<Arc<str>> = (0..10_000).map(|number| format!("user-{number}").into()).collect();
+        for step in 0..1_000 {
+            let now = Duration::from_millis(10) * u32::try_from(step).expect("small");
+            for user in users.iter().skip(step * 10).take(10) {
+                presence.enter(user);
+                presence.types(user, None, true, now);
+            }
+            for user in users.iter().skip((step * 10).saturating_sub(5_000)).take(if step > 500 { 10 } else { 0 }) {
+                presence.leave(user);
+            }
+            if due.is_some_and(|due| due <= now) {
+                due = None;
+                frames.extend(presence.tell(now).map(|told| (now, told)));
+            }
+            due = presence.schedule(now).map(|wait| now + wait).or(due);
+        }
+        assert!((10..=11).contains(&frames.len()), "{} frames in ten seconds", frames.len());
+        assert!(frames.windows(2).all(|pair| pair[1].0 >= pair[0].0 + EVERY));
+        for (_, told) in &frames {
+            let count = |name: &str| told[name].as_array().map_or(usize::MAX, Vec::len);
+            assert!(count("joined") <= NAMES_MAX && count("left") <= NAMES_MAX && count("typing") <= TYPING_MAX);
+            assert!(told.to_string().len() < 8 << 10);
+        }
+        let (_, last) = frames.last().expect("frames");
+        assert_eq!(last["joined"].as_array().map(Vec::len), Some(NAMES_MAX), "it was a storm");
+        assert!(last["watchers"].as_u64() > Some(4_000));
     }
 }

@@ -1,4 +1,4 @@
-//! One socket's conversation.
+//! One client's conversation, whatever brings its frames: [`websocket`](super::websocket), or [`conversation`](super::conversation).
 //!
 //! Invariant: whatever ends a session (a close, an error, a dropped task), its watches and its seat are given back.
 
@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use axum::extract::ws::Utf8Bytes;
+use futures::{Stream, StreamExt};
 use keevo_chat::{ChannelId, ResumeToken};
 use keevo_gateway::apps::App;
 use serde_json::{Value, json};
@@ -27,11 +26,18 @@ mod subscribe;
 const RATE: f64 = 20.0;
 const BURST: f64 = 200.0;
 /// How often a session looks at its times.
-const TICK: Duration = Duration::from_secs(5);
-/// How long a client may take to close its side.
-const DRAIN: Duration = Duration::from_secs(1);
-/// How long the last frames may take to be written.
-const FAREWELL: Duration = Duration::from_secs(10);
+pub(super) const TICK: Duration = Duration::from_secs(5);
+
+/// What comes from a client.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// A frame.
+    Text(Utf8Bytes),
+    /// What is no frame of the protocol, but says that the client is there.
+    Alive,
+    /// The end of what comes; with the reason that the client is to hear, where it hears any.
+    Ended(Option<Closing>),
+}
 
 /// What a session knows of whoever it talks to.
 #[derive(Debug)]
@@ -46,11 +52,13 @@ struct Who {
 }
 
 /// A conversation.
-struct Session {
+pub(super) struct Session {
     gateway: ChatGateway,
     hub: Hub,
     seat: Seat,
     outbox: Arc<Outbox>,
+    /// How long the client may say nothing; `None` = its transport says when it is gone.
+    silence: Option<Duration>,
     who: Option<Who>,
     channels: BTreeMap<ChannelId, Arc<Channel>>,
     /// When each channel's right to type was last looked at.
@@ -65,130 +73,43 @@ struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for channel in self.channels.values() {
-            self.hub.detach(channel, self.seat.number);
-        }
+        self.leave_channels();
         if let Some(who) = &self.who {
             self.hub.inner.users.leave(who.app.id, &who.user, self.seat.number);
         }
     }
 }
 
-/// Talks to a client until either side ends.
-pub(super) async fn run(gateway: ChatGateway, socket: WebSocket) {
-    let options = &gateway.inner.options;
-    let outbox = Arc::new(Outbox::new(options.queue_frames_max, options.queue_bytes_max));
-    let heartbeat = options.heartbeat;
-    let (sink, mut stream) = socket.split();
-    let Some(seat) = gateway.inner.hub.seat() else {
-        outbox.close(Closing::FULL);
-        write(sink, outbox, heartbeat).await;
-        return;
-    };
-    let now = Instant::now();
-    let hub = gateway.inner.hub.clone();
-    let mut session = Session {
-        gateway,
-        hub,
-        seat,
-        outbox: Arc::clone(&outbox),
-        who: None,
-        channels: BTreeMap::new(),
-        typing: BTreeMap::new(),
-        heard: now,
-        told: Vec::new(),
-        told_at: now,
-        budget: BURST,
-        budgeted: now,
-    };
-    let mut writing = Box::pin(write(sink, Arc::clone(&outbox), heartbeat));
-    let stop = session.gateway.inner.shared.stopping().clone();
-    let ended = {
-        let reading = Box::pin(session.read(&mut stream));
-        tokio::select! {
-            closing = reading => Ended::Read(closing),
-            () = &mut writing => Ended::Written,
-            () = stop.cancelled() => Ended::Read(Some(Closing::STOPS)),
-        }
-    };
-    drop(session);
-    let farewell = async {
-        match ended {
-            Ended::Read(None) => return,
-            Ended::Read(Some(closing)) => {
-                outbox.close(closing);
-                writing.await;
-            }
-            Ended::Written => {}
-        }
-        // What the client still sends is read, since a socket that is closed with something unread loses its last frames.
-        drop(tokio::time::timeout(DRAIN, stream.by_ref().for_each(|_| std::future::ready(()))).await);
-    };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::trace!("a socket took too long to end");
-    }
-}
-
-/// Which side of a session ended first.
-enum Ended {
-    /// Nothing more is read; with the reason that the client is to hear.
-    Read(Option<Closing>),
-    /// Everything is written, the end too.
-    Written,
-}
-
-/// Writes what comes until the end, and why it ended. Something is said every `heartbeat` at least.
-async fn write(mut sink: SplitSink<WebSocket, Message>, outbox: Arc<Outbox>, heartbeat: Duration) {
-    let closing = loop {
-        match tokio::time::timeout(heartbeat, outbox.take()).await {
-            Ok(Ok(frames)) => {
-                let mut written = futures::stream::iter(frames).map(|frame| Ok::<_, axum::Error>(Message::Text(frame)));
-                tokio::select! {
-                    sent = sink.send_all(&mut written) => {
-                        if sent.is_err() {
-                            return;
-                        }
-                    }
-                    // What is too slow is not waited for without end.
-                    () = overdue(&outbox) => break Closing::SLOW,
-                }
-            }
-            Ok(Err(closing)) => break closing,
-            Err(_quiet) => {
-                let said = json!({ "type": "heartbeat" }).to_string();
-                let beat = [Message::text(said), Message::Ping(bytes::Bytes::new())];
-                for one in beat {
-                    if sink.send(one).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    };
-    let last = Message::Close(Some(CloseFrame { code: closing.code, reason: closing.reason.into() }));
-    let farewell = async {
-        // It may be closed already, by the other side.
-        drop(sink.send(last).await);
-        drop(sink.close().await);
-    };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::trace!("a socket took too long to close");
-    }
-}
-
-/// Waits until the queue has ended while something is still being written, and a while longer.
-async fn overdue(outbox: &Outbox) {
-    loop {
-        tokio::time::sleep(TICK).await;
-        if outbox.closing().is_some() {
-            return;
-        }
-    }
-}
-
 impl Session {
+    /// Leaves all channels, and keeps its seat.
+    pub(super) fn leave_channels(&mut self) {
+        for channel in std::mem::take(&mut self.channels).values() {
+            self.hub.detach(channel, self.seat.number);
+        }
+    }
+
+    /// A conversation that begins, whose frames go into `outbox`; `None` where the node is full.
+    pub(super) fn begin(gateway: &ChatGateway, outbox: &Arc<Outbox>, silence: Option<Duration>) -> Option<Self> {
+        let (now, hub) = (Instant::now(), gateway.inner.hub.clone());
+        Some(Self {
+            gateway: gateway.clone(),
+            seat: hub.seat()?,
+            hub,
+            outbox: Arc::clone(outbox),
+            silence,
+            who: None,
+            channels: BTreeMap::new(),
+            typing: BTreeMap::new(),
+            heard: now,
+            told: Vec::new(),
+            told_at: now,
+            budget: BURST,
+            budgeted: now,
+        })
+    }
+
     /// Reads what the client says, until it ends or is to be ended.
-    async fn read(&mut self, stream: &mut SplitStream<WebSocket>) -> Option<Closing> {
+    pub(super) async fn read(&mut self, stream: &mut (impl Stream<Item = Came> + Unpin)) -> Option<Closing> {
         let hello = self.gateway.inner.options.hello;
         let first = match tokio::time::timeout(hello, self.first(stream)).await {
             Err(_elapsed) => return Some(Closing::NO_HELLO),
@@ -198,7 +119,7 @@ impl Session {
         if let Err(closing) = self.greet(&first).await {
             return Some(closing);
         }
-        let tick = TICK.min(self.gateway.inner.options.silence / 4).max(Duration::from_millis(10));
+        let tick = self.silence.map_or(TICK, |silence| TICK.min(silence / 4)).max(Duration::from_millis(10));
         let mut ticks = tokio::time::interval_at(Instant::now() + tick, tick);
         loop {
             tokio::select! {
@@ -220,28 +141,18 @@ impl Session {
         }
     }
 
-    /// The text of what was heard; `None` for what is no frame of the protocol but keeps the socket alive. An error ends
-    /// the session, for a reason where the client is to hear one.
-    fn text(&mut self, heard: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, Option<Closing>> {
-        match heard {
-            None => Err(None),
-            Some(Ok(Message::Close(_))) => Err(Some(Closing::BYE)),
-            Some(Err(error)) => {
-                // Other errors are of sockets that are gone.
-                Err(error.to_string().contains("too long").then_some(Closing::TOO_LARGE))
-            }
-            Some(Ok(Message::Binary(_))) => Err(Some(Closing::BAD_FRAME)),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
-                self.heard = Instant::now();
-                self.spend().map_err(Some)?;
-                Ok(None)
-            }
-            Some(Ok(Message::Text(text))) => {
-                self.heard = Instant::now();
-                self.spend().map_err(Some)?;
-                Ok(Some(text))
-            }
-        }
+    /// The text of what was heard; `None` for what keeps the conversation alive and no more. An error ends the session, for a
+    /// reason where the client is to hear one.
+    fn text(&mut self, heard: Option<Came>) -> Result<Option<Utf8Bytes>, Option<Closing>> {
+        let text = match heard {
+            None => return Err(None),
+            Some(Came::Ended(closing)) => return Err(closing),
+            Some(Came::Alive) => None,
+            Some(Came::Text(text)) => Some(text),
+        };
+        self.heard = Instant::now();
+        self.spend().map_err(Some)?;
+        Ok(text)
     }
 
     /// Counts a frame, or ends a client that sends too many.
@@ -253,7 +164,7 @@ impl Session {
     }
 
     /// The text of the first frame.
-    async fn first(&mut self, stream: &mut SplitStream<WebSocket>) -> Result<Utf8Bytes, Option<Closing>> {
+    async fn first(&mut self, stream: &mut (impl Stream<Item = Came> + Unpin)) -> Result<Utf8Bytes, Option<Closing>> {
         loop {
             let heard = stream.next().await;
             if let Some(text) = self.text(heard)? {
@@ -311,8 +222,10 @@ impl Session {
 
     /// Looks at what time has done: a silent client, a token that ended, an app that was suspended, a token to resume from.
     async fn look(&mut self) -> Result<(), Closing> {
-        let options = &self.gateway.inner.options;
-        if self.heard.elapsed() > options.silence {
+        if let Some(closing) = self.outbox.closing() {
+            return Err(closing);
+        }
+        if self.silence.is_some_and(|silence| self.heard.elapsed() > silence) {
             return Err(Closing::SILENT);
         }
         let Some(who) = &self.who else { return Ok(()) };
@@ -325,7 +238,7 @@ impl Session {
             Err(error) if error.code() == 2 => return Err(Closing::TOKEN),
             Err(_unavailable) => tracing::debug!("the app cannot be looked at now"),
         }
-        if self.told_at.elapsed() >= options.heartbeat
+        if self.told_at.elapsed() >= self.gateway.inner.options.heartbeat
             && let Some(token) = self.fresh_token()
         {
             self.say(&json!({ "type": "resume", "resume": token }));

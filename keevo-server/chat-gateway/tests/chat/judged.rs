@@ -16,6 +16,7 @@ use super::support::{Lab, server, user};
 #[derive(Default)]
 pub(crate) struct Words {
     held: Mutex<Vec<String>>,
+    asked: Mutex<Vec<String>>,
 }
 
 impl Gatekeeper for Words {
@@ -28,6 +29,7 @@ impl Gatekeeper for Words {
         text: &'a str,
     ) -> BoxFuture<'a, Result<Passed>> {
         assert!(app > 0 && !id.is_empty());
+        self.asked.lock().expect("no panic").push(text.to_owned());
         let passed = match text {
             "mask" => Ok(Passed::Masked("****".to_owned())),
             "shadow" => Ok(Passed::Shadowed),
@@ -130,4 +132,46 @@ async fn what_is_shadowed_or_held_is_seen_by_its_author_alone() {
     let edited = lab.patch(&format!("{path}/h1"), &user("ann"), json!({ "text": "hold" })).await.good();
     assert_eq!((&edited["held"], &edited["message"]["edit"]), (&json!(true), &json!(true)), "{edited}");
     assert_eq!(count("ann", held, "held").await, Some(1));
+}
+
+/// Who may not say something learns nothing of how it would be judged, and costs no judgement.
+#[tokio::test]
+async fn nobody_is_asked_about_what_may_not_be_said() {
+    let words = Arc::new(Words::default());
+    let gate: Option<Arc<dyn Gatekeeper>> = Some(Arc::clone(&words) as _);
+    let lab = Lab::with(MemoryEngine::new(), GatewayOptions::default(), ChatGatewayOptions::default(), gate).await;
+    lab.channel("a", &["ann", "bob"]).await;
+    let path = "channels/team/a/messages";
+    let said = lab.post(path, &user("ann"), json!({ "id": "m1", "text": "fine" })).await.good();
+    assert_eq!(said["message"]["text"], "fine");
+    lab.post("channels/team/a/polls", &user("ann"), json!({ "id": "p", "name": "fine", "options": [{ "text": "x" }] }))
+        .await
+        .good();
+    lab.post(path, &user("bob"), json!({ "id": "b1", "text": "fine" })).await.good();
+    let asked = || std::mem::take(&mut *words.asked.lock().expect("no panic"));
+    assert_eq!(asked().len(), 3);
+    let message = format!("{path}/m1");
+    let zoe = user("zoe");
+    assert_eq!(lab.post(path, &zoe, json!({ "text": "block" })).await.denied(), "not-a-member");
+    assert_eq!(lab.post(path, &zoe, json!({ "id": "m1", "text": "block" })).await.denied(), "not-a-member");
+    assert_eq!(lab.patch(&message, &zoe, json!({ "text": "block" })).await.denied(), "not-a-member");
+    assert_eq!(lab.patch(&message, &user("bob"), json!({ "text": "block" })).await.denied(), "not-the-author");
+    let place = json!({ "latitude": 1.0, "longitude": 1.0, "for_ms": 60_000, "text": "block" });
+    assert_eq!(lab.post("channels/team/a/locations", &zoe, place).await.denied(), "not-a-member");
+    let poll = json!({ "name": "block", "options": [{ "text": "x" }] });
+    assert_eq!(lab.post("channels/team/a/polls", &zoe, poll).await.denied(), "not-a-member");
+    assert_eq!(
+        lab.patch("channels/team/a/polls/p", &user("bob"), json!({ "name": "block" })).await.denied(),
+        "not-granted"
+    );
+    let suggestion = json!({ "id": "s", "text": "block" });
+    assert_eq!(lab.post("channels/team/a/polls/p/options", &zoe, suggestion).await.denied(), "not-a-member");
+    assert_eq!(lab.post("channels/team/a/commands", &zoe, json!({ "text": "/block" })).await.denied(), "not-a-member");
+    lab.put("channels/team/a/bans/bob", &user("ann"), json!({})).await.good();
+    assert_eq!(lab.post(path, &user("bob"), json!({ "text": "block" })).await.denied(), "banned");
+    // Its own message is answered again, and no other text under its id.
+    let again = lab.post(path, &user("bob"), json!({ "id": "b1", "text": "fine" })).await.good();
+    assert_eq!(again["message"]["id"], "b1");
+    assert_eq!(lab.post(path, &user("bob"), json!({ "id": "b1", "text": "block" })).await.denied(), "banned");
+    assert_eq!(asked(), ["fine"], "only about what was said before");
 }

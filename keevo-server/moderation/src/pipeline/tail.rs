@@ -100,10 +100,8 @@ impl<E: Engine> Pipeline<E> {
         let verdicts = self.moderator.verdicts().await?.of_versions(&versions).await?;
         let mut caught = 0;
         for (version, verdict) in versions.iter().zip(verdicts) {
-            if let Some(renamed) = verdict.as_ref().filter(|verdict| verdict.version.author != version.author) {
-                // Its author was erased, and what it wrote stays under another name.
-                let text = renamed.version.text_id();
-                self.moderator.verdicts().await?.rename_author(&text, &version.author).await?;
+            if verdict.as_ref().is_some_and(|verdict| verdict.version.author != version.author) {
+                self.rename_erased(source, version).await?;
             }
             if held.contains(&version.digest()) {
                 self.moderator.verdicts().await?.leave(version).await?;
@@ -121,6 +119,18 @@ impl<E: Engine> Pipeline<E> {
         if caught > 0 || !held.is_empty() {
             add(&self.moderator.inner.counters.caught_up, caught);
             self.moderator.inner.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Gives a text to its author as it is called now, where who wrote it was erased, and what it wrote stays under another name. A
+    /// version that somebody else wrote, such as a moderator who edited it, stays that one's.
+    async fn rename_erased(&self, source: &dyn Source, version: &TextVersion) -> Result<()> {
+        let (verdicts, text) = (self.moderator.verdicts().await?, version.text_id());
+        for author in verdicts.authors_of(&text).await? {
+            if author != version.author && source.is_gone(version.app, &author).await? {
+                verdicts.rename_author(&text, &author, &version.author).await?;
+            }
         }
         Ok(())
     }

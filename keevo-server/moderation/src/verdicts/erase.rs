@@ -7,6 +7,8 @@
 //! Invariant: once the mark is there no verdict, decision, queue entry or label of the text outlives whoever was about to
 //! write it: rows beside the mark demand its absence, and who writes elsewhere looks for it afterwards.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result, Scan};
 
@@ -50,7 +52,7 @@ impl<E: Engine> Verdicts<E> {
             for (key, _) in page.records {
                 if let Some(text) = text_of(&key.sort) {
                     match stand_in {
-                        Some(stand_in) => self.rename_author(&text, stand_in).await?,
+                        Some(stand_in) => self.rename_author(&text, author, stand_in).await?,
                         None => self.erase(&text).await?,
                     }
                 }
@@ -63,15 +65,30 @@ impl<E: Engine> Verdicts<E> {
         }
     }
 
-    /// Says that somebody else wrote a text: its author was erased, and what it wrote stays under another name. Repeatable.
-    pub async fn rename_author(&self, text: &TextId, author: &str) -> Result<()> {
+    /// Who wrote the versions of a text that were judged.
+    pub async fn authors_of(&self, text: &TextId) -> Result<BTreeSet<String>> {
+        let mut authors = BTreeSet::new();
+        for (key, value, _) in self.rows_of(text).await? {
+            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
+                authors.insert(decode::<Verdict>(&value, "a verdict")?.version.author);
+            }
+        }
+        Ok(authors)
+    }
+
+    /// Puts `to` in the place of `from`, who was erased, as the author of a text: what it wrote stays under another name. What others
+    /// wrote of the text stays theirs. Repeatable.
+    pub async fn rename_author(&self, text: &TextId, from: &str, to: &str) -> Result<()> {
         for (key, value, beside) in self.rows_of(text).await? {
             for other in beside {
-                self.rename_beside(other, author).await?;
+                self.rename_beside(other, from, to).await?;
             }
             if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
                 let mut verdict: Verdict = decode(&value, "a verdict")?;
-                author.clone_into(&mut verdict.version.author);
+                if verdict.version.author != from {
+                    continue;
+                }
+                to.clone_into(&mut verdict.version.author);
                 let same = Check::ValueIs(value);
                 let batch = Batch::new().require(key.clone(), same).put(key, encode(&verdict)?);
                 match self.engine.write(batch).await {
@@ -85,32 +102,38 @@ impl<E: Engine> Verdicts<E> {
         Ok(())
     }
 
-    /// Renames the author in an entry of the queue, a text that waits, or a label.
-    async fn rename_beside(&self, key: Key, author: &str) -> Result<()> {
+    /// Renames the author in an entry of the queue, a text that waits, a label, or a note of who wrote what, where it is `from`.
+    async fn rename_beside(&self, key: Key, from: &str, to: &str) -> Result<()> {
         let Some(record) = self.get(key.clone()).await? else { return Ok(()) };
+        let named = |author: &mut String| {
+            let named = author == from;
+            if named {
+                to.clone_into(author);
+            }
+            named
+        };
         let value = match key.partition.first() {
             Some(b'q') => {
                 let mut verdict: Verdict = decode(&record.value, "an entry of the queue")?;
-                author.clone_into(&mut verdict.version.author);
-                encode(&verdict)?
+                named(&mut verdict.version.author).then(|| encode(&verdict)).transpose()?
             }
             Some(b'l') => {
                 let mut label: Label = decode(&record.value, "a labelled text")?;
-                author.clone_into(&mut label.verdict.version.author);
-                encode(&label)?
+                named(&mut label.verdict.version.author).then(|| encode(&label)).transpose()?
             }
             Some(b'u') => {
-                let Some(text) = text_of(&key.sort) else { return Ok(()) };
-                let noted = self.keyspace.key(keys::author(text.app, author), key.sort.clone());
+                let of_from = |text: &TextId| key.partition == keys::author(text.app, from);
+                let Some(text) = text_of(&key.sort).filter(of_from) else { return Ok(()) };
+                let noted = self.keyspace.key(keys::author(text.app, to), key.sort.clone());
                 self.repeat(Batch::new().put(noted, bytes::Bytes::new())).await?;
                 return self.settle(key).await;
             }
             _ => {
                 let mut version: TextVersion = decode(&record.value, "a text that waits")?;
-                author.clone_into(&mut version.author);
-                encode(&version)?
+                named(&mut version.author).then(|| encode(&version)).transpose()?
             }
         };
+        let Some(value) = value else { return Ok(()) };
         let same = Check::RevisionIs(record.revision);
         match self.engine.write(Batch::new().require(key.clone(), same).put(key, value)).await {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),

@@ -218,7 +218,7 @@ proptest! {
     fn watches_round_trip(keyspace in keyspace(), partition in partition(), prefix in bytes(9), after in vec(cursor(), 1..4)) {
         let ranges = [WatchRange::Keyspace(keyspace), WatchRange::Partition { keyspace, partition, prefix }];
         for range in ranges {
-            for from in [WatchFrom::Now, WatchFrom::After(after.clone())] {
+            for from in [WatchFrom::Now, WatchFrom::After(after.clone()), WatchFrom::Only(after.clone())] {
                 let wire = pb::WatchRequest::from((range.clone(), from.clone()));
                 prop_assert_eq!(<(WatchRange, WatchFrom)>::try_from(sent(&wire)).expect("round trip"), (range.clone(), from));
             }
@@ -264,6 +264,8 @@ fn missing_fields_are_invalid() {
     assert_eq!(invalid(ScanPage::try_from(pb::ScanResponse::default())), "page.as_of is missing");
     assert_eq!(invalid(CommitEvent::try_from(pb::CommitEvent::default())), "event.change is missing");
     assert_eq!(invalid(<(WatchRange, WatchFrom)>::try_from(pb::WatchRequest::default())), "watch.range is missing");
+    let range = keyspace.map(pb::watch_request::Range::Keyspace);
+    invalid(<(WatchRange, WatchFrom)>::try_from(pb::WatchRequest { range, only: true, ..pb::WatchRequest::default() }));
 }
 
 #[test]

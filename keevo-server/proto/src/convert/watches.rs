@@ -1,6 +1,6 @@
 //! Watches and commit events.
 
-use keevo_core::{Change, CommitEvent, Cursor, Error, Result, WatchFrom, WatchRange};
+use keevo_core::{Change, CommitEvent, Cursor, Error, Result, WatchFrom, WatchRange, watches_nothing};
 
 use super::required;
 use crate::kv::v1 as pb;
@@ -18,11 +18,12 @@ impl From<(WatchRange, WatchFrom)> for pb::WatchRequest {
             }
             WatchRange::Keyspace(keyspace) => pb::watch_request::Range::Keyspace(keyspace.into()),
         };
-        let after = match from {
-            WatchFrom::Now => Vec::new(),
-            WatchFrom::After(cursors) => cursors.into_iter().map(Into::into).collect(),
+        let (cursors, only) = match from {
+            WatchFrom::Now => (Vec::new(), false),
+            WatchFrom::After(cursors) => (cursors, false),
+            WatchFrom::Only(cursors) => (cursors, true),
         };
-        Self { range: Some(range), after }
+        Self { range: Some(range), after: cursors.into_iter().map(Into::into).collect(), only }
     }
 }
 
@@ -38,7 +39,12 @@ impl TryFrom<pb::WatchRequest> for (WatchRange, WatchFrom) {
             pb::watch_request::Range::Keyspace(keyspace) => WatchRange::Keyspace(keyspace.try_into()?),
         };
         let cursors = wire.after.into_iter().map(TryInto::try_into).collect::<Result<Vec<Cursor>>>()?;
-        let from = if cursors.is_empty() { WatchFrom::Now } else { WatchFrom::After(cursors) };
+        let from = match (wire.only, cursors.is_empty()) {
+            (true, true) => return Err(watches_nothing()),
+            (true, false) => WatchFrom::Only(cursors),
+            (false, true) => WatchFrom::Now,
+            (false, false) => WatchFrom::After(cursors),
+        };
         Ok((range, from))
     }
 }

@@ -3,9 +3,11 @@
 //! Invariant: every shard of the range has a cursor in the header, and the engine's watch starts exactly there. So a
 //! client that loses the stream before any event resumes without a gap.
 
+use std::collections::BTreeSet;
+
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use keevo_core::{CommitEvent, Cursor, Engine, Error, ErrorKind, Result, Watch, WatchFrom, WatchRange};
+use keevo_core::{CommitEvent, Cursor, Engine, Error, ErrorKind, Result, ShardId, Watch, WatchFrom, WatchRange};
 use keevo_proto::Message;
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::status_from_error;
@@ -27,11 +29,16 @@ impl<H: Host> KvService<H> {
         let (WatchRange::Partition { keyspace, .. } | WatchRange::Keyspace(keyspace)) = range;
         self.check(keyspace).await?;
         let limited = self.allow_watch(&range).await?;
-        let mut start = self.host.watch_start(&range).await?;
-        if let WatchFrom::After(cursors) = from {
+        let only: Option<BTreeSet<ShardId>> = match &from {
+            WatchFrom::Only(cursors) => Some(cursors.iter().map(|cursor| cursor.shard).collect()),
+            WatchFrom::Now | WatchFrom::After(_) => None,
+        };
+        let mut start = self.host.watch_start(&range, only.as_ref()).await?;
+        if let WatchFrom::After(cursors) | WatchFrom::Only(cursors) = from {
             merge(&mut start, cursors)?;
         }
-        let watch = self.host.engine().watch(range, WatchFrom::After(start.clone())).await?;
+        let begin = if only.is_some() { WatchFrom::Only(start.clone()) } else { WatchFrom::After(start.clone()) };
+        let watch = self.host.engine().watch(range, begin).await?;
         let header = pb::Watching { start: start.into_iter().map(Into::into).collect() };
         let header = pb::WatchResponse { part: Some(pb::watch_response::Part::Watching(header)) };
         let shutdown = self.shutdown.clone();

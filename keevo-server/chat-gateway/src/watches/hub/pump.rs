@@ -1,18 +1,19 @@
-//! The task that reads a keyspace and gives out what it reads.
+//! The task that reads a shard and gives out what it reads.
 //!
-//! Invariant: a watch is replaced by one that reads more shards without a gap: the old one is read until the new one is
-//! there, which begins where the old one was when it was asked for; what comes twice is passed over.
+//! Invariant: a watch that broke is opened anew behind the last change that was read, so those who follow see no gap; where
+//! that is not kept any more they start anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use keevo_core::{CommitEvent, Cursor, Engine, Error, ErrorKind, Keyspace, Result, Watch, WatchFrom, WatchRange};
-use tokio::sync::Notify;
+use keevo_core::{
+    CommitEvent, Cursor, Engine, Error, ErrorKind, Keyspace, Result, ShardId, Watch, WatchFrom, WatchRange,
+};
 use tokio::time::Instant;
 
-use super::{Hub, Recent};
+use super::{At, Hub, Recent};
 
 /// How often it looks whether anybody follows.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -22,126 +23,107 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const BROKEN_MAX: Duration = Duration::from_secs(10);
 
 impl<E: Engine> Hub<E> {
-    /// Reads a keyspace until nobody follows any of it.
-    pub(super) async fn run(self: Arc<Self>, keyspace: Keyspace, changed: Arc<Notify>) {
-        let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
-        let mut watch: Option<Watch> = None;
+    /// Reads a shard until nobody follows any of it.
+    pub(super) async fn run(self: Arc<Self>, keyspace: Keyspace, shard: ShardId) {
+        let at = (keyspace.id, shard);
         let mut broken_since: Option<Instant> = None;
-        let mut was_idle = false;
-        loop {
-            match self.open(keyspace, &mut watch).await {
-                Ok(()) => broken_since = None,
-                Err(error) => {
-                    tracing::debug!(%error, "the changes of a keyspace cannot be read");
-                    let since = *broken_since.get_or_insert_with(Instant::now);
-                    self.failed(keyspace, &error, watch.is_none() && since.elapsed() >= BROKEN_MAX);
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
-            }
-            while let Some(reading) = &mut watch {
-                tokio::select! {
-                    event = reading.next() => {
-                        if let Err(error) = self.take(keyspace, event) {
-                            tracing::debug!(%error, "the changes of a keyspace are read again");
-                            watch = None;
-                            self.failed(keyspace, &error, false);
-                            tokio::time::sleep(AGAIN_AFTER).await;
-                        }
-                    }
-                    () = changed.notified() => {
-                        if self.wants_more(keyspace) {
-                            break;
-                        }
-                    }
-                    _ = look.tick() => {
-                        let idle = self.is_idle(keyspace);
-                        if idle && was_idle && self.retire(keyspace) {
-                            return;
-                        }
-                        was_idle = idle;
+        while let Some(from) = self.from(at) {
+            let opened = self.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Only(vec![from])).await;
+            let broke = match opened {
+                Ok(watch) => {
+                    broken_since = None;
+                    self.begin(at, from);
+                    match self.read(at, watch).await {
+                        Ok(()) => return,
+                        Err(error) => error,
                     }
                 }
+                Err(error) => error,
+            };
+            tracing::debug!(%shard, error = %broke, "the changes of a shard are read again");
+            let since = *broken_since.get_or_insert_with(Instant::now);
+            if !self.goes_on(at, from, &broke, since.elapsed() >= BROKEN_MAX) {
+                return;
             }
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 
-    /// Opens a watch of all shards that are read and wanted; the old one is read meanwhile.
-    async fn open(&self, keyspace: Keyspace, watch: &mut Option<Watch>) -> Result<()> {
-        let (cursors, added) = {
-            let keyspaces = self.lock();
-            let reading = keyspaces.get(&keyspace.id);
-            let added: Vec<Cursor> =
-                reading.iter().flat_map(|reading| reading.wanted.values()).map(|wanted| wanted.floor).collect();
-            let at = reading.iter().flat_map(|reading| reading.shards.values()).map(|recent| recent.at);
-            (at.chain(added.iter().copied()).collect::<Vec<Cursor>>(), added)
-        };
-        let opening = self.engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::After(cursors));
-        tokio::pin!(opening);
-        let opened = loop {
-            let Some(old) = watch.as_mut() else { break opening.await };
-            tokio::select! {
-                opened = &mut opening => break opened,
-                event = old.next() => {
-                    if self.take(keyspace, event).is_err() {
-                        *watch = None;
-                    }
-                }
-            }
-        };
-        let opened = opened?;
-        *watch = Some(opened);
+    /// Behind what to read.
+    fn from(&self, at: At) -> Option<Cursor> {
+        let shards = self.lock();
+        let reading = shards.get(&at)?;
+        Some(reading.recent.as_ref().map_or(reading.wanted.floor, |recent| recent.at))
+    }
+
+    /// Notes that the shard is read, from there on if it was not read before.
+    fn begin(&self, at: At, from: Cursor) {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let mut keyspaces = self.lock();
-        if let Some(reading) = keyspaces.get_mut(&keyspace.id) {
-            for floor in added {
-                reading.wanted.remove(&floor.shard);
-                reading.shards.entry(floor.shard).or_insert_with(|| Recent::new(floor));
-            }
+        if let Some(reading) = self.lock().get_mut(&at) {
+            reading.recent.get_or_insert_with(|| Recent::new(from));
             reading.live.send_replace(());
         }
-        Ok(())
     }
 
-    fn take(&self, keyspace: Keyspace, event: Option<Result<CommitEvent>>) -> Result<()> {
+    /// Gives out what a watch gives, until it breaks or nobody follows.
+    async fn read(&self, at: At, mut watch: Watch) -> Result<()> {
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        let mut was_idle = false;
+        loop {
+            tokio::select! {
+                event = watch.next() => self.take(at, event)?,
+                _ = look.tick() => {
+                    let idle = self.lock().get(&at).is_none_or(|reading| reading.followers.is_empty());
+                    if idle && was_idle && self.retire(at) {
+                        return Ok(());
+                    }
+                    was_idle = idle;
+                }
+            }
+        }
+    }
+
+    fn take(&self, at: At, event: Option<Result<CommitEvent>>) -> Result<()> {
         let event = event.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the engine ended the watch"))??;
-        if let Some(reading) = self.lock().get_mut(&keyspace.id) {
+        if let Some(reading) = self.lock().get_mut(&at) {
             reading.take(&event);
         }
         Ok(())
     }
 
-    /// Goes on after a watch broke or could not be opened. Where changes are missing, all begin anew; where nothing could
-    /// be read for too long, those who follow hear of it.
-    fn failed(&self, keyspace: Keyspace, error: &Error, for_long: bool) {
-        let mut keyspaces = self.lock();
-        let Some(reading) = keyspaces.get_mut(&keyspace.id) else { return };
+    /// After a watch from a cursor broke or could not be opened: whether it is to be tried again. Where changes are missing, those
+    /// who follow begin anew, unless nothing was read since: then from there on nothing ever will be, and they hear of it. So
+    /// they do where nothing could be read for too long.
+    fn goes_on(&self, at: At, from: Cursor, error: &Error, for_long: bool) -> bool {
+        let mut shards = self.lock();
+        let Some(reading) = shards.get_mut(&at) else { return false };
         let missing = matches!(error.kind(), ErrorKind::CursorCompacted | ErrorKind::WrongCluster | ErrorKind::Invalid);
-        if missing && !reading.wanted.is_empty() {
-            // First of all those that were not read yet may be at fault.
-            reading.wanted.retain(|_, wanted| std::mem::replace(&mut wanted.floor, wanted.now) != wanted.now);
-        } else if missing {
-            reading.shards.clear();
-            reading.end_all(None);
-        } else if for_long {
-            reading.end_all(Some(error));
+        if !missing {
+            if for_long {
+                reading.followers.end_all(Some(error), None);
+            }
+            return true;
         }
+        if let (None, Some(now)) = (&reading.recent, reading.wanted.now.filter(|now| *now != from)) {
+            // Whoever came first came from too long ago.
+            reading.wanted.floor = now;
+            return true;
+        }
+        if let Some(mut over) = shards.remove(&at) {
+            let at = over.recent.map(|recent| recent.at);
+            // For those of whom nothing has happened for long, most of what is missing is nothing that they miss.
+            let missed = if at == Some(from) { Some(error) } else { None };
+            over.followers.end_all(missed, at);
+        }
+        false
     }
 
-    fn wants_more(&self, keyspace: Keyspace) -> bool {
-        self.lock().get(&keyspace.id).is_some_and(|reading| !reading.wanted.is_empty())
-    }
-
-    pub(in crate::watches) fn is_idle(&self, keyspace: Keyspace) -> bool {
-        self.lock().get(&keyspace.id).is_none_or(|reading| reading.followers.is_empty())
-    }
-
-    /// Forgets the keyspace where nobody follows any of it, or wants to.
-    fn retire(&self, keyspace: Keyspace) -> bool {
-        let mut keyspaces = self.lock();
-        let is_over = |reading: &super::Reading| reading.followers.is_empty() && reading.wanted.is_empty();
-        let over = keyspaces.get(&keyspace.id).is_none_or(is_over);
+    /// Forgets a shard where nobody follows any of it.
+    fn retire(&self, at: At) -> bool {
+        let mut shards = self.lock();
+        let over = shards.get(&at).is_none_or(|reading| reading.followers.is_empty());
         if over {
-            keyspaces.remove(&keyspace.id);
+            shards.remove(&at);
         }
         over
     }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use keevo_core::{CommitEvent, Error, Result};
+use keevo_core::{CommitEvent, Cursor, Error, Result};
 use tokio::sync::Notify;
 
 use super::bytes_of;
@@ -22,12 +22,24 @@ pub(super) struct Queue {
     news: Notify,
 }
 
+/// What a queue gives.
+#[derive(Debug)]
+pub(in crate::watches) enum Given {
+    /// A change.
+    Change(CommitEvent),
+    /// The end, behind what it held: start anew, behind the cursor where there is one, up to which everything was given.
+    Anew(Option<Cursor>),
+    /// The end, behind what it held: the changes behind the cursor are gone. Whoever has come further starts anew.
+    Gone(Cursor, Error),
+}
+
 #[derive(Debug, Default)]
 struct Held {
     events: VecDeque<CommitEvent>,
     bytes: usize,
     ended: bool,
     error: Option<Error>,
+    upto: Option<Cursor>,
 }
 
 impl Queue {
@@ -52,28 +64,40 @@ impl Queue {
         goes_on
     }
 
-    /// Ends it behind what it holds, with an error or so that the follower starts anew.
-    pub(super) fn end(&self, error: Option<Error>) {
+    /// Ends it behind what it holds, with an error or so that the follower starts anew. All changes up to `upto` were put in, if
+    /// it has not ended before; with both, the error is what those behind it are gone for.
+    pub(super) fn end(&self, error: Option<Error>, upto: Option<Cursor>) {
         let mut held = self.lock();
-        held.ended = true;
-        held.error = error;
+        if !held.ended {
+            (held.ended, held.error, held.upto) = (true, error, upto);
+        }
         drop(held);
         self.news.notify_one();
     }
 
-    /// The next change; `None` behind the last one of a queue that has ended.
-    pub(super) async fn next(&self) -> Result<Option<CommitEvent>> {
+    /// Whether it goes on, and nothing waits.
+    pub(super) fn is_drained(&self) -> bool {
+        let held = self.lock();
+        held.events.is_empty() && !held.ended
+    }
+
+    /// What comes next; behind the last change of a queue that has ended, that it has.
+    pub(super) async fn next(&self) -> Result<Given> {
         loop {
             {
                 let mut held = self.lock();
                 if let Some(event) = held.events.pop_front() {
                     held.bytes = held.bytes.saturating_sub(bytes_of(&event));
-                    return Ok(Some(event));
+                    return Ok(Given::Change(event));
                 }
                 // What was needed once is not kept for ten thousand who are quiet.
                 held.events = VecDeque::new();
                 if held.ended {
-                    return held.error.take().map_or(Ok(None), Err);
+                    return match (held.error.take(), held.upto) {
+                        (Some(error), Some(upto)) => Ok(Given::Gone(upto, error)),
+                        (Some(error), None) => Err(error),
+                        (None, upto) => Ok(Given::Anew(upto)),
+                    };
                 }
             }
             self.news.notified().await;

@@ -146,7 +146,10 @@ async fn what_the_stream_says_is_erased_is_and_what_it_renames_is_renamed() {
     stop.cancel();
     running.await.expect("it ends");
     let verdicts = moderator.verdicts().await.expect("opened");
-    verdicts.rename_author(&version("probe", "x").text_id(), "deleted-1").await.expect("renamed");
+    let text = version("probe", "x").text_id();
+    verdicts.rename_author(&text, "bob", "deleted-1").await.expect("nothing of bob's");
+    assert_eq!(verdicts.authors_of(&text).await.expect("read").into_iter().collect::<Vec<_>>(), ["alice"]);
+    verdicts.rename_author(&text, "alice", "deleted-1").await.expect("renamed");
     let renamed: Vec<String> = verdicts
         .of_text(1, TextKind::Message, "probe", 10)
         .await
@@ -157,4 +160,24 @@ async fn what_the_stream_says_is_erased_is_and_what_it_renames_is_renamed() {
         .map(|version: TextVersion| version.author)
         .collect();
     assert_eq!(renamed, ["deleted-1", "deleted-1"]);
+}
+
+/// What a moderator made of a text stays the moderator's when the text's author is erased.
+#[tokio::test]
+async fn only_who_was_erased_is_renamed() {
+    let world = World::new().await.with_lists().await;
+    let moderator = world.moderator(FaultyEngine::sound(&world.engine)).await;
+    let by = |text: &str, author: &str| version("a", text).by(author, "chat:x", 1_000);
+    moderator.check(by("so bad", "alice")).await.expect("checked");
+    world.clock.advance_ms(1);
+    moderator.check(by("oh darn", "mod")).await.expect("checked");
+    let verdicts = moderator.verdicts().await.expect("opened");
+    let text = version("a", "x").text_id();
+    verdicts.rename_author(&text, "alice", "deleted-1").await.expect("renamed");
+    let authors: Vec<String> = verdicts.authors_of(&text).await.expect("read").into_iter().collect();
+    assert_eq!(authors, ["deleted-1", "mod"]);
+    let queue = verdicts.queue(1, 10, None).await.expect("listed").entries;
+    let mut queued: Vec<&str> = queue.iter().map(|one| one.verdict.version.author.as_str()).collect();
+    queued.sort_unstable();
+    assert_eq!(queued, ["deleted-1", "mod"]);
 }
