@@ -14,6 +14,8 @@
 //!
 //! A feed that is merged by its readers is written to those followers alone that gather their activities. Whether it is
 //! so is read after the placing (`merge.rs` says why); removals go to every follower all the same.
+//!
+//! It goes in steps, a page of followers each or less, which `pace.rs` spreads over time: whoever reads meanwhile passes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Revision, Target};
+use tokio::time::Instant;
 
 use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, retry};
@@ -31,10 +34,11 @@ use crate::lanes::Lane;
 use crate::merge::{Phase, SourceRow};
 use crate::metrics::add;
 use crate::outbox::{Done, Pointer};
+use crate::pace::{Pace, STEP_MAX};
 use crate::rows::{ActivityRow, EntryRow, JobRow, decode, encode};
 
 /// The most followers of one page.
-const PAGE: usize = 4_096;
+const PAGE: usize = STEP_MAX;
 
 /// An outbox job of an activity.
 #[derive(Debug)]
@@ -130,6 +134,7 @@ impl<E: Engine> Feeds<E> {
             return Ok(reach);
         }
         let mut spent = 0;
+        let mut pace = Pace::new(&self.inner.step, lane, self.options().job_targets_per_s_max);
         let mut walk: Option<FeedWalk> = None;
         while let Some(entry) = usize::try_from(job.row.entry).ok().and_then(|at| job.row.entries.get(at)).cloned() {
             if spent >= budget {
@@ -139,7 +144,7 @@ impl<E: Engine> Feeds<E> {
             }
             let feed = entry.feed_id()?;
             let at = position(&job.row);
-            let limit = (budget - spent).clamp(1, PAGE);
+            let limit = (budget - spent).clamp(1, pace.targets());
             let mut page = match first.get(&feed).filter(|_| at == Position::default()) {
                 Some(page) => Arc::clone(page),
                 None => Arc::new(self.follower_page(&feed, &at, limit).await?),
@@ -154,7 +159,7 @@ impl<E: Engine> Feeds<E> {
             }
             spent += page.followers.len();
             let begun = FeedWalk { seen: begun.seen.saturating_add(length(&page.followers)), ..begun };
-            let applied = self.fan_out_page(job, &entry, &feed, &page.followers).await?;
+            let applied = self.fan_out_page(job, &entry, &feed, &page.followers, &mut pace).await?;
             self.count_entries(lane, applied);
             let next = page.next.clone();
             if next.is_none() {
@@ -202,13 +207,14 @@ impl<E: Engine> Feeds<E> {
         }
     }
 
-    /// Fans a job out to some followers; how many rows that changed.
+    /// Fans a job out to some followers, at its pace; how many rows that changed.
     async fn fan_out_page(
         &self,
         job: &ActivityJob,
         entry: &EntryRow,
         feed: &FeedId,
         page: &[Follower],
+        pace: &mut Pace<'_>,
     ) -> Result<usize> {
         let mut applied = 0;
         let mut puts: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
@@ -228,16 +234,17 @@ impl<E: Engine> Feeds<E> {
                 let guard = keys::join(EDGE, feed.as_str().as_bytes());
                 (FanOutAction::Put { value, ttl_ms: None }, Some(guard))
             };
-            let fan_out = FanOut {
-                keyspace: self.layout().keyspace,
-                sort: keys::timeline(job.id, Some(feed), entry.generation),
-                action,
-                guard_sort,
-                targets,
-            };
-            let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
-            applied += usize::try_from(done.applied).unwrap_or(usize::MAX);
-            add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
+            let sort = keys::timeline(job.id, Some(feed), entry.generation);
+            let mut fan_out = FanOut { keyspace: self.layout().keyspace, sort, action, guard_sort, targets };
+            while !fan_out.targets.is_empty() {
+                let later = fan_out.targets.split_off(pace.targets().min(fan_out.targets.len()));
+                let began = pace.turn().await;
+                let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
+                pace.ended(fan_out.targets.len(), began, Instant::now());
+                applied += usize::try_from(done.applied).unwrap_or(usize::MAX);
+                add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
+                fan_out.targets = later;
+            }
         }
         Ok(applied)
     }

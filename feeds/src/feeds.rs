@@ -16,6 +16,7 @@ use crate::keys::Layout;
 use crate::lanes::Lanes;
 use crate::metrics::{Counters, FeedsMetrics};
 use crate::outbox::Done;
+use crate::pace::Step;
 use crate::turns::Turns;
 
 /// The keyspace that holds the feeds of all apps.
@@ -38,6 +39,9 @@ pub struct FeedsOptions {
     pub inline_targets_max: usize,
     /// How many followers more a worker fans a post out to before it counts as large, and makes way for smaller ones.
     pub prompt_targets_max: usize,
+    /// How many followers a second one post is fanned out to at most: one that took all that the machine has would keep
+    /// everybody waiting who reads meanwhile. A caller's first thousand is not held back.
+    pub job_targets_per_s_max: u64,
     /// How long a removal keeps late writes of the same entry out, in milliseconds.
     pub tombstone_ttl_ms: u64,
     /// How long a removed activity keeps its number of generations, in milliseconds.
@@ -63,6 +67,7 @@ impl Default for FeedsOptions {
             activity_bytes_max: 10 * 1024,
             inline_targets_max: 1_000,
             prompt_targets_max: 4_096,
+            job_targets_per_s_max: 100_000,
             tombstone_ttl_ms: 3_600_000,
             removed_ttl_ms: 7 * 24 * 3_600_000,
             pickup_after_ms: 2_000,
@@ -101,6 +106,8 @@ pub(crate) struct Inner<E> {
     pub(crate) instance: u64,
     pub(crate) counters: Counters,
     pub(crate) lanes: Lanes,
+    /// By how many targets fan-outs go.
+    pub(crate) step: Step,
     /// Held while finished work is taken out of the outbox.
     pub(crate) flushing: tokio::sync::Mutex<()>,
     /// Orders the changes of one subject of reactions within this instance.
@@ -139,6 +146,7 @@ impl<E: Engine> Feeds<E> {
             options,
             counters: Counters::default(),
             lanes: Lanes::default(),
+            step: Step::default(),
             flushing: tokio::sync::Mutex::default(),
             turns: Turns::default(),
             groups: RwLock::default(),

@@ -85,6 +85,7 @@ mod merge;
 mod metrics;
 mod names;
 mod outbox;
+mod pace;
 mod place;
 mod privacy;
 mod ranking;

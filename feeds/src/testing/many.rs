@@ -7,6 +7,7 @@ use keevo_core::Engine;
 
 use super::{Scene, feed, numbered, post};
 use crate::feed_id::FeedId;
+use crate::feeds::{Feeds, FeedsOptions};
 use crate::follow::NewFollow;
 use crate::lists::{FollowStats, ListRequest};
 use crate::read::PageRequest;
@@ -18,6 +19,7 @@ pub(crate) async fn run<E: Engine>(engine: &E) {
     a_wide_feed_is_served_by_the_worker(engine).await;
     many_feeds_are_loaded_in_groups(engine).await;
     a_worker_runs_until_it_is_stopped(engine).await;
+    a_post_goes_at_its_pace(engine).await;
 }
 
 fn fans() -> Vec<FeedId> {
@@ -113,4 +115,26 @@ async fn a_worker_runs_until_it_is_stopped<E: Engine>(engine: &E) {
         assert_eq!(scene.ids(fan).await, [id], "{fan}");
     }
     scene.drain().await;
+}
+
+/// Once a post took all that the machine had until its last follower had it, and readers waited.
+async fn a_post_goes_at_its_pace<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    let star = feed("user:star");
+    scene.feeds.follow_many(all_follow(&star)).await.expect("follows");
+    let clock = std::sync::Arc::<keevo_core::ManualClock>::clone(&scene.clock);
+    let options = FeedsOptions {
+        clock,
+        inline_targets_max: usize::MAX,
+        job_targets_per_s_max: 10_000,
+        ..FeedsOptions::default()
+    };
+    let feeds = Feeds::open(scene.engine.clone(), scene.app, options).await.expect("feeds open");
+    let began = tokio::time::Instant::now();
+    let id = feeds.add_activity(&star, post("p", 1)).await.expect("an add").id;
+    assert!(began.elapsed() >= Duration::from_millis(100), "a thousand at once, and no more for a tenth of a second");
+    assert_eq!(feeds.metrics().entries_fanned_out, 1_500);
+    for fan in fans().iter().step_by(97) {
+        assert_eq!(scene.ids(fan).await, [id], "{fan}");
+    }
 }

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use keevo_core::call::{self, Call, Outcomes};
 use keevo_core::sessions::Ticket;
 use keevo_core::{Batch, Command, Error, ErrorKind, FanOut, FannedOut, Outcome, Result, ShardId, Written};
@@ -15,6 +14,11 @@ use crate::transport::PeerCall;
 
 /// How often a write begins anew in a fresh session after the shard has forgotten the old one.
 const SESSIONS_TRIED_MAX: u32 = 2;
+/// About how many targets of one fan-out are under way at once: a read waits for what its shard has committed before it,
+/// and all shards share the processors.
+const TARGETS_AT_ONCE: usize = 256;
+/// Whatever their sizes: how many parts of one fan-out are under way at once, at least and at most.
+const PARTS_AT_ONCE: (usize, usize) = (2, 32);
 
 impl ClusterEngine {
     /// Applies a batch, whose limits have been checked.
@@ -112,16 +116,21 @@ impl ClusterEngine {
         self.propose_noted(shard, Command::MoveClock, &Aside::Outcomes(outcomes)).await.map(drop)
     }
 
-    /// Sends each shard its part of the fan-out, all at once.
+    /// Sends each shard its part of the fan-out, some at once.
     pub(super) async fn fan_out_all(&self, fan_out: FanOut) -> Result<FannedOut> {
         let map = self.node.inner.map_or_wait()?;
         let parts = peer_messages::split_fan_out(&fan_out, |key| Ok(map.locate(key)?.id))?;
+        let at_once = parts_at_once(fan_out.targets.len(), parts.len());
         let call = call::current();
         let send = |(shard, part): (ShardId, FanOut)| {
-            let aside = aside_of(call.as_deref(), shard);
-            async move { (self.propose_noted(shard, Command::FanOut(part), &aside).await, aside) }
+            let call = call.clone();
+            async move {
+                let aside = aside_of(call.as_deref(), shard);
+                (self.propose_noted(shard, Command::FanOut(part), &aside).await, aside)
+            }
         };
-        let mut sends: FuturesUnordered<_> = parts.into_iter().map(send).collect();
+        let sends: Vec<_> = parts.into_iter().map(send).collect();
+        let mut sends = futures::stream::iter(sends).buffer_unordered(at_once);
         let mut total = FannedOut::default();
         while let Some((outcome, aside)) = sends.next().await {
             if let (Some(call), Aside::Note(_)) = (&call, aside) {
@@ -140,6 +149,12 @@ impl ClusterEngine {
     }
 }
 
+/// How many parts of a fan-out are sent at once, of `parts` with so many targets together.
+fn parts_at_once(targets: usize, parts: usize) -> usize {
+    let each = (targets / parts.max(1)).max(1);
+    (TARGETS_AT_ONCE / each).clamp(PARTS_AT_ONCE.0, PARTS_AT_ONCE.1)
+}
+
 /// What the entry of a write to `shard` says of the call that the write is of.
 fn aside_of(call: Option<&Call>, shard: ShardId) -> Aside {
     call.and_then(|call| call.note(shard)).map_or(Aside::None, Aside::Note)
@@ -150,5 +165,17 @@ fn written(outcome: Outcome) -> Result<Written> {
         Outcome::Written(written) => Ok(written),
         Outcome::Refused(error) => Err(error),
         other => Err(Error::corrupt(format!("a write was answered by {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts_at_once;
+
+    #[test]
+    fn small_parts_go_together_and_large_ones_by_two() {
+        for (targets, parts, at_once) in [(1_024, 8, 2), (65_536, 8, 2), (1_024, 64, 16), (100, 100, 32), (0, 0, 32)] {
+            assert_eq!(parts_at_once(targets, parts), at_once, "{targets} in {parts} shards");
+        }
     }
 }

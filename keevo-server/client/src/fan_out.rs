@@ -10,8 +10,20 @@ use tokio::time::Instant;
 
 use crate::engine::{RemoteEngine, unexpected};
 use crate::pipe::{Answer, Ask};
-use crate::read::{Part, SHARDS_AT_ONCE};
+use crate::read::Part;
 use crate::retry::Retry;
+
+/// About how many targets of one fan-out are under way at once: a read waits for what its shard has committed before it,
+/// and the shards of a node share its processors.
+const TARGETS_AT_ONCE: usize = 256;
+/// Whatever their sizes: how many parts of one fan-out are under way at once, at least and at most.
+const PARTS_AT_ONCE: (usize, usize) = (2, 32);
+
+/// How many parts of a fan-out are sent at once, of `parts` with so many targets together.
+fn parts_at_once(targets: usize, parts: usize) -> usize {
+    let each = (targets / parts.max(1)).max(1);
+    (TARGETS_AT_ONCE / each).clamp(PARTS_AT_ONCE.0, PARTS_AT_ONCE.1)
+}
 
 impl RemoteEngine {
     pub(crate) async fn remote_fan_out(&self, fan_out: FanOut) -> Result<FannedOut> {
@@ -24,10 +36,12 @@ impl RemoteEngine {
         let mut left: Vec<(Bytes, Target)> = targets.into_iter().map(encode).collect();
         let mut total = FannedOut::default();
         while !left.is_empty() {
+            let targets = left.len();
             let groups = self.group(&mut retry, std::mem::take(&mut left), |(key, _)| key).await?;
+            let at_once = parts_at_once(targets, groups.len());
             let mut answers = stream::iter(groups)
                 .map(|group| self.clone().fan_out_group(head.clone(), group, deadline))
-                .buffer_unordered(SHARDS_AT_ONCE);
+                .buffer_unordered(at_once);
             let mut moved = None;
             while let Some((done, again)) = answers.try_next().await? {
                 total.applied += done.applied;
@@ -60,6 +74,18 @@ impl RemoteEngine {
             Ok(other) => Err(unexpected(&other)),
             Err(error) if error.kind() == ErrorKind::ShardMoved => Ok((FannedOut::default(), Some((group, error)))),
             Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts_at_once;
+
+    #[test]
+    fn small_parts_go_together_and_large_ones_by_two() {
+        for (targets, parts, at_once) in [(1_024, 8, 2), (65_536, 8, 2), (1_024, 64, 16), (100, 100, 32), (0, 0, 32)] {
+            assert_eq!(parts_at_once(targets, parts), at_once, "{targets} in {parts} shards");
         }
     }
 }

@@ -19,6 +19,11 @@ const MIB: u64 = 1 << 20;
 const BUDGET_MIB_MIN: u64 = 64;
 /// The largest write buffers that `auto` gives: what they hold is replayed after a crash.
 const WRITE_BUFFER_MIB_AUTO_MAX: u64 = 256;
+/// What part of the block cache the log's cache has beside it, ...
+const LOG_CACHE_PART: u64 = 8;
+/// ... and the least and the most.
+const LOG_CACHE_BYTES_MIN: u64 = 4 * MIB;
+const LOG_CACHE_BYTES_MAX: u64 = 64 * MIB;
 const LOG_STORES: &str = "auto, segmented or rocksdb";
 const SEGMENT_MIB: &str = "a number from 1 to 1024";
 const JOBS_MIN: u64 = 2;
@@ -97,6 +102,13 @@ impl StorageConfig {
             background_bytes_per_s_max: self.background_bytes_per_s_max,
             ..RocksOptions::without_wal()
         }
+    }
+
+    /// How much of the end of the log is kept in memory, in bytes: for followers that are a little behind. A node that is
+    /// given little memory takes what they lack from the disk.
+    pub fn log_cache_bytes(&self) -> usize {
+        let bytes = (self.block_cache_bytes / LOG_CACHE_PART).clamp(LOG_CACHE_BYTES_MIN, LOG_CACHE_BYTES_MAX);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// What every setting that is `auto` comes to, as comments of the file.
@@ -187,6 +199,10 @@ mod tests {
         assert_eq!((set.block_cache_bytes, set.write_buffer_bytes), (32 * MIB, 8 * MIB));
         assert_eq!(set.limits.unflushed_bytes_max, 100 * MIB);
         assert!(!set.data_store().wal);
+        for (mib, log_cache_mib) in [("8", 4), ("128", 16), ("4096", 64)] {
+            let set = config(&[("block_cache_mib", mib)], &MACHINE).expect("good");
+            assert_eq!(set.log_cache_bytes(), log_cache_mib << 20, "{mib}");
+        }
     }
 
     #[test]

@@ -81,16 +81,18 @@ pub(crate) fn open_log(log: &Path, config: &StorageConfig) -> Result<Arc<dyn Log
         (found, wanted) => found.or(wanted).unwrap_or(LogEngine::DEFAULT),
     };
     let path = log.join(engine.place().0);
+    let cache_bytes_max = config.log_cache_bytes();
     match engine {
         LogEngine::Segmented => {
             let segment_bytes = config.log_segment_bytes;
-            open_segmented_log_store(path, &SegmentedLogOptions { segment_bytes, ..SegmentedLogOptions::default() })
+            let options = SegmentedLogOptions { segment_bytes, cache_bytes_max, ..SegmentedLogOptions::default() };
+            open_segmented_log_store(path, &options)
         }
         LogEngine::Rocksdb => {
             let defaults = RocksLogOptions::default();
             let write_buffer_bytes = usize::try_from(config.write_buffer_bytes).unwrap_or(usize::MAX);
             let memtable_bytes = defaults.memtable_bytes.min(write_buffer_bytes);
-            open_rocks_log_store(path, &RocksLogOptions { memtable_bytes, ..defaults })
+            open_rocks_log_store(path, &RocksLogOptions { memtable_bytes, cache_bytes_max, ..defaults })
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, Multipart, Request};
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::auth::{Principal, rights};
 use crate::call::Call;
@@ -18,6 +19,10 @@ use crate::route::Op;
 const SIDE_MAX: usize = 4_096;
 /// The most pixels of an image that is to be resized.
 const PIXELS_MAX: u64 = 50_000_000;
+/// The most pixels on the way there, of 16 bytes each: an image is brought to its new height first, as wide as it was.
+const WAY_PIXELS_MAX: u64 = 32_000_000;
+/// Images that are resized at once.
+static RESIZES: Semaphore = Semaphore::const_new(2);
 /// Content types that a browser would run.
 const RUNNABLE: &[&str] = &["html", "svg", "javascript", "ecmascript", "xml", "x-msdownload", "x-sh"];
 
@@ -136,7 +141,12 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Reply> {
     let resized = Address { rest: format!("{size}/{}", row.name), ..address.clone() };
     if files.bytes(&resized).await?.is_none() {
         let original = files.bytes(&address).await?.ok_or_else(|| ApiError::not_found("the file is gone"))?;
-        let work = tokio::task::spawn_blocking(move || resize(&original, width, height, &mode, &crop));
+        // It is never closed. The permit goes with the work, which goes on when whoever asked is gone.
+        let turn = RESIZES.acquire().await.ok();
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            resize(&original, width, height, &mode, &crop)
+        });
         let bytes = work.await.map_err(|_panic| ApiError::input("the image cannot be resized"))??;
         files.put_bytes(&resized, bytes).await?;
     }
@@ -157,19 +167,39 @@ fn resize(bytes: &[u8], width: u32, height: u32, mode: &str, crop: &str) -> ApiR
     let reader = || ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_why| unreadable());
     let format = reader()?.format().ok_or_else(unreadable)?;
     let (from_width, from_height) = reader()?.into_dimensions().map_err(|_why| unreadable())?;
-    if u64::from(from_width) * u64::from(from_height) > PIXELS_MAX {
+    let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
+    if pixels(from_width, from_height) > PIXELS_MAX {
         return Err(ApiError::input(format!("the image has more than {PIXELS_MAX} pixels")));
     }
-    let image = reader()?.decode().map_err(|_why| unreadable())?;
     let other = |side: u32, of: u32, by: u32| {
         let scaled = u64::from(side) * u64::from(of) / u64::from(by.max(1));
         u32::try_from(scaled).unwrap_or(u32::MAX).clamp(1, 4_096)
     };
     let width = if width == 0 { other(height, from_width, from_height) } else { width };
     let height = if height == 0 { other(width, from_height, from_width) } else { height };
+    let (cut_width, cut_height) = cut(from_width, from_height, width, height);
+    let way_pixels = match mode {
+        "scale" => pixels(from_width, height),
+        "crop" | "fill" => pixels(cut_width, height),
+        _ => pixels(from_width, height.min(other(width, from_height, from_width))),
+    };
+    if way_pixels > WAY_PIXELS_MAX {
+        return Err(ApiError::input(format!("the image is too wide to be made {height} high: ask for a smaller one")));
+    }
+    let image = reader()?.decode().map_err(|_why| unreadable())?;
     let resized = match mode {
         "scale" => image.resize_exact(width, height, FilterType::Triangle),
-        "crop" | "fill" => filled(&image, width, height, crop),
+        "crop" | "fill" => {
+            let at = |first: &str, last: &str, spare: u32| match () {
+                () if crop.split(',').any(|one| one == first) => 0,
+                () if crop.split(',').any(|one| one == last) => spare,
+                () => spare / 2,
+            };
+            let x = at("left", "right", image.width().saturating_sub(cut_width));
+            let y = at("top", "bottom", image.height().saturating_sub(cut_height));
+            // Cut before it is scaled: of a long strip little is left then, and scaled it may be without end.
+            image.crop_imm(x, y, cut_width, cut_height).resize_exact(width, height, FilterType::Triangle)
+        }
         _ => image.resize(width, height, FilterType::Triangle),
     };
     let mut out = Cursor::new(Vec::new());
@@ -179,20 +209,13 @@ fn resize(bytes: &[u8], width: u32, height: u32, mode: &str, crop: &str) -> ApiR
     Ok(out.into_inner().into())
 }
 
-/// An image that fills width and height, cut where it is too long.
-fn filled(image: &DynamicImage, width: u32, height: u32, crop: &str) -> DynamicImage {
+/// What of an image of a width and height fills another size, with nothing left over on one side.
+fn cut(from_width: u32, from_height: u32, width: u32, height: u32) -> (u32, u32) {
     let scale = |from: u32, to: u32| f64::from(to) / f64::from(from.max(1));
-    let by = scale(image.width(), width).max(scale(image.height(), height));
+    let by = scale(from_width, width).max(scale(from_height, height));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides of an image, bounded before")]
-    let side = |from: u32, least: u32| ((f64::from(from) * by).round() as u32).max(least);
-    let scaled = image.resize_exact(side(image.width(), width), side(image.height(), height), FilterType::Triangle);
-    let at = |first: &str, last: &str, spare: u32| match () {
-        () if crop.split(',').any(|one| one == first) => 0,
-        () if crop.split(',').any(|one| one == last) => spare,
-        () => spare / 2,
-    };
-    let (x, y) = (at("left", "right", scaled.width() - width), at("top", "bottom", scaled.height() - height));
-    scaled.crop_imm(x, y, width, height)
+    let side = |to: u32, most: u32| ((f64::from(to) / by).round() as u32).clamp(1, most.max(1));
+    (side(width, from_width), side(height, from_height))
 }
 
 #[cfg(test)]
@@ -219,6 +242,23 @@ mod tests {
         assert_eq!(size(0, 10, "fill", "right"), (20, 10));
         assert!(resize(b"no image", 10, 10, "clip", "center").is_err());
         assert!(resize(&png(2, 2)[..20], 10, 10, "clip", "center").is_err());
+    }
+
+    /// Once a strip of a few kilobytes took terabytes on its way to another size, and the node with it.
+    #[test]
+    fn an_image_takes_so_much_memory_and_no_more() {
+        let strip = resize(&png(1, 40_000), 512, 512, "fill", "center").expect("one pixel of it, enlarged");
+        let strip = image::load_from_memory(&strip).expect("an image");
+        assert_eq!((strip.width(), strip.height()), (512, 512));
+        let why = |bytes: &[u8], mode| resize(bytes, 10, 4_096, mode, "center").expect_err("too large").detail;
+        assert!(why(&png(40_000, 1), "scale").contains("too wide"));
+        resize(&png(40_000, 1), 10, 4_096, "clip", "center").expect("it stays low");
+        // A picture of 10,000 times 10,000 pixels in 40 bytes.
+        let gif =
+            b"GIF89a\x10\x27\x10\x27\x00\x00\x00\x2c\0\0\0\0\x10\x27\x10\x27\x80\0\0\0\0\0\0\x02\x02\x4c\x01\x00\x3b";
+        assert!(why(gif, "clip").contains("more than 50000000 pixels"), "{}", why(gif, "clip"));
+        assert_eq!(cut(400, 200, 10, 10), (200, 200));
+        assert_eq!(cut(200, 400, 20, 10), (200, 100));
     }
 
     #[test]
