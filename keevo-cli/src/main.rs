@@ -4,6 +4,7 @@
 //! args ─▶ settings ─▶ run (one file a service) ─▶ connect ─▶ a node
 //!   ▲                    └─▶ render: a response becomes text or JSON, without I/O
 //! shell: a line each
+//! top: the cluster live, on a screen of its own
 //! ```
 //!
 //! Invariant: standard output carries answers only, so that it can be piped; all else goes to standard error. The
@@ -24,6 +25,7 @@ mod run;
 mod settings;
 mod shell;
 mod text;
+mod top;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -140,6 +142,8 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Info => run::nodes::info(context).await,
         Command::Feed(feed) => run::feed::run(context, feed).await,
         Command::App(app) => run::app::run(context, app).await,
+        Command::Debug(debug) => run::debug::run(context, debug).await,
+        Command::Top(options) => top::run(context, options).await,
         Command::Sink(sink) => run::sink::run(context, sink).await,
         Command::Moderation(moderation) => run::moderation::run(context, moderation).await,
         Command::Auth(auth) => run::auth::run(context, auth).await,

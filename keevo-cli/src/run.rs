@@ -11,6 +11,7 @@ pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod compact;
 pub(crate) mod context;
+pub(crate) mod debug;
 pub(crate) mod doctor;
 pub(crate) mod feed;
 pub(crate) mod kv;

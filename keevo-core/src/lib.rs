@@ -40,6 +40,7 @@ mod store;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 pub mod views;
 mod watch;
 mod wire;

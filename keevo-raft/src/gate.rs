@@ -15,6 +15,7 @@ use std::time::Duration;
 use keevo_core::{DiskGuard, Error, ErrorKind, Pressure, Result, StoreLoad};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use crate::stages::Stages;
 use crate::storage_care::{StorageCare, StorageLimits, StorageStatus};
 
 /// How long a write is held back at the highest pressure that is not yet refused.
@@ -43,6 +44,8 @@ pub(crate) struct Gate {
     backlog: Arc<AtomicU64>,
     refused_for_load: AtomicU64,
     delayed_micros: AtomicU64,
+    /// How long the stages of writes take.
+    stages: Arc<Stages>,
 }
 
 impl Gate {
@@ -63,7 +66,13 @@ impl Gate {
             backlog: Arc::default(),
             refused_for_load: AtomicU64::new(0),
             delayed_micros: AtomicU64::new(0),
+            stages: Arc::default(),
         }
+    }
+
+    /// Where the times of writes are counted.
+    pub(crate) fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// Waits until a replica may apply much at once; it may until the permit is dropped. Half of the processors do

@@ -8,6 +8,7 @@
 //! * Appends reach the core in the order in which they arrived.
 
 mod archive;
+mod gauges;
 mod inbound;
 mod lease;
 mod membership;
@@ -26,6 +27,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
 use keevo_core::mutants::{self, Mutant};
+use keevo_core::trace;
 use keevo_core::views::Views;
 use keevo_core::{Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, verify_snapshot};
 use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
@@ -46,6 +48,8 @@ use crate::state_machine::{GroupMachine, GroupSnapshot, SharedMachine, StagedFil
 use crate::timing::Timing;
 use crate::transport::{Transport, within};
 use crate::types::{Entry, EntryPayload, PeerNode, Raft, RaftMetrics, Snapshot, TypeConfig};
+
+pub use gauges::ReplicaGauges;
 
 /// The most proposals of a group that may be under way at once.
 const PROPOSALS_MAX: usize = 8_192;
@@ -119,7 +123,9 @@ impl Group {
             reader: reader.clone(),
             append_timeout: context.timing.append_timeout(),
         };
-        let log = GroupLog::new(Arc::clone(&context.log), shard.id.0);
+        let progress = &shared.progress;
+        progress.opened(context.log.log_state(shard.id.0)?.last_log_id.map_or(0, |last| last.index));
+        let log = GroupLog::new(Arc::clone(&context.log), shard.id.0).with_progress(Arc::clone(progress));
         let config = Arc::new(context.timing.config(shard.id)?);
         let raft = Raft::new(replica, config, network, log, state_machine).await.map_err(fatal)?;
         quorum.set(raft.metrics());
@@ -129,7 +135,7 @@ impl Group {
         let quiet = if waits { context.timing.lease_max() } else { Duration::ZERO };
         let deaf_until = context.clock.monotonic() + quiet;
         let inbound = inbound::Inbound::start(raft.clone());
-        let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX);
+        let proposer = proposer::Proposer::start(raft.clone(), PROPOSALS_MAX, Arc::clone(context.gate.stages()));
         let lease = lease::Lease::new(Arc::clone(&quorum), context.timing.lease_for_reads());
         let reads = read_gate::ReadGate::start(raft.clone(), quorum, &context.timing);
         let group = Arc::new(Self {
@@ -228,7 +234,12 @@ impl Group {
         if mutants::is_on(Mutant::StaleLeaseRead) && self.is_leader() {
             return Ok(self.metrics().last_applied.map_or(0, |log_id| log_id.index));
         }
-        match tokio::time::timeout(deadline, self.reads.join()).await {
+        let began = tokio::time::Instant::now();
+        let joined = tokio::time::timeout(deadline, self.reads.join()).await;
+        if let Some(trace) = trace::current() {
+            trace.part("barrier", Some(self.shard), began, tokio::time::Instant::now());
+        }
+        match joined {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(error)) => Err(self.locate_leader(error)),
             Err(_elapsed) => {

@@ -26,6 +26,7 @@ mod peer_messages;
 mod quorum;
 pub mod runtime;
 pub mod shard_map;
+mod stages;
 mod state_machine;
 mod storage_care;
 #[cfg(any(test, feature = "testing"))]
@@ -40,9 +41,10 @@ pub use cluster_engine::{ClusterEngine, DEADLINE, Meta};
 pub use group::Group;
 pub use node::{
     ArchiveState, CallEntry, CallsPage, ChangesPage, ChangesRequest, Identity, IdentityStore, LoggedEntry, LoggedKind,
-    Node, NodeOptions, NodeParts, NodeStatus, ReplicaStatus, ShardCopy,
+    Node, NodeOptions, NodeParts, NodeStatus, ReplicaGauges, ReplicaStatus, ShardCopy,
 };
 pub use shard_map::ShardMap;
+pub use stages::{STAGE_BUCKETS_US, Stage, StageTimes};
 pub use state_machine::StagedFiles;
 pub use storage_care::{StorageCare, StorageLimits, StorageStatus};
 pub use timing::Timing;

@@ -150,4 +150,8 @@ pub struct LogCounters {
     pub queued: u64,
     /// Bytes of entries held in the cache at the moment.
     pub cached_bytes: u64,
+    /// Bytes of calls that wait for the writer at the moment.
+    pub queued_bytes: u64,
+    /// The most that there may be before callers wait.
+    pub queued_bytes_max: u64,
 }

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use crate::blocking;
 use crate::cluster_engine::ClusterEngine;
 use crate::gate::Gate;
+pub use crate::group::ReplicaGauges;
 use crate::group::{Group, GroupContext};
 use crate::hlc::NodeHlc;
 use crate::network::AddressBook;

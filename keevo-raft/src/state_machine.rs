@@ -24,12 +24,14 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::{Machine, ShardView};
 use keevo_core::mutants::{self, Mutant};
+use keevo_core::trace::TraceContext;
 use keevo_core::views::Views;
 use keevo_core::{
     Archived, Column, Command, DataStore, Durability, Entry as CommandEntry, Error, ErrorKind, Result, ShardId,
     SnapshotFile, Store, StoreBatch, StoreOp, failpoint, system,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use tokio::time::Instant;
 
 pub(crate) use position::decode_position;
 
@@ -37,6 +39,7 @@ use crate::archive_hold::{ArchiveHold, ArchiveLimits};
 use crate::backlog::Backlog;
 use crate::blocking;
 use crate::gate::Gate;
+use crate::stages::Progress;
 use crate::types::{
     Applied, ApplyResponder, EntryPayload, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -112,6 +115,8 @@ pub(crate) struct SharedMachine {
     /// Its part of what the node has yet to apply.
     pub(crate) backlog: Backlog,
     pub(crate) gate: Arc<Gate>,
+    /// How far its log has come, and when.
+    pub(crate) progress: Arc<Progress>,
     /// Keeps the log until it is archived.
     pub(crate) archive: ArchiveHold,
     /// What openraft is told to be in the snapshot: the log goes behind it.
@@ -144,6 +149,7 @@ impl SharedMachine {
             applied_to: AtomicU64::new(0),
             sending: AtomicUsize::new(0),
             backlog: Backlog::new(gate.backlog_sum()),
+            progress: Progress::new(shard, Arc::clone(gate.stages())),
             gate,
             archive: ArchiveHold::new(archive, shard),
             mark: Mutex::new(None),
@@ -249,6 +255,9 @@ impl GroupMachine {
     }
 
     fn apply_batch(&mut self, batch: Vec<Decoded>) -> Result<()> {
+        let began = Instant::now();
+        let first = batch.first().map_or(0, |entry| entry.log_id.index);
+        let traced: Vec<_> = batch.iter().filter_map(|entry| entry.trace).collect();
         let mut commands: Vec<(u64, CommandEntry)> = Vec::with_capacity(batch.len());
         let mut waiting: Vec<(Option<ApplyResponder>, bool)> = Vec::with_capacity(batch.len());
         let (mut membership_changed, mut log_bytes, mut archived) = (false, 0, None);
@@ -284,6 +293,10 @@ impl GroupMachine {
         };
         self.shared.set_applied(self.applied);
         self.shared.backlog.applied(applied.index);
+        self.shared.progress.applied(first, applied.index, began);
+        for context in traced {
+            self.shared.progress.applied_traced(context, began);
+        }
         self.shared.archive.applied(applied.index, log_bytes);
         if archived.is_some() {
             self.shared.archive.set_archived(archived);
@@ -300,14 +313,19 @@ impl GroupMachine {
     }
 }
 
-/// The next entries, as many as one store batch takes, and what they add to it, in bytes.
-fn next_batch(entries: &mut IntoIter<EntryResponder<TypeConfig>>, bytes_max: usize) -> Result<(Vec<Decoded>, usize)> {
+/// The next entries, as many as one store batch takes, and what they add to it, in bytes; with the traces that they belong
+/// to, if somebody wants them.
+fn next_batch(
+    entries: &mut IntoIter<EntryResponder<TypeConfig>>,
+    bytes_max: usize,
+    traces: bool,
+) -> Result<(Vec<Decoded>, usize)> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     while bytes < bytes_max
         && let Some(entry) = entries.next()
     {
-        let entry = Decoded::new(entry)?;
+        let entry = Decoded::new(entry, traces)?;
         bytes += entry.bytes;
         batch.push(entry);
     }
@@ -324,18 +342,22 @@ struct Decoded {
     bytes: usize,
     /// What it takes in the log, about.
     log_bytes: u64,
+    /// The trace that it belongs to.
+    trace: Option<TraceContext>,
 }
 
 impl Decoded {
-    fn new((entry, responder): EntryResponder<TypeConfig>) -> Result<Self> {
+    fn new((entry, responder): EntryResponder<TypeConfig>, traces: bool) -> Result<Self> {
         let log_bytes = u64::try_from(wire::entry_bytes(&entry)).unwrap_or(u64::MAX);
         let mut decoded =
-            Self { log_id: entry.log_id, command: None, membership: None, responder, bytes: 0, log_bytes };
+            Self { log_id: entry.log_id, command: None, membership: None, responder, bytes: 0, log_bytes, trace: None };
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => decoded.membership = Some(membership),
             EntryPayload::Normal(payload) => {
                 let command = payload.decode()?;
+                decoded.trace =
+                    if traces { TraceContext::of_entry(&payload.0).filter(|one| one.sampled) } else { None };
                 decoded.bytes = match &command.command {
                     Command::FanOut(fan_out) => fan_out.expanded_bytes(),
                     _ => payload.0.len(),
@@ -363,12 +385,13 @@ impl RaftStateMachine<TypeConfig> for GroupMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
+        let traces = self.shared.gate.stages().sink().is_some();
         let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
         while let Some(chunk) = chunks.next().await {
             let mut entries = chunk.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
             while entries.len() > 0 {
                 self.shared.has_space().await;
-                let (batch, bytes) = next_batch(&mut entries, APPLY_BYTES_MAX).map_err(to_io)?;
+                let (batch, bytes) = next_batch(&mut entries, APPLY_BYTES_MAX, traces).map_err(to_io)?;
                 let shared = Arc::clone(&self.shared);
                 let turn = if bytes < LARGE_BYTES { None } else { shared.gate.large_apply().await };
                 self.apply_batch(batch).map_err(to_io)?;

@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     "keevo/admin/v1/auth.proto",
     "keevo/admin/v1/backup.proto",
     "keevo/admin/v1/moderation.proto",
+    "keevo/admin/v1/observe.proto",
     "keevo/admin/v1/sinks.proto",
     "keevo/raft/v1/raft.proto",
     "keevo/feeds/v1/follows.proto",

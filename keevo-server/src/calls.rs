@@ -1,4 +1,4 @@
-//! How many calls the services have answered, how, and how long that took.
+//! How many calls the services have answered, how, and how long that took; and the slow ones in the log.
 //!
 //! Invariant: what is kept is bounded: so many methods, the kinds of errors, and a fixed row of buckets.
 
@@ -12,15 +12,21 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::ErrorKind;
+use keevo_client::Otlp;
+use keevo_core::trace::{Span, SpanKind, SpanSink, Trace, TraceContext};
+use keevo_core::{ErrorKind, Random, SeededRandom};
 use keevo_proto::error_from_status;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
+use crate::slow::SlowLog;
+
+/// Where a caller says which trace a call belongs to.
+const TRACEPARENT: &str = "traceparent";
 /// The most methods that are told apart; there are fewer.
 const METHODS_MAX: usize = 192;
 /// The upper ends of the buckets, in microseconds, as Prometheus is told them in seconds.
@@ -69,13 +75,109 @@ struct Method {
     micros: AtomicU64,
 }
 
+/// What calls are watched with.
+#[derive(Debug)]
+struct Watching {
+    slow: SlowLog,
+    /// Where spans go, if anywhere.
+    traces: Option<Arc<Otlp>>,
+    random: SeededRandom,
+}
+
 /// The calls of one node since it was started.
 #[derive(Debug, Default)]
 pub struct Calls {
     methods: Mutex<BTreeMap<String, Arc<Method>>>,
+    under_way: AtomicU64,
+    watching: Option<Watching>,
+}
+
+/// A call under way: what it is part of, and that it counts as such until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a> {
+    calls: &'a Calls,
+    began: Instant,
+    trace: Option<Arc<Trace>>,
+    /// The caller's span.
+    parent: Option<u64>,
+}
+
+impl UnderWay<'_> {
+    /// Runs the call's handler.
+    pub(crate) async fn run<F: Future>(&self, handler: F) -> F::Output {
+        match &self.trace {
+            Some(trace) => trace.run(handler).await,
+            None => handler.await,
+        }
+    }
+
+    /// The call of `method` has ended with `error`, or without one.
+    pub(crate) fn end(self, method: &str, error: Option<ErrorKind>) {
+        let took = self.began.elapsed();
+        self.calls.count(method, took, error);
+        if let Some(watching) = &self.calls.watching {
+            let outcome = error.map_or("OK", |kind| kind.row().name);
+            watching.slow.look(method, took, outcome, self.trace.as_deref());
+            if let (Some(sink), Some(trace)) = (&watching.traces, &self.trace)
+                && let Some(context) = trace.context()
+            {
+                sink.take(Span {
+                    name: method.to_owned().into(),
+                    kind: SpanKind::Server,
+                    trace_id: context.trace_id,
+                    parent: self.parent,
+                    id: Some(context.span_id),
+                    shard: None,
+                    began: self.began,
+                    ended: Instant::now(),
+                    failed: error.is_some(),
+                });
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.calls.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Calls {
+    /// Calls of which slow ones go into `slow`, and traced ones to `traces`.
+    pub fn watched(slow: SlowLog, traces: Option<Arc<Otlp>>) -> Self {
+        let is_on = slow.is_on() || traces.is_some();
+        let watching = is_on.then(|| Watching { slow, traces, random: SeededRandom::from_os() });
+        Self { watching, ..Self::default() }
+    }
+
+    /// A call begins, whose caller may have said which trace it belongs to.
+    pub(crate) fn begin(&self, caller: Option<TraceContext>) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let trace = self.watching.as_ref().map(|watching| Trace::begin(Some(watching.context(caller))));
+        UnderWay { calls: self, began: Instant::now(), trace, parent: caller.map(|caller| caller.span_id) }
+    }
+
+    /// What a caller says of its trace, where anybody looks at it.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<TraceContext> {
+        self.watching.as_ref().and_then(|_| TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?))
+    }
+
+    /// Where spans go, if anywhere.
+    pub(crate) fn traces(&self) -> Option<&Arc<Otlp>> {
+        self.watching.as_ref()?.traces.as_ref()
+    }
+
+    /// Calls that are not answered yet.
+    pub(crate) fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Slow calls, and those of them that no line of the log tells.
+    pub(crate) fn slow_counts(&self) -> (u64, u64) {
+        self.watching.as_ref().map(|watching| watching.slow.counts()).unwrap_or_default()
+    }
+
     /// Counts a call of a method, `package.Service/Method`, that took so long and failed with `error` or did not.
     pub fn count(&self, name: &str, took: Duration, error: Option<ErrorKind>) {
         let Some(method) = self.method(name) else { return };
@@ -143,6 +245,18 @@ impl Calls {
     }
 }
 
+impl Watching {
+    /// The context of a call's own span: in the trace of its caller, or in one of its own, of which some are recorded.
+    fn context(&self, caller: Option<TraceContext>) -> TraceContext {
+        let span_id = self.random.next_u64().max(1);
+        if let Some(caller) = caller {
+            return caller.at(span_id);
+        }
+        let sampled = self.traces.as_ref().and_then(|traces| traces.sample());
+        sampled.unwrap_or_else(|| TraceContext { trace_id: self.random.next_u128().max(1), span_id, sampled: false })
+    }
+}
+
 fn line(text: &mut String, name: &str, labels: &str, value: &impl std::fmt::Display) {
     writeln!(text, "{name}{{{labels}}} {value}").expect("a string takes all text");
 }
@@ -181,14 +295,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let name = request.uri().path().trim_start_matches('/').to_owned();
         let calls = Arc::clone(&self.calls);
-        let started = Instant::now();
+        let caller = calls.caller(request.headers());
         let answer = self.inner.call(request);
         async move {
-            let answer = answer.await?;
+            let call = calls.begin(caller);
+            let answer = call.run(answer).await?;
             match answer.extensions().get::<Status>() {
                 // A method that there is none of: any name could stand here.
                 Some(status) if status.code() == Code::Unimplemented => {}
-                status => calls.count(&name, started.elapsed(), status.map(|status| error_from_status(status).kind())),
+                status => call.end(&name, status.map(|status| error_from_status(status).kind())),
             }
             Ok(answer)
         }

@@ -13,6 +13,7 @@ mod moderation;
 mod settings;
 mod storage;
 mod tls;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use machine::{Machine, raise_open_files_limit};
 pub use moderation::{KafkaTexts, ModerationConfig};
 pub use settings::{SETTINGS, Setting};
 pub use storage::StorageConfig;
+pub use traces::TracesConfig;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,12 @@ pub struct Config {
     pub moderation: ModerationConfig,
     /// Where the log is archived, and backups are kept.
     pub archive: ArchiveConfig,
+    /// Where the spans of calls go, and of which share of them; `None` = nowhere.
+    pub traces: Option<TracesConfig>,
+    /// From how long on a call is told in the log as slow; zero = never.
+    pub slow_call: Duration,
+    /// All settings as they were given, a line each with where it comes from, without secrets.
+    pub shown: String,
 }
 
 impl Config {
@@ -166,6 +174,9 @@ impl Config {
             private_fetches: layers.parse("private_fetches", "true or false")?,
             moderation: ModerationConfig::from_layers(layers)?,
             archive: ArchiveConfig::from_layers(layers)?,
+            traces: TracesConfig::from_layers(layers)?,
+            slow_call: Duration::from_millis(layers.parse("slow_call_ms", "a number of milliseconds, or 0")?),
+            shown: layers.shown(),
         };
         config.check(layers)?;
         Ok(config)
@@ -340,11 +351,14 @@ mod tests {
             replication_factor   = "3"                 default
             shards               = "32"                environment KEEVO_SHARDS
             sinks_dir            = ""                  default
+            slow_call_ms         = "1000"              default
             snapshot_mib_per_s   = "64"                default
             tls_cert             = ""                  default
             tls_client_ca        = ""                  default
             tls_key              = ""                  default
             tls_peer_ca          = ""                  default
+            traces_endpoint      = ""                  default
+            traces_ratio         = "0.01"              default
             unapplied_mib_max    = "256"               default
             unflushed_mib_flush  = "auto"              default
             unflushed_mib_max    = "auto"              default

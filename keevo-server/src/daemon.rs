@@ -17,8 +17,9 @@ use keevo_core::{Clock, Error, ErrorKind, Result, RocksStore, SeededRandom, Syst
 use keevo_feeds::FeedsOptions;
 use keevo_gateway::apps::{Apps, OsRandom};
 use keevo_gateway::{Gateway, GatewayOptions, Registry};
+use keevo_proto::admin::v1::observe_server::ObserveServer;
 use keevo_proto::{DEADLINE_MS_DEFAULT, FILE_DESCRIPTOR_SET};
-use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare};
+use keevo_raft::{ClusterEngine, Node, NodeOptions, NodeParts, PeerHandler, StorageCare, Transport};
 use keevo_streams::Sinks;
 use keevo_tls::{Protocol, ServerTls, TlsIncoming};
 use tokio::net::TcpListener;
@@ -47,15 +48,18 @@ use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
 use crate::grpc::moderation::ModerationService;
+use crate::grpc::observe::ObserveService;
 use crate::grpc::refusals::Refusals;
 use crate::grpc::sinks::SinksService;
 use crate::grpc::social::SocialService;
 use crate::health::Health;
 use crate::http::{Https, over_tls};
 use crate::identity::Folders;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, meters};
 use crate::moderation::{self, Moderation};
+use crate::observe::{RecentLog, trace_to};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
+use crate::slow::SlowLog;
 use crate::stores::{Stores, open_log};
 use crate::streams;
 
@@ -115,10 +119,11 @@ impl Daemon {
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
             let transport = GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second);
+            let transport = Arc::new(transport.with_tls(tls.clone()));
             let parts = NodeParts {
                 store: store.clone().into(),
                 log: Arc::clone(&log),
-                transport: Arc::new(transport.with_tls(tls.clone())),
+                transport: Arc::clone(&transport) as Arc<dyn Transport>,
                 identity: Arc::new(folders.identity.clone()),
                 clock: Arc::new(SystemClock::new()),
                 random,
@@ -128,7 +133,8 @@ impl Daemon {
             let archiving = Archiving::open(&config.archive, &node)?;
             let backups = Backups::open(&config.archive, &node, config.data_dir.join("restoring"))?;
             let shutdown = CancellationToken::new();
-            let calls = Arc::new(Calls::default());
+            let traces = config.traces.as_ref().map(|traces| trace_to(traces, &node)).transpose()?;
+            let calls = Arc::new(Calls::watched(SlowLog::new(config.slow_call), traces));
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
             let call_log = CallLog::new(config.node_id, config.api_log, Arc::clone(&clock), Arc::new(OsRandom));
             let gateway = gateway(&config, &node, &call_log, shutdown.clone())?;
@@ -141,7 +147,26 @@ impl Daemon {
                 authority: config.auth.is_some().then(|| Arc::clone(&authority)),
                 proven: tls.is_some() || (config.auth.is_some() && !config.insecure),
             };
+            let scrubs = stores.scrubs();
+            let (feeds, moderated) = meters(&gateway, &moderation);
+            let metrics = Arc::new(Metrics {
+                node: node.clone(),
+                log,
+                store,
+                scrubs,
+                calls: Arc::clone(&calls),
+                transport,
+                chat: chat.clone(),
+                feeds,
+                moderation: moderated,
+                sinks: sinks.clone(),
+                tls: tls.clone(),
+                authority: door.authority.clone(),
+                call_log: Arc::clone(&call_log),
+                archive: Box::new(archiving.meter()),
+            });
             let parts = GrpcParts {
+                observe: ObserveService::server(Arc::clone(&metrics), config.shown.clone(), RecentLog::of_process()),
                 node: &node,
                 stores: &stores,
                 calls: &calls,
@@ -157,25 +182,6 @@ impl Daemon {
                 tls: tls.clone(),
             };
             let grpc_server = serve_grpc(grpc_listener, parts, local_peer, shutdown.clone()).await?;
-            let scrubs = stores.scrubs();
-            let registry = gateway.registry().clone();
-            let feeds = Arc::new(move || registry.metrics());
-            let counted = moderation.clone();
-            let moderated = Arc::new(move || (counted.metrics(), counted.store_metrics()));
-            let metrics = Arc::new(Metrics {
-                node: node.clone(),
-                log,
-                store,
-                scrubs,
-                calls,
-                feeds,
-                moderation: moderated,
-                sinks: sinks.clone(),
-                tls: tls.clone(),
-                authority: door.authority.clone(),
-                call_log: Arc::clone(&call_log),
-                archive: Box::new(archiving.meter()),
-            });
             let console = console(&config, &gateway, &moderation, &metrics);
             let routes = crate::http::routes(metrics, &console, &gateway, &chat);
             let http_server = serve_http(http_listener, routes, tls.clone(), shutdown.clone())?;
@@ -337,6 +343,7 @@ struct GrpcServer {
 
 /// What the gRPC services are over.
 struct GrpcParts<'a> {
+    observe: ObserveServer<ObserveService>,
     node: &'a Node,
     stores: &'a Stores,
     calls: &'a Arc<Calls>,
@@ -358,21 +365,8 @@ async fn serve_grpc(
     local: LocalPeer,
     shutdown: CancellationToken,
 ) -> Result<GrpcServer> {
-    let GrpcParts {
-        node,
-        stores,
-        calls,
-        gateway,
-        chat,
-        call_log,
-        clock,
-        backups,
-        moderation,
-        sinks,
-        authority,
-        door,
-        tls,
-    } = parts;
+    let GrpcParts { node, stores, calls, gateway, chat, call_log, clock, .. } = parts;
+    let GrpcParts { observe, backups, moderation, sinks, authority, door, tls, .. } = parts;
     let host = Arc::new(ClusterHost::new(node.clone(), stores.clone()).with_tls(tls.clone()));
     let handler: Arc<dyn PeerHandler> = Arc::new(node.clone());
     let reflection = tonic_reflection::server::Builder::configure()
@@ -413,6 +407,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(BackupService::server(backups)), calls))
         .add_service(Counted::new(Refusals::of(moderation_service), calls))
         .add_service(Counted::new(Refusals::of(SinksService::server(sinks.clone())), calls))
+        .add_service(Counted::new(Refusals::of(observe), calls))
         .add_service(RaftService::proving_server(handler, local, proven, shutdown.clone()))
         .add_service(Counted::new(Refusals::of(Logged::new(feeds_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))

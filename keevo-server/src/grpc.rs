@@ -11,6 +11,7 @@ pub mod chat_transfer;
 pub mod feeds;
 pub mod kv;
 pub mod moderation;
+pub(crate) mod observe;
 pub mod refusals;
 pub mod sinks;
 pub mod social;

@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_millis(250);
 /// The services that need leaders; the empty name is the node as a whole.
 const DATA: [&str; 5] = ["", "keevo.kv.v1.Kv", "keevo.feeds.v1.Feeds", "keevo.feeds.v1.Social", "keevo.chat.v1.Chat"];
 /// The services that do not.
-const ALWAYS: [&str; 2] = ["keevo.admin.v1.Admin", "keevo.raft.v1.Raft"];
+const ALWAYS: [&str; 3] = ["keevo.admin.v1.Admin", "keevo.admin.v1.Observe", "keevo.raft.v1.Raft"];
 
 /// Why the node should not get traffic yet; `None` when it should.
 pub(crate) fn not_ready(node: &Node) -> Option<String> {

@@ -15,7 +15,6 @@ use keevo_chat_gateway::ChatGateway;
 use keevo_core::ErrorKind;
 use keevo_gateway::Gateway;
 use keevo_tls::{TlsConnection, TlsIncoming};
-use tokio::time::Instant;
 
 use crate::calls::Calls;
 use crate::console::Console;
@@ -39,14 +38,14 @@ pub(crate) fn routes(metrics: Arc<Metrics>, console: &Console, gateway: &Gateway
 
 /// Counts a call of an HTTP API, as `API/VERB`.
 async fn counted(State((calls, api)): State<(Arc<Calls>, &'static str)>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
+    let call = calls.begin(calls.caller(request.headers()));
     let verb = match request.method().as_str() {
         verb @ ("GET" | "HEAD" | "OPTIONS" | "POST" | "PUT" | "PATCH" | "DELETE") => verb.to_owned(),
         // Any word could stand here.
         _ => "other".to_owned(),
     };
-    let response = next.run(request).await;
-    calls.count(&format!("{api}/{verb}"), began.elapsed(), kind_of(response.status()));
+    let response = call.run(next.run(request)).await;
+    call.end(&format!("{api}/{verb}"), kind_of(response.status()));
     response
 }
 

@@ -20,6 +20,8 @@ mod http;
 pub mod identity;
 mod metrics;
 pub mod moderation;
+pub mod observe;
 pub mod peer;
+pub mod slow;
 pub mod stores;
 mod streams;

@@ -12,6 +12,7 @@ use keevo_gateway::apps::Secret;
 use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS, raise_open_files_limit};
 use keevo_server::daemon::Daemon;
 use keevo_server::demo::{DemoOptions, demo};
+use keevo_server::observe::RecentLog;
 use tracing_subscriber::EnvFilter;
 
 /// How long to wait between looks whether a node that is coming up takes writes.
@@ -257,7 +258,7 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(RecentLog::of_process());
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -1,25 +1,33 @@
 //! What a node shows to Prometheus: gathered when it is asked, from the node, its log, its store and its services.
 //!
 //! Invariant: every answer is gathered anew, so that a replica that has moved away leaves no gauge behind; labels are
-//! shards, methods and kinds of errors only.
+//! shards, nodes, methods, stages and kinds of errors only. docs/METRICS.md lists what is shown; a test holds it to that.
+
+mod layers;
+mod node;
+mod stages;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use keevo_chat_gateway::ChatGateway;
 use keevo_core::RocksStore;
 use keevo_core::call::CallLog;
 use keevo_feeds::FeedsMetrics;
-use keevo_moderation_policy::{Action, ModerationMetrics, StoreMetrics};
-use keevo_raft::Node;
+use keevo_gateway::Gateway;
+use keevo_moderation_policy::{ModerationMetrics, StoreMetrics};
 use keevo_raft::log_store::LogStore;
+use keevo_raft::{ClusterEngine, Node};
 use keevo_streams::Runner;
-use keevo_tls::{ServerTls, TlsMetrics};
+use keevo_tls::ServerTls;
+use layers::{gather_feeds, gather_moderation, gather_rights, gather_store, gather_tls};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::archive::ArchiveMetrics;
-use crate::auth::{Authority, AuthorityMetrics};
+use crate::auth::Authority;
 use crate::calls::Calls;
 use crate::health;
+use crate::moderation::Moderation;
+use crate::peer::GrpcTransport;
 use crate::stores::Scrubs;
 
 /// What a node's feeds have counted; nothing before they are open.
@@ -28,6 +36,13 @@ pub(crate) type FeedsMeter = Arc<dyn Fn() -> Option<FeedsMetrics> + Send + Sync>
 /// What a node's moderation has counted, and its copy in PostgreSQL; nothing where no text is judged, or none is copied.
 pub(crate) type ModerationMeter = Arc<dyn Fn() -> (Option<ModerationMetrics>, Option<StoreMetrics>) + Send + Sync>;
 
+/// What the feeds and moderation of a node have counted.
+pub(crate) fn meters(gateway: &Gateway, moderation: &Moderation<ClusterEngine>) -> (FeedsMeter, ModerationMeter) {
+    let (registry, moderation) = (gateway.registry().clone(), moderation.clone());
+    let feeds = Arc::new(move || registry.metrics());
+    (feeds, Arc::new(move || (moderation.metrics(), moderation.store_metrics())))
+}
+
 /// Where the gauges and counters of one node come from.
 pub(crate) struct Metrics {
     pub(crate) node: Node,
@@ -35,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) store: RocksStore,
     pub(crate) scrubs: Arc<Scrubs>,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) transport: Arc<GrpcTransport>,
+    pub(crate) chat: ChatGateway,
     pub(crate) feeds: FeedsMeter,
     pub(crate) moderation: ModerationMeter,
     pub(crate) sinks: Runner,
@@ -60,7 +77,11 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
+            node::gather_process(self.node.id());
             self.replicas();
+            node::gather_replicas(&self.node.gauges());
+            node::gather_peers(&self.transport.queues());
+            node::gather_sockets(self.chat.sockets());
             self.log();
             self.store();
             self.storage();
@@ -82,11 +103,12 @@ impl Metrics {
                 gather_rights(authority.metrics());
             }
             self.api_log();
+            self.calls();
             if let Some(archive) = (self.archive)() {
                 self.gather_archive(archive);
             }
         });
-        recorder.handle().render() + &self.calls.render()
+        recorder.handle().render() + &self.calls.render() + &stages::render(&self.node.stage_times())
     }
 
     fn replicas(&self) {
@@ -128,6 +150,18 @@ impl Metrics {
         }
     }
 
+    fn calls(&self) {
+        gauge("keevo_rpc_under_way", "Calls that are not answered yet.", self.calls.under_way());
+        let (slow, unlogged) = self.calls.slow_counts();
+        counter("keevo_slow_calls_total", "Calls that took longer than slow_call_ms.", slow);
+        if let Some(traces) = self.calls.traces() {
+            let counts = traces.counts();
+            counter("keevo_traces_spans_total", "Spans that the collector has taken.", counts.sent);
+            counter("keevo_traces_dropped_total", "Spans that found no room, or no collector.", counts.dropped);
+        }
+        counter("keevo_slow_calls_unlogged_total", "Those of them that no line of the log tells.", unlogged);
+    }
+
     fn api_log(&self) {
         let (calls, refused, lost) = self.call_log.counts();
         for (name, help, value) in [
@@ -146,9 +180,15 @@ impl Metrics {
             ("keevo_log_entries_total", "Entries in them.", log.entries),
             ("keevo_log_syncs_total", "Syncs of the log to disk; one serves many groups.", log.syncs),
             ("keevo_log_bytes_total", "Bytes of entries written to the log.", log.bytes),
+            ("keevo_log_batches_total", "Batches of calls that its writer has written, synced or not.", log.batches),
+            ("keevo_log_disk_reads_total", "Reads of entries that memory did not hold.", log.disk_reads),
         ] {
             counter(name, help, value);
         }
+        gauge("keevo_log_queued_calls", "Calls that wait for the log's writer.", log.queued);
+        gauge("keevo_log_queued_bytes", "Their bytes.", log.queued_bytes);
+        gauge("keevo_log_queued_bytes_max", "Bytes that may wait before callers do.", log.queued_bytes_max);
+        gauge("keevo_log_cached_bytes", "Bytes of entries that the log holds in memory.", log.cached_bytes);
     }
 
     fn store(&self) {
@@ -182,7 +222,7 @@ impl Metrics {
 
     /// How the node takes care of its disk, and what its last scrub found.
     fn storage(&self) {
-        let status = self.node.storage();
+        let (status, limits) = (self.node.storage(), self.node.storage_limits());
         for (name, help, value) in [
             ("keevo_disk_free_bytes", "Free bytes on the node's disk.", status.free_bytes),
             ("keevo_disk_low_water_bytes", "Free bytes below which writes are refused.", status.low_water_bytes),
@@ -194,7 +234,9 @@ impl Metrics {
                 status.pressure_permille.into(),
             ),
             ("keevo_store_unflushed_bytes", "Bytes that no flush has made durable yet.", status.unflushed_bytes),
+            ("keevo_store_unflushed_bytes_max", "So many of them, and writes are refused.", limits.unflushed_bytes_max),
             ("keevo_unapplied_bytes", "Bytes of writes under way or not applied yet.", status.unapplied_bytes),
+            ("keevo_unapplied_bytes_max", "So many of them, and writes are refused.", limits.unapplied_bytes_max),
             ("keevo_scrub_damages", "Damages that the last scrub has found.", self.scrubs.damages()),
             ("keevo_scrub_is_running", "1 while a scrub runs.", u64::from(self.scrubs.is_running())),
         ] {
@@ -218,93 +260,6 @@ impl Metrics {
             counter(name, help, value);
         }
     }
-}
-
-fn gather_feeds(feeds: &FeedsMetrics) {
-    for (name, help, value) in [
-        ("keevo_feeds_activities_added_total", "Activities added or overwritten.", feeds.activities_added),
-        ("keevo_feeds_activities_removed_total", "Activities removed from a feed.", feeds.activities_removed),
-        ("keevo_feeds_entries_fanned_out_total", "Timeline rows written by fan-outs.", feeds.entries_fanned_out),
-        ("keevo_feeds_entries_skipped_total", "Fan-out targets that were skipped.", feeds.entries_skipped),
-        ("keevo_feeds_entries_copied_total", "Timeline rows copied by follows.", feeds.entries_copied),
-        ("keevo_feeds_entries_withdrawn_total", "Timeline rows taken out by unfollows.", feeds.entries_withdrawn),
-        ("keevo_feeds_follows_total", "Follow edges made.", feeds.follows),
-        ("keevo_feeds_unfollows_total", "Follow edges deleted.", feeds.unfollows),
-        ("keevo_feeds_jobs_finished_total", "Outbox jobs brought to their end.", feeds.jobs_finished),
-        ("keevo_feeds_jobs_left_total", "Outbox jobs that a call left to the worker.", feeds.jobs_left),
-        ("keevo_feeds_jobs_failed_total", "Attempts of the worker that failed.", feeds.jobs_failed),
-        ("keevo_feeds_jobs_bulk_total", "Outbox jobs that turned out large.", feeds.jobs_bulk),
-        ("keevo_feeds_entries_prompt_total", "Timeline rows written by the prompt lane.", feeds.entries_prompt),
-        ("keevo_feeds_entries_bulk_total", "Timeline rows written by the lane of large jobs.", feeds.entries_bulk),
-        ("keevo_feeds_pointers_dropped_total", "Outbox pointers that led to no job.", feeds.pointers_dropped),
-    ] {
-        counter(name, help, value);
-    }
-    gauge("keevo_feeds_jobs_pending", "Jobs that the last sweep of the outbox found waiting.", feeds.jobs_pending);
-    gauge("keevo_feeds_lag_ms", "Age of the oldest of them, in milliseconds.", feeds.lag_ms);
-    gauge("keevo_feeds_bulk_pending", "Large jobs that the last sweep for them found waiting.", feeds.bulk_pending);
-    gauge("keevo_feeds_bulk_lag_ms", "Age of the oldest large one, in milliseconds.", feeds.bulk_lag_ms);
-}
-
-fn gather_moderation(moderation: &ModerationMetrics) {
-    let name = "keevo_moderation_verdicts_total";
-    metrics::describe_counter!(name, "Verdicts that this node stored first, by action.");
-    for (action, count) in Action::ALL.iter().zip(moderation.verdicts) {
-        metrics::counter!(name, "action" => action.name()).absolute(count);
-    }
-    for (name, help, value) in [
-        ("keevo_moderation_late_total", "Texts whose callers did not hear in time.", moderation.late),
-        ("keevo_moderation_caught_up_total", "Texts that came in past the callers.", moderation.caught_up),
-        ("keevo_moderation_set_aside_total", "Texts that could not be judged.", moderation.set_aside),
-        ("keevo_moderation_queued_total", "Records of queues of texts that were dealt with.", moderation.queued),
-        ("keevo_moderation_unreadable_total", "Records of queues that are no texts.", moderation.unreadable),
-        ("keevo_moderation_stalled_total", "Sweeps that ended since no worker answered.", moderation.stalled),
-        ("keevo_moderation_gaps_total", "Times that changes were dropped before they were read.", moderation.gaps),
-    ] {
-        counter(name, help, value);
-    }
-    gauge("keevo_moderation_pending", "Texts that the last sweep here found waiting.", moderation.pending);
-    gauge("keevo_moderation_lag_ms", "Age of the oldest of them, in milliseconds.", moderation.lag_ms);
-}
-
-fn gather_store(store: &StoreMetrics) {
-    for (name, help, value) in [
-        ("keevo_moderation_store_rows_total", "Rows written to PostgreSQL, or taken away there.", store.rows),
-        ("keevo_moderation_store_failures_total", "Times that PostgreSQL failed or was not there.", store.failures),
-        ("keevo_moderation_store_marked_total", "Texts noted on disk while it was not.", store.marked),
-        ("keevo_moderation_store_refused_total", "Texts that PostgreSQL cannot hold.", store.refused),
-        ("keevo_moderation_store_gaps_total", "Times that changes were dropped before they were read.", store.gaps),
-    ] {
-        counter(name, help, value);
-    }
-    gauge(
-        "keevo_moderation_store_lag_ms",
-        "Age of the oldest row that PostgreSQL lacks, in milliseconds.",
-        store.lag_ms,
-    );
-}
-
-fn gather_rights(rights: &AuthorityMetrics) {
-    for (name, help, value) in [
-        ("keevo_auth_unauthenticated_total", "Calls of callers that are not known.", &rights.unauthenticated),
-        ("keevo_auth_denied_total", "Calls and requests that their callers may not make.", &rights.denied),
-        ("keevo_auth_read_failures_total", "Times that roles and keys could not be read.", &rights.read_failures),
-    ] {
-        counter(name, help, value.load(Ordering::Relaxed));
-    }
-}
-
-fn gather_tls(tls: &TlsMetrics) {
-    for (name, help, value) in [
-        ("keevo_tls_reloads_total", "Times that changed TLS files were taken.", tls.reloads),
-        ("keevo_tls_reload_failures_total", "Times that they could not be used.", tls.reload_failures),
-        ("keevo_tls_handshake_failures_total", "Handshakes that failed or took too long.", tls.handshake_failures),
-    ] {
-        counter(name, help, value);
-    }
-    gauge("keevo_tls_files_are_bad", "1 while the TLS files cannot be used and older ones are.", u64::from(tls.stale));
-    let until = u64::try_from(tls.not_after_s).unwrap_or_default();
-    gauge("keevo_tls_not_after_seconds", "Until when the certificate is valid, in seconds since 1970.", until);
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) {

@@ -66,6 +66,23 @@ fn cluster_of(bytes: &[u8]) -> Result<Option<ClusterId>> {
     Ok(Some(ClusterId(u128::from_be_bytes(array))))
 }
 
+/// What waits to be sent to another node, and for its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerQueue {
+    /// The node.
+    pub node_id: u64,
+    /// Frames that wait to be sent.
+    pub frames: u64,
+    /// The most that may.
+    pub frames_max: u64,
+    /// Bytes of those that are not small.
+    pub bytes: u64,
+    /// The most that may wait.
+    pub bytes_max: u64,
+    /// Requests without an answer so far.
+    pub unanswered: u64,
+}
+
 type LinkKey = (Peer, Option<ClusterId>);
 
 /// Keevo's transport between nodes.
@@ -94,6 +111,16 @@ impl GrpcTransport {
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<ServerTls>>) -> Self {
         Self { dial: Dial { tls }, ..self }
+    }
+
+    /// What waits for other nodes, a link each; those that have ended are left out.
+    pub fn queues(&self) -> Vec<PeerQueue> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues: Vec<_> =
+            links.values().filter(|link| !link.is_spent()).map(|link| link.queue_state()).collect();
+        queues.sort_by_key(|queue| queue.node_id);
+        queues.dedup_by_key(|queue| queue.node_id);
+        queues
     }
 
     fn link(&self, peer: &Peer, cluster: Option<ClusterId>) -> Arc<Link> {

@@ -6,9 +6,11 @@
 mod security {
     pub(crate) mod support;
 
+    mod metrics;
     mod rights;
     mod rotation;
     mod secrets;
+    mod slow;
     mod tenants;
     mod tls;
 }

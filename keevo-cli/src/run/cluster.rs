@@ -17,7 +17,7 @@ use crate::render::cluster::differing_shards;
 use crate::text::{count, hex, line};
 
 /// The administration client of a node.
-pub(super) fn admin(channel: Connection) -> AdminClient<Connection> {
+pub(crate) fn admin(channel: Connection) -> AdminClient<Connection> {
     AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 

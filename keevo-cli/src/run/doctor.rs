@@ -14,8 +14,20 @@ use crate::failure::Failure;
 use crate::output::show;
 use crate::render::doctor::{Finding, Findings, Level, Node};
 
-/// Looks at all nodes of the cluster.
+/// Looks at all nodes of the cluster, and says what is wrong.
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+    let findings = examine(context).await?;
+    let bad = findings.findings.iter().filter(|finding| finding.level == Level::Bad).count();
+    show(context.output, &findings)?;
+    if bad == 0 {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::Config, format!("{bad} findings are bad"));
+    Err(Failure::with_advice(error, "Each says what to do."))
+}
+
+/// What is wrong with the cluster's nodes.
+pub(crate) async fn examine(context: &Context) -> Result<Findings, Failure> {
     let clock = SystemClock::new();
     let mut any = admin(context.channel().await?);
     let status = context.ask(Effect::Reads, SLOW, any.cluster_status(pb::ClusterStatusRequest {})).await?;
@@ -33,13 +45,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         findings
             .extend(describe(&pem)?.iter().filter_map(|info| Findings::own(path, info.not_after_s, clock.now_ms())));
     }
-    let bad = findings.iter().filter(|finding| finding.level == Level::Bad).count();
-    show(context.output, &Findings { nodes, findings })?;
-    if bad == 0 {
-        return Ok(());
-    }
-    let error = Error::new(ErrorKind::Config, format!("{bad} findings are bad"));
-    Err(Failure::with_advice(error, "Each says what to do."))
+    Ok(Findings { nodes, findings })
 }
 
 async fn look(context: &Context, clock: &SystemClock, status: &pb::NodeStatus) -> Result<Node, Failure> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use keevo_core::trace;
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 use tokio::time::Instant;
 
@@ -115,7 +116,11 @@ impl ClusterEngine {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes> {
+        let began = Instant::now();
         let answer = self.send(peer, call, shard, body, timeout).await;
+        if let Some(trace) = trace::current() {
+            trace.part("leader", Some(shard), began, Instant::now());
+        }
         match &answer {
             Ok(_) => self.shared.routes.set(shard, Some(peer.node_id)),
             Err(error) => {

@@ -64,6 +64,13 @@ impl Inbound {
         Self { append_tx, contact }
     }
 
+    /// Appends that wait for the core, and the most that may.
+    pub(super) fn queued(&self) -> (u64, u64) {
+        let (free, all) = (self.append_tx.capacity(), self.append_tx.max_capacity());
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        (count(all.saturating_sub(free)), count(all))
+    }
+
     pub(super) fn contact(&self) -> Option<Contact> {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,6 +11,7 @@
 //! Invariant: the limits shape batches and stop nothing. A batch that does not come to an end, for want of a quorum, holds
 //! up the next one for [`PATIENCE`] only, so that it is told so by the core.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,7 +19,9 @@ use futures::stream::FuturesUnordered;
 use keevo_core::{Error, ErrorKind, Result};
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::stages::{Stage, Stages};
 use crate::state_machine::GroupMachine;
 use crate::types::{Applied, Payload, Raft, TypeConfig};
 
@@ -29,10 +32,11 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// The most entries of a batch.
 const ENTRIES_MAX: usize = 1_024;
 
-/// What became of a proposal.
-pub(super) type Proposed = Result<Applied, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
+/// What became of a proposal: its place in the log, and what applying it gave.
+pub(super) type Proposed = Result<(u64, Applied), RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
 
-type Proposal = (Payload, oneshot::Sender<Proposed>);
+/// An entry, since when it waits, and who waits for it.
+type Proposal = (Payload, Instant, oneshot::Sender<Proposed>);
 
 /// The way in for proposals.
 #[derive(Debug)]
@@ -42,9 +46,9 @@ pub(super) struct Proposer {
 
 impl Proposer {
     /// `proposals_max` is how many may wait at once.
-    pub(super) fn start(raft: Raft<GroupMachine>, proposals_max: usize) -> Self {
+    pub(super) fn start(raft: Raft<GroupMachine>, proposals_max: usize, stages: Arc<Stages>) -> Self {
         let (propose_tx, propose_rx) = mpsc::channel(proposals_max);
-        tokio::spawn(run(raft, propose_rx));
+        tokio::spawn(run(raft, propose_rx, stages));
         Self { propose_tx }
     }
 
@@ -52,7 +56,7 @@ impl Proposer {
     /// applied here, or refused. `ResourceExhausted` when too many wait.
     pub(super) fn propose(&self, payload: Payload) -> Result<impl Future<Output = Proposed> + use<>> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        self.propose_tx.try_send((payload, answer_tx)).map_err(|error| match error {
+        self.propose_tx.try_send((payload, Instant::now(), answer_tx)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(ErrorKind::ResourceExhausted, "too many writes wait to be proposed")
             }
@@ -62,7 +66,7 @@ impl Proposer {
     }
 }
 
-async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>) {
+async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>, stages: Arc<Stages>) {
     let mut under_way = FuturesUnordered::new();
     let mut waiting = Vec::new();
     // How many proposals the last batch had.
@@ -96,6 +100,9 @@ async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>)
                     waiting.push(proposal);
                 }
                 last = waiting.len();
+                if let Some((_, since, _)) = waiting.first() {
+                    stages.took(Stage::Queue, since.elapsed());
+                }
                 under_way.push(propose(raft.clone(), std::mem::take(&mut waiting)));
             }
         }
@@ -106,8 +113,8 @@ async fn run(raft: Raft<GroupMachine>, mut propose_rx: mpsc::Receiver<Proposal>)
 /// Proposes a batch and hands out the answers.
 async fn propose(raft: Raft<GroupMachine>, batch: Vec<Proposal>) {
     // Nobody waits for what was given up before it was proposed.
-    let wanted = batch.into_iter().filter(|(_, answer_tx)| !answer_tx.is_closed());
-    let (payloads, answers): (Vec<_>, Vec<_>) = wanted.unzip();
+    let wanted = batch.into_iter().filter(|(_, _, answer_tx)| !answer_tx.is_closed());
+    let (payloads, answers): (Vec<_>, Vec<_>) = wanted.map(|(payload, _, answer_tx)| (payload, answer_tx)).unzip();
     if payloads.is_empty() {
         return;
     }
@@ -118,7 +125,9 @@ async fn propose(raft: Raft<GroupMachine>, batch: Vec<Proposal>) {
     };
     for answer_tx in answers {
         let proposed = match results.next().await {
-            Some(Ok(result)) => result.map(|written| written.response).map_err(RaftError::APIError),
+            Some(Ok(result)) => {
+                result.map(|written| (written.log_id.index, written.response)).map_err(RaftError::APIError)
+            }
             Some(Err(fatal)) => Err(RaftError::Fatal(fatal)),
             None => Err(RaftError::Fatal(Fatal::Stopped)),
         };

@@ -1,17 +1,22 @@
 //! Writes of one group: a command becomes an entry with the leader's clock, and is proposed.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use keevo_core::trace::{self, Span, SpanKind, Trace, TraceContext};
 use keevo_core::{Command, Entry as CommandEntry, Error, ErrorKind, Hlc, Op, Outcome, Result};
 use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::Instant;
 
 use super::proposer::Proposed;
 use super::{Group, PROPOSALS_MAX, forward_error};
 use crate::peer_messages::Aside;
+use crate::stages::Stage;
 use crate::types::{Payload, TypeConfig};
 
+/// From how long on the stages of a write are told one by one.
+const TOLD_FROM: Duration = Duration::from_millis(5);
 /// What an entry takes in the log beside keys and values, in bytes.
 const ENTRY_BYTES: usize = 64;
 
@@ -46,10 +51,14 @@ impl Group {
             self.shared.archive.admit()?;
         }
         let entry = CommandEntry { hlc: Hlc::default(), command };
+        let timed = Timed::begin(self);
         let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry, &aside)).await?) };
-        let write = self.put(entry, &aside)?;
-        match tokio::time::timeout(deadline, write).await {
-            Ok(Ok(applied)) => applied
+        let admitted = Instant::now();
+        let write = self.put(entry, &aside, timed.context)?;
+        let written = tokio::time::timeout(deadline, write).await;
+        timed.end(admitted, written.as_ref().ok().and_then(|written| written.as_ref().ok()).map(|(index, _)| *index));
+        match written {
+            Ok(Ok((_, applied))) => applied
                 .0
                 .ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the entry was applied without an outcome")),
             Ok(Err(error)) => Err(self.write_error(error)),
@@ -62,7 +71,12 @@ impl Group {
 
     /// Gives an entry its clock and its place behind all that were put before: one lock over both, so that clocks do not
     /// fall from one entry to the next.
-    fn put(&self, mut entry: CommandEntry, aside: &Aside) -> Result<impl Future<Output = Proposed> + use<>> {
+    fn put(
+        &self,
+        mut entry: CommandEntry,
+        aside: &Aside,
+        context: Option<TraceContext>,
+    ) -> Result<impl Future<Output = Proposed> + use<>> {
         let mut hlc = self.hlc.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.context.clock.now_ms();
         // Another leader's clock may have been ahead of this node's.
@@ -71,7 +85,12 @@ impl Group {
         // A shard's clock that is far off stays that shard's.
         self.context.hlc.hear(*hlc, now_ms);
         entry.hlc = *hlc;
-        self.proposer.propose(Payload(aside.append_to(entry.encode())))
+        let entry = aside.append_to(entry.encode());
+        let entry = match context {
+            Some(context) => context.append_to(&entry),
+            None => entry,
+        };
+        self.proposer.propose(Payload(entry))
     }
 
     pub(super) fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
@@ -86,6 +105,63 @@ impl Group {
                 ErrorKind::OutcomeUnknown,
                 format!("the replica of shard {} stopped during the write: {error}", self.shard),
             ),
+        }
+    }
+}
+
+/// A write whose time is taken.
+struct Timed<'a> {
+    group: &'a Group,
+    began: Instant,
+    trace: Option<Arc<Trace>>,
+    /// The span that the call's own span begins here.
+    parent: Option<TraceContext>,
+    /// That of the write, which its entry carries.
+    context: Option<TraceContext>,
+}
+
+impl<'a> Timed<'a> {
+    fn begin(group: &'a Group) -> Self {
+        let trace = trace::current();
+        let parent = trace.as_ref().and_then(|trace| trace.context());
+        let sink = group.context.gate.stages().sink();
+        let context = parent.zip(sink).map(|(parent, sink)| parent.at(sink.new_id()));
+        Self { group, began: Instant::now(), trace, parent, context }
+    }
+
+    /// The write was let in at `admitted`, and was applied as the entry at `index` or is not answered.
+    fn end(self, admitted: Instant, index: Option<u64>) {
+        let (ended, shard, stages) = (Instant::now(), Some(self.group.shard), self.group.context.gate.stages());
+        stages.took(Stage::Gate, admitted.saturating_duration_since(self.began));
+        stages.took(Stage::Write, ended.saturating_duration_since(self.began));
+        if let (Some(parent), Some(context)) = (self.parent, self.context) {
+            stages.span(Span {
+                name: "raft.propose".into(),
+                kind: SpanKind::Internal,
+                trace_id: parent.trace_id,
+                parent: Some(parent.span_id),
+                id: Some(context.span_id),
+                shard,
+                began: self.began,
+                ended,
+                failed: index.is_none(),
+            });
+        }
+        let Some(trace) = self.trace.filter(|_| ended.saturating_duration_since(self.began) >= TOLD_FROM) else {
+            return;
+        };
+        trace.part(Stage::Gate.name(), shard, self.began, admitted);
+        let Some(moments) = index.and_then(|index| self.group.shared.progress.moments(index)) else {
+            trace.part(Stage::Write.name(), shard, admitted, ended);
+            return;
+        };
+        trace.part(Stage::Queue.name(), shard, admitted, moments.submitted);
+        if let Some(flushed) = moments.flushed {
+            trace.part(Stage::Flush.name(), shard, moments.submitted, flushed);
+        }
+        if let Some((began, applied)) = moments.apply {
+            trace.part(Stage::Commit.name(), shard, moments.submitted, began);
+            trace.part(Stage::Apply.name(), shard, began, applied);
         }
     }
 }

@@ -15,6 +15,7 @@ use keevo_core::{Error, ErrorKind};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 
 use super::{GroupId, LogStore};
+use crate::stages::Progress;
 use crate::types::{Entry, IoFlushed, LogId, LogState, TypeConfig, Vote};
 
 #[cfg(test)]
@@ -29,18 +30,26 @@ pub struct GroupLog {
     log: Arc<dyn LogStore>,
     group: GroupId,
     read_bytes_max: usize,
+    /// Told how far the log has come.
+    progress: Option<Arc<Progress>>,
 }
 
 impl GroupLog {
     /// The log of `group`. Reads for replication are cut to 1 MiB.
     pub fn new(log: Arc<dyn LogStore>, group: GroupId) -> Self {
-        Self { log, group, read_bytes_max: READ_BYTES_MAX }
+        Self { log, group, read_bytes_max: READ_BYTES_MAX, progress: None }
     }
 
     /// The same log with reads cut to another size in bytes; one entry always fits.
     #[must_use]
     pub fn with_read_bytes_max(self, read_bytes_max: usize) -> Self {
         Self { read_bytes_max, ..self }
+    }
+
+    /// The same log, which tells `progress` how far it has come.
+    #[must_use]
+    pub(crate) fn with_progress(self, progress: Arc<Progress>) -> Self {
+        Self { progress: Some(progress), ..self }
     }
 
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -171,8 +180,15 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries = entries.into_iter().collect();
-        let done = Box::new(move |result: keevo_core::Result<()>| callback.io_completed(result.map_err(io_error)));
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let pending =
+            self.progress.as_ref().and_then(|progress| Some((progress.appended(&entries)?, Arc::clone(progress))));
+        let done = Box::new(move |result: keevo_core::Result<()>| {
+            if let (Ok(()), Some((pending, progress))) = (&result, &pending) {
+                progress.flushed(pending);
+            }
+            callback.io_completed(result.map_err(io_error));
+        });
         self.log.append(self.group, entries, done).await.map_err(io_error)
     }
 

@@ -169,6 +169,7 @@ impl<B> Shared<B> {
             disk_reads: load(disk_reads),
             queued: load(queued),
             cached_bytes: u64::try_from(self.cache.bytes()).unwrap_or(u64::MAX),
+            ..LogCounters::default()
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use keevo_core::trace::{Trace, TraceContext};
 use keevo_core::{Error, ErrorKind, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
@@ -128,7 +129,11 @@ impl NodeInner {
         let aside = peer_messages::aside_of(&wire)?;
         self.hlc.hear(hlc, self.parts.clock.now_ms());
         let group = self.group_for(request)?;
-        let outcome = group.propose_with(command, aside, deadline(wire.deadline_ms)).await?;
+        let propose = group.propose_with(command, aside, deadline(wire.deadline_ms));
+        let outcome = match wire.trace.as_deref().and_then(TraceContext::decode) {
+            Some(context) => Trace::begin(Some(context)).run(propose).await?,
+            None => propose.await?,
+        };
         Ok(peer_messages::encode_outcome(&outcome, self.hlc.read()))
     }
 

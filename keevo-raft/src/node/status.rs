@@ -1,14 +1,18 @@
 //! What a node can say of itself and its replicas.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use keevo_core::trace::SpanSink;
 use keevo_core::{Result, ShardId};
 use openraft::ServerState;
 
 use super::faults::Down;
 use super::{Node, NodeInner};
-use crate::group::Group;
+use crate::group::{Group, ReplicaGauges};
 use crate::peer_messages::{ReplicaStatusWire, StatusWire, StorageWire, pack, parse};
-use crate::storage_care::StorageStatus;
+use crate::stages::{Stage, StageTimes};
+use crate::storage_care::{StorageLimits, StorageStatus};
 
 /// The state of one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,26 @@ impl Node {
     /// The replicas of this node, by shard; those that are down too.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
         self.inner.replicas()
+    }
+
+    /// How far the replicas have come, and what waits in their queues, by shard.
+    pub fn gauges(&self) -> Vec<ReplicaGauges> {
+        self.inner.groups().iter().map(|group| group.gauges()).collect()
+    }
+
+    /// How long the stages of writes took here since the node was started.
+    pub fn stage_times(&self) -> [(Stage, StageTimes); Stage::ALL.len()] {
+        self.inner.gate.stages().times()
+    }
+
+    /// Has the spans of traced writes go to `sink`: proposals, appends and applies of this node's replicas.
+    pub fn trace_to(&self, sink: Arc<dyn SpanSink>) {
+        self.inner.gate.stages().trace_to(sink);
+    }
+
+    /// The limits of its storage.
+    pub fn storage_limits(&self) -> StorageLimits {
+        *self.inner.gate.limits()
     }
 
     /// The node's disk and stores.

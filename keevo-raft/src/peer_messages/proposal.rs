@@ -4,6 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keevo_core::call::{Envelope, Note, Outcomes};
+use keevo_core::trace::{self, TraceContext};
 use keevo_core::{Command, Entry, Hlc, Outcome, Result};
 use prost::Message;
 use prost::encoding::{WireType, encode_key};
@@ -29,6 +30,9 @@ pub(crate) struct ProposeWire {
     /// How calls ended, for a command that says so.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub(crate) outcomes: Option<Bytes>,
+    /// The trace of the call that the command is of.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub(crate) trace: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,7 +82,8 @@ pub(crate) fn propose_wire(command: Command, aside: &Aside, hlc: Hlc, deadline_m
         Aside::Note(note) => (Some(note.encode()), None),
         Aside::Outcomes(outcomes) => (None, Some(outcomes.encode())),
     };
-    ProposeWire { deadline_ms, entry: encode_command(command, hlc), note, outcomes }
+    let trace = trace::current().and_then(|trace| trace.context()).map(TraceContext::encode);
+    ProposeWire { deadline_ms, entry: encode_command(command, hlc), note, outcomes, trace }
 }
 
 /// Decodes a proposed command and the sender's clock; what it may write is checked by the receiver again.

@@ -35,7 +35,7 @@ impl GroupMachine {
                 let entries: Vec<_> = entries.into_iter().map(|entry| (entry, None)).collect();
                 let mut entries = entries.into_iter();
                 while entries.len() > 0 {
-                    let (batch, _) = next_batch(&mut entries, BATCH_BYTES)?;
+                    let (batch, _) = next_batch(&mut entries, BATCH_BYTES, false)?;
                     self.apply_batch(batch)?;
                 }
                 Ok(self)

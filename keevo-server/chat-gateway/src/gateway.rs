@@ -105,6 +105,11 @@ impl ChatGateway {
         serve::router(self.clone())
     }
 
+    /// Sockets that are open, and the most that may be.
+    pub fn sockets(&self) -> (usize, usize) {
+        self.inner.hub.sockets()
+    }
+
     /// What runs beside the requests: the workers of all apps, and their hooks. Ends when the gateway stops.
     pub async fn run(self) {
         let keep = self.inner.chats.keep(&self.inner.shared);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use keevo_core::sessions::Sessions;
+use keevo_core::trace::{self, Span, SpanKind, Trace};
 use keevo_core::{
     Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, Record,
     Result, Scan, ScanPage, ShardId, Watch, WatchFrom, WatchRange, Written,
@@ -141,6 +142,29 @@ impl RemoteEngine {
         }
     }
 
+    /// Makes a call inside a span of its own, where calls are traced.
+    async fn traced<T>(&self, name: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(sink) = &self.inner.options.traces else { return call.await };
+        let parent = trace::current().and_then(|trace| trace.context());
+        let Some(context) = parent.map(|parent| parent.at(sink.new_id())).or_else(|| sink.sample()) else {
+            return call.await;
+        };
+        let trace = Trace::begin(Some(context));
+        let result = trace.run(call).await;
+        sink.take(Span {
+            name: name.into(),
+            kind: SpanKind::Client,
+            trace_id: context.trace_id,
+            parent: parent.map(|parent| parent.span_id),
+            id: Some(context.span_id),
+            shard: None,
+            began: trace.began(),
+            ended: Instant::now(),
+            failed: result.is_err(),
+        });
+        result
+    }
+
     /// When a call that starts now must be over.
     pub(crate) fn until(&self) -> Instant {
         Instant::now() + self.deadline
@@ -189,7 +213,7 @@ impl Engine for RemoteEngine {
     }
 
     fn get(&self, key: Key, consistency: Consistency) -> impl Future<Output = Result<Option<Record>>> + Send {
-        async move { self.remote_get(key, consistency).await }.boxed()
+        async move { self.traced("keevo.get", self.remote_get(key, consistency)).await }.boxed()
     }
 
     fn multi_get(
@@ -197,19 +221,19 @@ impl Engine for RemoteEngine {
         keys: Vec<Key>,
         consistency: Consistency,
     ) -> impl Future<Output = Result<Vec<Option<Record>>>> + Send {
-        async move { self.remote_multi_get(keys, consistency).await }.boxed()
+        async move { self.traced("keevo.multi_get", self.remote_multi_get(keys, consistency)).await }.boxed()
     }
 
     fn scan(&self, scan: Scan) -> impl Future<Output = Result<ScanPage>> + Send {
-        async move { self.remote_scan(scan).await }.boxed()
+        async move { self.traced("keevo.scan", self.remote_scan(scan)).await }.boxed()
     }
 
     fn write(&self, batch: Batch) -> impl Future<Output = Result<Written>> + Send {
-        async move { self.remote_write(batch).await }.boxed()
+        async move { self.traced("keevo.write", self.remote_write(batch)).await }.boxed()
     }
 
     fn fan_out(&self, fan_out: FanOut) -> impl Future<Output = Result<FannedOut>> + Send {
-        async move { self.remote_fan_out(fan_out).await }.boxed()
+        async move { self.traced("keevo.fan_out", self.remote_fan_out(fan_out)).await }.boxed()
     }
 
     fn watch(&self, range: WatchRange, from: WatchFrom) -> impl Future<Output = Result<Watch>> + Send {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keevo_core::trace::SpanSink;
 use keevo_core::{Random, SeededRandom};
 
 use crate::access::Access;
@@ -37,6 +38,8 @@ pub struct ClientOptions {
     pub near: Vec<String>,
     /// TLS, and the key that requests carry.
     pub access: Access,
+    /// Where the spans of calls go; `None` = calls are traced only where their caller's trace is.
+    pub traces: Option<Arc<dyn SpanSink>>,
     /// Where client ids, jitter and the choice of replicas come from.
     pub random: Arc<dyn Random>,
 }
@@ -56,6 +59,7 @@ impl Default for ClientOptions {
             queue_max: 4_096,
             near: Vec::new(),
             access: Access::default(),
+            traces: None,
             random: Arc::new(SeededRandom::from_os()),
         }
     }

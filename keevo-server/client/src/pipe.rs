@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use keevo_core::trace::{self, TraceContext};
 use keevo_core::{Error, ErrorKind};
 use keevo_proto::kv::v1 as pb;
 use keevo_proto::kv::v1::kv_client::KvClient;
@@ -52,6 +53,8 @@ impl Fault {
 
 struct Job {
     ask: Ask,
+    /// The trace that it belongs to, if that is recorded.
+    context: Option<TraceContext>,
     reply_tx: oneshot::Sender<Result<Answer, Fault>>,
 }
 
@@ -82,7 +85,8 @@ impl Pipe {
     /// Queues a request and waits for its reply for `timeout`; after that it counts as lost.
     pub(crate) async fn call(&self, ask: Ask, timeout: Duration) -> Result<Answer, Fault> {
         let (reply_tx, reply_rx) = oneshot::channel();
-        self.queue_tx.try_send(Job { ask, reply_tx }).map_err(|error| {
+        let context = trace::current().and_then(|trace| trace.context());
+        self.queue_tx.try_send(Job { ask, context, reply_tx }).map_err(|error| {
             Fault::NotSent(match error {
                 mpsc::error::TrySendError::Full(_) => {
                     Error::new(ErrorKind::ResourceExhausted, "too many requests wait to be sent to the node")
@@ -187,12 +191,13 @@ impl Task {
         let mut requests = Vec::new();
         let mut bytes = 0;
         while requests.len() < REQUESTS_MAX && bytes < MESSAGE_BYTES && self.in_flight.len() < self.in_flight_max {
-            let Some(Job { ask, reply_tx }) = self.waiting.pop_front() else { break };
+            let Some(Job { ask, context, reply_tx }) = self.waiting.pop_front() else { break };
             if reply_tx.is_closed() {
                 continue;
             }
             self.next_id += 1;
-            let request = pb::PipeRequest { id: self.next_id, request: Some(ask) };
+            let traceparent = context.map(|context| context.to_string()).unwrap_or_default();
+            let request = pb::PipeRequest { id: self.next_id, request: Some(ask), traceparent };
             bytes += request.encoded_len();
             requests.push(request);
             self.in_flight.insert(self.next_id, reply_tx);

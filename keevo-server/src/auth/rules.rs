@@ -106,6 +106,8 @@ pub const RULES: &[Row] = &[
     audited("keevo.admin.v1.Moderation/RemoveBlocklist"),
     audited("keevo.admin.v1.Moderation/SetBlocklist"),
     audited("keevo.admin.v1.Moderation/SetModerationPolicy"),
+    row("keevo.admin.v1.Observe/GetDebugInfo", Cluster),
+    row("keevo.admin.v1.Observe/GetMetrics", Cluster),
     audited("keevo.admin.v1.Sinks/CreateSink"),
     audited("keevo.admin.v1.Sinks/DeleteSink"),
     row("keevo.admin.v1.Sinks/GetSink", Cluster),

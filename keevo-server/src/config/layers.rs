@@ -10,6 +10,7 @@ use keevo_core::{Error, Result};
 
 use super::config_error;
 use super::settings::{SETTINGS, Setting, nearest};
+use crate::observe::redact;
 
 /// Variables that are no settings: the place of the file, a secret, and those of keevo-cli and the tests.
 const OTHERS: [&str; 9] = [
@@ -153,6 +154,15 @@ impl Layers {
     pub fn refuse(&self, name: &str, expected: &str) -> Error {
         let origin = self.values.get(name).map_or_else(String::new, |value| value.origin.to_string());
         config_error(format!("{name} is '{}' ({origin}), but must be {expected}", self.text(name)))
+    }
+
+    /// All settings with their origin, a line each, for others to see: secrets are replaced.
+    pub fn shown(&self) -> String {
+        let mut cleaned = self.clone();
+        for (name, value) in &mut cleaned.values {
+            value.text = redact::setting(name, &value.text);
+        }
+        cleaned.print(true)
     }
 
     /// All settings, a line each; with their origin if asked for. Without it the text is a valid file.

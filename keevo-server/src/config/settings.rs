@@ -108,11 +108,18 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Folder of the files of JSON lines that sinks write at this node (default: sinks in data_dir)",
     ),
+    setting("slow_call_ms", "1000", "Calls that take so long are told in the log, with their stages, ms; 0 = none"),
     setting("snapshot_mib_per_s", "64", "Bound on what all snapshots to peers send together, MiB a second; 0 = none"),
     setting("tls_cert", "", "PEM file of this node's certificate; with it gRPC and HTTP are served over TLS"),
     setting("tls_client_ca", "", "PEM file of the CA whose clients are let in, by their certificates"),
     setting("tls_key", "", "PEM file of the key of tls_cert; all TLS files are read again when they change"),
     setting("tls_peer_ca", "", "PEM file of the CA of the nodes' certificates (default: tls_client_ca)"),
+    setting(
+        "traces_endpoint",
+        "",
+        "Collector that takes spans by OTLP over gRPC: http://host:port; empty = none are made",
+    ),
+    setting("traces_ratio", "0.01", "Share of the calls without a trace of their own that are traced, 0 to 1"),
     setting("unapplied_mib_max", "256", "Writes under way or not yet applied at which more are refused, MiB"),
     setting(
         "unflushed_mib_flush",

@@ -14,8 +14,8 @@ use keevo_proto::{KIND_METADATA, MESSAGE_BYTES_MAX, error_from_status};
 use keevo_raft::{Peer, PeerRequest, answer};
 use tokio::sync::oneshot;
 
-use super::Dial;
 use super::outbox::{self, Inbox, Outbox};
+use super::{Dial, PeerQueue};
 
 /// How many requests may wait to be sent.
 const FRAMES_QUEUED_MAX: usize = 8_192;
@@ -63,6 +63,13 @@ impl Link {
         let state = Waiting::default();
         tokio::spawn(run(peer.clone(), hello, dial, outbox, Arc::clone(&state)));
         Self { inbox, state, next_id: AtomicU64::new(1), node_id: peer.node_id }
+    }
+
+    /// What waits to be sent.
+    pub(super) fn queue_state(&self) -> PeerQueue {
+        let [frames, frames_max, bytes, bytes_max] = self.inbox.queued();
+        let unanswered = u64::try_from(lock(&self.state).answers.len()).unwrap_or(u64::MAX);
+        PeerQueue { node_id: self.node_id, frames, frames_max, bytes, bytes_max, unanswered }
     }
 
     /// Whether the link has ended and another may be opened.

@@ -77,6 +77,13 @@ fn closed() -> Error {
 }
 
 impl Inbox {
+    /// What waits: frames and the most that may, bytes of those that are not small and the most that may.
+    pub(super) fn queued(&self) -> [u64; 4] {
+        let frames = self.queue_tx.max_capacity().saturating_sub(self.queue_tx.capacity());
+        let bytes = QUEUE_BYTES_MAX.saturating_sub(self.room.available_permits());
+        [frames, self.queue_tx.max_capacity(), bytes, QUEUE_BYTES_MAX].map(|one| u64::try_from(one).unwrap_or(u64::MAX))
+    }
+
     /// Puts a frame in, in the order of the calls. `Unavailable` when there is no place for it now.
     pub(super) fn try_push(&self, frame: pb::Frame) -> Result<()> {
         let full = || Error::new(ErrorKind::Unavailable, "too many requests wait to be sent");

@@ -173,7 +173,7 @@ async fn bytes_that_are_no_requests(golden: &mut Golden, wire: &Wire) {
     let mut kv = wire.kv.clone();
     let (request_tx, request_rx) = tokio::sync::mpsc::channel(1);
     let mut answers = kv.pipe(ReceiverStream::new(request_rx)).await.expect("opens").into_inner();
-    let requests = vec![pb::PipeRequest { id: 1, request: None }];
+    let requests = vec![pb::PipeRequest { id: 1, ..Default::default() }];
     request_tx.send(pb::PipeRequests { requests }).await.expect("sent");
     let answer = answers.message().await.expect("open").expect("an answer").responses.remove(0);
     let Some(pb::pipe_response::Response::Failure(failure)) = answer.response else { panic!("{answer:?}") };
@@ -184,7 +184,8 @@ async fn bytes_that_are_no_requests(golden: &mut Golden, wire: &Wire) {
 /// Sends a good request and then noise; the request is answered before the stream ends.
 async fn noise_in_a_pipe(wire: &Wire) -> Status {
     let request = Some(pb::pipe_request::Request::Get(get(wire.notes, "p", "s")));
-    let good = pb::PipeRequests { requests: vec![pb::PipeRequest { id: 1, request }] }.encode_to_vec();
+    let good =
+        pb::PipeRequests { requests: vec![pb::PipeRequest { id: 1, request, ..Default::default() }] }.encode_to_vec();
     let messages = futures::stream::iter([Bytes::from(good), Bytes::from_static(&[0xff; 40])]);
     let mut grpc = tonic::client::Grpc::new(wire.channel.clone());
     grpc.ready().await.expect("connected");

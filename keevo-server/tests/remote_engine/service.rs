@@ -91,8 +91,9 @@ async fn a_pipe_answers_out_of_order_and_in_batches() {
     let mut answers = kv.pipe(ReceiverStream::new(request_rx)).await.expect("opens").into_inner();
     engine.stall(true);
     let get = pb::pipe_request::Request::Get(pb::GetRequest { key: Some(key(keyspace, "a")), ..Default::default() });
-    let mut requests: Vec<_> = (1..=100).map(|id| pb::PipeRequest { id, request: Some(get.clone()) }).collect();
-    requests.push(pb::PipeRequest { id: 101, request: None });
+    let mut requests: Vec<_> =
+        (1..=100).map(|id| pb::PipeRequest { id, request: Some(get.clone()), ..Default::default() }).collect();
+    requests.push(pb::PipeRequest { id: 101, ..Default::default() });
     request_tx.send(pb::PipeRequests { requests }).await.expect("sent");
     let first = answers.message().await.expect("open").expect("a message");
     let failure = match &first.responses[..] {

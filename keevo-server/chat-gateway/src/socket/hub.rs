@@ -95,6 +95,11 @@ impl Hub {
         (taken < self.inner.options.sockets_max).then_some(seat)
     }
 
+    /// Sockets that are open, and the most that may be.
+    pub(crate) fn sockets(&self) -> (usize, usize) {
+        (self.inner.sockets.load(Ordering::SeqCst), self.inner.options.sockets_max)
+    }
+
     /// The time by which presence and idle lines are judged.
     pub(super) fn now(&self) -> Duration {
         self.inner.shared.options().clock.monotonic()

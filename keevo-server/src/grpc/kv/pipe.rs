@@ -83,7 +83,7 @@ async fn read<H: Host>(
             let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight(one.request.as_ref())).await else { return };
             let is_small_read = one.request.as_ref().is_some_and(is_small_read);
             let answering = service.clone();
-            let mut answer = Box::pin(async move { answering.answer_any(one.request).await });
+            let mut answer = Box::pin(async move { answering.answer_any(one.request, &one.traceparent).await });
             // A read of a replica that leads is answered here and now; what has to wait gets a task, which polls it anew.
             let ready = if is_small_read { answer.as_mut().now_or_never() } else { None };
             if let Some(response) = ready {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keevo_core::call::CallRequest;
 use keevo_core::limits::MULTI_GET_KEYS_MAX;
+use keevo_core::trace::TraceContext;
 use keevo_core::{
     Batch, ClientId, Consistency, Engine, Error, ErrorKind, FanOut, Key, Keyspace, KeyspaceKind, Result, Scan,
     ScanRange, ShardId,
@@ -32,11 +33,22 @@ impl<H: Host> KvService<H> {
     }
 
     /// Answers one request of a pipe.
-    pub(super) async fn answer_any(&self, request: Option<pb::pipe_request::Request>) -> pb::pipe_response::Response {
+    pub(super) async fn answer_any(
+        &self,
+        request: Option<pb::pipe_request::Request>,
+        traceparent: &str,
+    ) -> pb::pipe_response::Response {
+        use pb::pipe_response::Response as Answer;
+        let (name, call) = (pipe_name(request.as_ref()), self.calls.begin(TraceContext::parse(traceparent)));
+        let answered = call.run(self.answer_one(request)).await;
+        call.end(name, answered.as_ref().err().map(Error::kind));
+        answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
+    }
+
+    async fn answer_one(&self, request: Option<pb::pipe_request::Request>) -> Result<pb::pipe_response::Response> {
         use pb::pipe_request::Request as Ask;
         use pb::pipe_response::Response as Answer;
-        let (name, started) = (pipe_name(request.as_ref()), tokio::time::Instant::now());
-        let answered = match request {
+        match request {
             Some(Ask::Get(request)) => self.answer_get(request).await.map(Answer::Get),
             Some(Ask::MultiGet(request)) => self.answer_multi_get(request).await.map(Answer::MultiGet),
             Some(Ask::Scan(request)) => self.answer_scan(request).await.map(Answer::Scan),
@@ -45,9 +57,7 @@ impl<H: Host> KvService<H> {
             Some(Ask::OpenSession(request)) => self.answer_open_session(request).await.map(Answer::OpenSession),
             Some(Ask::Keyspace(request)) => self.answer_keyspace(request).await.map(Answer::Keyspace),
             None => Err(Error::invalid("pipe.request is missing, or of a newer version")),
-        };
-        self.calls.count(name, started.elapsed(), answered.as_ref().err().map(Error::kind));
-        answered.unwrap_or_else(|error| Answer::Failure(pb::Failure::from(&error)))
+        }
     }
 
     pub(super) async fn check(&self, keyspace: Keyspace) -> Result<()> {
