@@ -30,10 +30,10 @@ FAULTS_FLAGS := $(if $(SHORT),--rounds 1 --only kill$(comma)pause$(comma)partiti
 # The nodes of the third-party suite: 1, or 3.
 SUITE_NODES ?= 1
 
-.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test console console-check client-test api-fuzz promtool fuzz sim sim-example mutants clean-cache
+.PHONY: help deps ready rocksdb build test demo verify fix bench faults chat-convergence drill feeds-suite web-test console console-check client-test api-fuzz promtool reference book deb k8s-check fuzz sim sim-example mutants clean-cache
 
 help: ## List the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
 
 deps: ## Install what building, testing and benchmarking need (Debian, Ubuntu); quick when all is there
 	@.ci/deps.sh bench
@@ -101,6 +101,18 @@ client-test: rocksdb ## The TypeScript client of chat: types, size, unit tests, 
 
 api-fuzz: rocksdb ## Fuzz the HTTP APIs by their OpenAPI documents; CASES=50 of each operation, SEED=7
 	@$(ENV); cargo build --bin keevod && .ci/schemathesis.sh $(CASES)
+
+reference: ready ## Write what is made from the code: docs/api, its list in docs/SUMMARY.md, the table of docs/LIMITS.md
+	@$(ENV); cargo run -q -p keevo-tidy --example reference
+
+book: ready ## Build docs/ as a book into the cache folder, and check its links; the first time mdBook is compiled
+	@.ci/book.sh
+
+deb: rocksdb ## Debian packages of keevod and keevo-cli, optimised, in the cache folder
+	@$(ENV); cargo build --release --locked --bin keevod --bin keevo-cli && .ci/deb.sh
+
+k8s-check: ## Check the manifests of keevo-server/packaging/kubernetes against Kubernetes' schemas
+	@.ci/k8s-check.sh
 
 fuzz: rocksdb ## Fuzz every decoder for SECS seconds; ARGS="--target entry --seed 7"
 	@$(ENV); cargo run -p keevo-fuzz --bin keevo-fuzz -- --secs $(SECS) $(ARGS)

@@ -17,6 +17,7 @@ pub(crate) mod kv;
 pub(crate) mod moderation;
 pub(crate) mod sink;
 pub(crate) mod storage;
+pub(crate) mod upgrade;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;

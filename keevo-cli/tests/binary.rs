@@ -1,5 +1,7 @@
 //! The program as it is started from a shell: exit codes, what goes where, and calls to a node.
 
+#![allow(clippy::indexing_slicing, reason = "a test may panic where it is wrong")]
+
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -143,6 +145,11 @@ impl Admin for Fake {
 
     async fn transfer(&self, _: Request<pb::TransferRequest>) -> Result<Response<pb::TransferResponse>, Status> {
         Ok(Response::new(pb::TransferResponse {}))
+    }
+
+    async fn upgrade(&self, request: Request<pb::UpgradeRequest>) -> Result<Response<pb::UpgradeResponse>, Status> {
+        let level = if request.into_inner().finalize { 2 } else { 1 };
+        Ok(Response::new(pb::UpgradeResponse { level, newest: 2, ..pb::UpgradeResponse::default() }))
     }
 
     async fn checksum(&self, _: Request<pb::ChecksumRequest>) -> Result<Response<pb::ChecksumResponse>, Status> {
@@ -297,4 +304,13 @@ fn a_checkpoint_says_where_it_lies_and_takes_no_relative_path() {
     let (code, out, said) = against(Fake { finishes: true }, &["checkpoint", "backup"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(said.contains("absolute path"), "{said}");
+}
+
+#[test]
+fn keyspaces_are_listed_page_by_page() {
+    let (code, out, said) = against(Fake { finishes: true }, &["kv", "keyspaces", "--output", "jsonl"]);
+    assert_eq!(code, Some(0), "{said}");
+    let rows: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let found: Vec<_> = rows.iter().map(|row| (row["name"].as_str(), row["ordered"].as_bool())).collect();
+    assert_eq!(found, [(Some("default"), Some(false)), (Some("times"), Some(true))]);
 }

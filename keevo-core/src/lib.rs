@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod ids;
 mod key;
 pub mod keyspaces;
+mod level;
 pub mod limits;
 #[cfg(feature = "rocksdb")]
 mod local_engine;
@@ -60,6 +61,7 @@ pub use key::{
     encode_ordered_prefix, encode_partition, encode_system, partition_hash, prefix_end, validate_partition,
     validate_sort,
 };
+pub use level::Levels;
 #[cfg(feature = "rocksdb")]
 pub use local_engine::{LocalEngine, LocalOptions, LocalStats};
 pub use memory_engine::MemoryEngine;

@@ -236,7 +236,11 @@ fn changes_requests() -> Vec<Vec<u8>> {
 fn hellos() -> Vec<Vec<u8>> {
     let pair = Bytes::copy_from_slice(&9_u128.to_be_bytes());
     let cluster = Bytes::copy_from_slice(&7_u128.to_be_bytes());
-    [Bytes::new(), cluster].map(|cluster| pack(&HelloWire { cluster, node_id: 3, pair: pair.clone() }).to_vec()).into()
+    [Bytes::new(), cluster]
+        .map(|cluster| {
+            pack(&HelloWire { cluster, node_id: 3, pair: pair.clone(), level_min: 1, level_max: 2 }).to_vec()
+        })
+        .into()
 }
 
 fn read(input: &[u8]) -> bool {
@@ -255,5 +259,8 @@ fn statuses() -> Vec<Vec<u8>> {
     let replica =
         ReplicaStatusWire { shard: 3, replica: 12, role: "leader".to_owned(), ..ReplicaStatusWire::default() };
     let storage = Some(StorageWire { free_bytes: 1 << 30, low_water_bytes: 1 << 30, ..StorageWire::default() });
-    vec![pack(&StatusWire { replicas: vec![replica], version: "0.1.0".to_owned(), storage }).to_vec()]
+    vec![
+        pack(&StatusWire { replicas: vec![replica], version: "0.1.0".to_owned(), storage, level_min: 1, level_max: 2 })
+            .to_vec(),
+    ]
 }

@@ -19,6 +19,7 @@ mod writes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub(crate) struct GroupContext {
     pub(crate) views: Arc<Views<ShardView>>,
     /// What holds while the log is archived.
     pub(crate) archive: Option<ArchiveLimits>,
+    /// The level that the cluster is at, as the node knows it.
+    pub(crate) level: Arc<AtomicU32>,
 }
 
 /// A replica of a shard.

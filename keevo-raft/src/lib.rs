@@ -39,6 +39,7 @@ pub mod wire;
 pub use archive_hold::ArchiveLimits;
 pub use cluster_engine::{ClusterEngine, DEADLINE, Meta};
 pub use group::Group;
+pub use membership::Upgrade;
 pub use node::{
     ArchiveState, CallEntry, CallsPage, ChangesPage, ChangesRequest, Identity, IdentityStore, LoggedEntry, LoggedKind,
     Node, NodeOptions, NodeParts, NodeStatus, ReplicaGauges, ReplicaStatus, ShardCopy,

@@ -10,6 +10,7 @@
 //! * A step touches one replica, in the group and in the map: whatever else is there stays.
 
 mod join;
+mod level;
 pub(crate) mod operation;
 mod remove;
 
@@ -26,6 +27,7 @@ use crate::node::{NodeStatus, Told, decode_status};
 use crate::peer_messages::{self, MembershipWire};
 use crate::shard_map::{NodeInfo, ReplicaRole, ShardInfo, ShardMap};
 use crate::transport::{Peer, PeerCall, PeerRequest};
+pub use level::Upgrade;
 use operation::Ticket;
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,8 +73,8 @@ impl ClusterEngine {
             answer.and_then(|body| decode_status(&body))
         };
         let alive = status.is_ok();
-        let Told { version, replicas, storage } = status.unwrap_or_default();
-        NodeStatus { node_id: info.id, address: info.address.clone(), alive, version, replicas, storage }
+        let Told { version, levels, replicas, storage } = status.unwrap_or_default();
+        NodeStatus { node_id: info.id, address: info.address.clone(), alive, version, levels, replicas, storage }
     }
 
     /// Waits until every replica that can be reached and runs has taken the checksum of its shard at the revision.

@@ -21,6 +21,7 @@ mod serve;
 mod status;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ use crate::shard_map::ShardMap;
 use crate::storage_care::StorageCare;
 
 pub use archive::{ArchiveState, LoggedEntry, LoggedKind, ShardCopy};
+pub(crate) use bootstrap::Hello;
 #[cfg(feature = "fuzzing")]
 pub(crate) use bootstrap::decode_hello;
 pub use calls::{CallEntry, CallsPage};
@@ -72,6 +74,8 @@ pub(crate) struct NodeInner {
     pub(crate) views: Arc<Views<ShardView>>,
     wake: tokio::sync::Notify,
     pub(crate) gate: Arc<Gate>,
+    /// The level of the map in memory; 0 before there is one.
+    level: Arc<AtomicU32>,
     /// The latest clock of any write that this node led or heard of.
     pub(crate) hlc: Arc<NodeHlc>,
     /// Asks for a flush before its time.
@@ -116,6 +120,7 @@ impl Node {
                 addresses: Arc::new(AddressBook::default()),
                 wake: tokio::sync::Notify::new(),
                 gate: Arc::new(Gate::new(&care)),
+                level: Arc::default(),
                 hlc: Arc::default(),
                 flush_wanted: tokio::sync::Notify::new(),
                 flushing: tokio::sync::Mutex::new(()),
@@ -287,6 +292,7 @@ impl NodeInner {
         for node in map.nodes.values() {
             self.addresses.set(node.id, &node.address);
         }
+        self.level.store(map.level, Ordering::Release);
         self.map_tx.send_replace(Some(Arc::new(map)));
     }
 
@@ -303,6 +309,7 @@ impl NodeInner {
             staging: self.options.staging.clone(),
             views: Arc::clone(&self.views),
             archive: self.options.archive,
+            level: Arc::clone(&self.level),
         }
     }
 

@@ -303,6 +303,11 @@ pub(crate) struct HelloWire {
     pub(crate) node_id: u64,
     #[prost(bytes = "bytes", tag = "3")]
     pub(crate) pair: Bytes,
+    /// The levels that it knows; both 0 = from before levels were told.
+    #[prost(uint32, tag = "4")]
+    pub(crate) level_min: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) level_max: u32,
 }
 
 /// A change of a shard's membership, for its leader.
@@ -330,6 +335,11 @@ pub(crate) struct StatusWire {
     pub(crate) version: String,
     #[prost(message, optional, tag = "3")]
     pub(crate) storage: Option<StorageWire>,
+    /// The levels that the node knows; both 0 = from before levels were told.
+    #[prost(uint32, tag = "4")]
+    pub(crate) level_min: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) level_max: u32,
 }
 
 /// What a node knows of its disk and its stores.

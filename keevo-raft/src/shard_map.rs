@@ -2,14 +2,16 @@
 //!
 //! Invariant: the shards tile `[CLASS_META, CLASS_END)` without gap or overlap, in order; shard 0 owns the meta
 //! keyspace. A map is replaced as a whole and carries a version that only grows. Ids of nodes and replicas are used
-//! once: what was removed stays on record.
+//! once: what was removed stays on record. The level only grows too.
 
 mod wire;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keevo_core::{CLASS_END, CLASS_HASHED, CLASS_META, CLASS_META_END, ClusterId, Error, ErrorKind, Result, ShardId};
+use keevo_core::{
+    CLASS_END, CLASS_HASHED, CLASS_META, CLASS_META_END, ClusterId, Error, ErrorKind, Levels, Result, ShardId,
+};
 
 /// The most shards that a static split makes: one per value of the partition hash, divided by 16.
 pub const SHARDS_MAX: u32 = 4_096;
@@ -93,6 +95,8 @@ pub struct ShardMap {
     pub cluster: ClusterId,
     /// Grows with every change.
     pub version: u64,
+    /// The level that the cluster is at: what its nodes may write and say to each other.
+    pub level: u32,
     /// How many replicas each shard should have.
     pub replication_factor: u32,
     /// The next replica id to assign.
@@ -108,7 +112,7 @@ pub struct ShardMap {
 impl ShardMap {
     /// The map of a new cluster: `shard_count` data shards that cut the hash space evenly (the last one also
     /// owns the ordered keyspaces), each with a replica on every one of the first `replication_factor` nodes,
-    /// shifted from shard to shard.
+    /// shifted from shard to shard. At the highest level of this release.
     pub fn bootstrap(
         cluster: ClusterId,
         nodes: Vec<NodeInfo>,
@@ -142,7 +146,8 @@ impl ShardMap {
             shards.push(ShardInfo { id: ShardId(number), start, end, epoch, replicas });
         }
         let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-        Ok(Self { cluster, version: 1, replication_factor, next_replica_id, nodes, removed: BTreeMap::new(), shards })
+        let (level, removed) = (Levels::OURS.max, BTreeMap::new());
+        Ok(Self { cluster, version: 1, level, replication_factor, next_replica_id, nodes, removed, shards })
     }
 
     /// The shard that owns an encoded key.

@@ -142,6 +142,13 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// Answers a request. The part before the first await runs in the call itself: it queues appends in order.
     fn handle(&self, request: PeerRequest) -> BoxFuture<'static, Result<Bytes>>;
 
+    /// Whether a peer may call: `NewerFormat`, with what to do, where it does not know the level that the cluster is at. By
+    /// default everybody may.
+    fn admits(&self, node_id: u64, levels: keevo_core::Levels, release: &str) -> Result<()> {
+        let _ = (node_id, levels, release);
+        Ok(())
+    }
+
     /// A folder of its own for the files of a snapshot that is about to arrive. Dropping it removes it.
     fn stage_snapshot(&self, head: &SnapshotHead) -> Result<crate::StagedFiles>;
 

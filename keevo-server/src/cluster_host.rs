@@ -277,6 +277,20 @@ impl Host for ClusterHost {
         self.engine.remove(request.node_id).await
     }
 
+    async fn upgrade(&self, request: admin::UpgradeRequest) -> Result<admin::UpgradeResponse> {
+        let state =
+            if request.finalize { self.engine.finalize_upgrade().await } else { self.engine.upgrade_state().await }?;
+        let obstacles = state.obstacles();
+        let node = |one: NodeStatus| admin::UpgradeNode {
+            id: one.node_id,
+            version: one.version,
+            level_min: one.levels.min,
+            level_max: one.levels.max,
+        };
+        let nodes = state.nodes.into_iter().map(node).collect();
+        Ok(admin::UpgradeResponse { level: state.level, newest: state.newest, nodes, obstacles })
+    }
+
     async fn transfer(&self, request: admin::TransferRequest) -> Result<()> {
         self.engine.transfer(ShardId(request.shard), request.to_node_id).await
     }

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keevo_core::{Error, ErrorKind, Result};
+use keevo_core::{Error, ErrorKind, Levels, Result};
 use keevo_raft::Timing;
 use keevo_tls::ServerFiles;
 
@@ -108,6 +108,8 @@ pub struct Config {
     pub slow_call: Duration,
     /// All settings as they were given, a line each with where it comes from, without secrets.
     pub shown: String,
+    /// The levels that the node knows. No setting: those of the release; a test plays an older one.
+    pub levels: Levels,
 }
 
 impl Config {
@@ -177,6 +179,7 @@ impl Config {
             traces: TracesConfig::from_layers(layers)?,
             slow_call: Duration::from_millis(layers.parse("slow_call_ms", "a number of milliseconds, or 0")?),
             shown: layers.shown(),
+            levels: Levels::OURS,
         };
         config.check(layers)?;
         Ok(config)

@@ -54,7 +54,7 @@ use crate::grpc::sinks::SinksService;
 use crate::grpc::social::SocialService;
 use crate::health::Health;
 use crate::http::{Https, over_tls};
-use crate::identity::Folders;
+use crate::identity::{Folders, IdentityFile};
 use crate::metrics::{Metrics, meters};
 use crate::moderation::{self, Moderation};
 use crate::observe::{RecentLog, trace_to};
@@ -112,12 +112,14 @@ impl Daemon {
             let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
             let tls = config.tls.clone().map(ServerTls::open).transpose()?;
             let random = Arc::new(SeededRandom::from_os());
+            IdentityFile::in_dir(&config.data_dir).check_level(config.levels)?;
             let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
             let (data_db, log_folder) = folders.stores()?;
             let store = RocksStore::open(data_db, config.storage.data_store())?;
             let log = open_log(&log_folder, &config.storage)?;
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
-            let local_peer = LocalPeer { node_id: config.node_id, address: config.advertise.clone() };
+            let local_peer =
+                LocalPeer { node_id: config.node_id, address: config.advertise.clone(), levels: config.levels };
             let transport = GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second);
             let transport = Arc::new(transport.with_tls(tls.clone()));
             let parts = NodeParts {
@@ -292,6 +294,7 @@ fn node_options(config: &Config) -> NodeOptions {
         flush_every: config.flush_every,
         staging: config.data_dir.join("staging"),
         archive: config.archive.limits,
+        levels: config.levels,
     }
 }
 

@@ -129,6 +129,12 @@ pub trait Host: Send + Sync + 'static {
         ready(Err(no_cluster()))
     }
 
+    /// Tells the state of an upgrade, or ends it; refused by default.
+    fn upgrade(&self, request: admin::UpgradeRequest) -> impl Future<Output = Result<admin::UpgradeResponse>> + Send {
+        let _ = request;
+        ready(Err(no_cluster()))
+    }
+
     /// Moves a shard's leadership; refused by default.
     fn transfer(&self, request: admin::TransferRequest) -> impl Future<Output = Result<()>> + Send {
         let _ = request;

@@ -1,7 +1,8 @@
 //! The node's identity on disk, and the pair of folders that must belong together.
 //!
 //! ```text
-//! DATA_DIR/node      node id, pair id, cluster id, each on a line, and a CRC over them; replaced as a whole
+//! DATA_DIR/node      node id, pair id, cluster id, each on a line, and a CRC over them; replaced as a whole. Format 2, from
+//!                    level 2 of the cluster on, also has the level: what does not know it opens nothing
 //! DATA_DIR/data      the data store, with the pair id in its own identity file
 //! DATA_DIR/log       the log store, likewise
 //! DATA_DIR/staging   snapshots on their way
@@ -13,12 +14,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use keevo_core::data_dir::{self, DataDir, Role};
-use keevo_core::{ClusterId, Error, ErrorKind, FolderDisk, NodeId, Random, Result};
+use keevo_core::{ClusterId, Error, ErrorKind, FolderDisk, Levels, NodeId, Random, Result};
 use keevo_raft::{Identity, IdentityStore};
 
 use crate::stores::LogEngine;
 
+/// Without a level: of a cluster at the first one.
 const FORMAT: &str = "keevo node 1";
+/// With one.
+const FORMAT_WITH_LEVEL: &str = "keevo node 2";
 /// The database in the data folder.
 pub(crate) const STORE: &str = "db";
 /// The file that holds space for the time when there is none.
@@ -41,18 +45,51 @@ impl IdentityFile {
     pub fn in_dir(dir: &Path) -> Self {
         Self { path: dir.join("node") }
     }
+
+    /// Refuses a folder whose cluster is at a level that `levels` do not have: `NewerFormat`, with what to do.
+    pub fn check_level(&self, levels: Levels) -> Result<()> {
+        // Before it takes part in a cluster there is no level that it could miss.
+        let Some((_, level)) = self.read()?.filter(|(identity, _)| identity.cluster.is_some()) else { return Ok(()) };
+        let whose = format!("this release, {},", env!("CARGO_PKG_VERSION"));
+        let refused = levels.refusal(level, whose);
+        refused.map_or(Ok(()), |why| Err(Error::new(ErrorKind::NewerFormat, format!("{}: {why}", self.path.display()))))
+    }
+
+    /// The identity and the level, if there is a file.
+    fn read(&self) -> Result<Option<(Identity, u32)>> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => parse(&text, &self.path).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &self.path, error)),
+        }
+    }
+
+    fn write(&self, identity: &Identity, level: u32) -> Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(render(identity, level).as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &self.path)?;
+            self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        };
+        write().map_err(|error| io_error("write", &self.path, error))
+    }
 }
 
-fn render(identity: &Identity) -> String {
+fn render(identity: &Identity, level: u32) -> String {
     let cluster = identity.cluster.map(|id| id.to_string()).unwrap_or_default();
-    let body = format!("{FORMAT}\nnode {}\npair {:032x}\ncluster {cluster}\n", identity.node_id, identity.pair);
+    let (format, level) =
+        if level > Levels::FIRST { (FORMAT_WITH_LEVEL, format!("level {level}\n")) } else { (FORMAT, String::new()) };
+    let body = format!("{format}\n{level}node {}\npair {:032x}\ncluster {cluster}\n", identity.node_id, identity.pair);
     let crc = crc32fast::hash(body.as_bytes());
     format!("{body}crc {crc:08x}\n")
 }
 
-fn parse(text: &str, path: &Path) -> Result<Identity> {
+fn parse(text: &str, path: &Path) -> Result<(Identity, u32)> {
     let damaged = || Error::corrupt(format!("{} is damaged", path.display()));
-    if !text.starts_with(FORMAT) && text.starts_with("keevo node ") {
+    let format = text.lines().next().unwrap_or_default();
+    if format != FORMAT && format != FORMAT_WITH_LEVEL && format.starts_with("keevo node ") {
         return Err(Error::new(
             ErrorKind::NewerFormat,
             format!("{} was written by a newer version of Keevo", path.display()),
@@ -66,32 +103,33 @@ fn parse(text: &str, path: &Path) -> Result<Identity> {
         |name: &str| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or_else(damaged);
     let id = |text: &str| u128::from_str_radix(text, 16).map_err(|error| damaged().with_source(error));
     let cluster = field("cluster")?;
-    Ok(Identity {
-        node_id: field("node")?.parse().map_err(|error: std::num::ParseIntError| damaged().with_source(error))?,
+    let number =
+        |name: &str| field(name)?.parse::<u64>().map_err(|error: std::num::ParseIntError| damaged().with_source(error));
+    let level = if format == FORMAT_WITH_LEVEL { number("level")? } else { u64::from(Levels::FIRST) };
+    let level = u32::try_from(level).map_err(|error| damaged().with_source(error))?;
+    let identity = Identity {
+        node_id: number("node")?,
         pair: id(field("pair")?)?,
         cluster: if cluster.is_empty() { None } else { Some(ClusterId(id(cluster)?)) },
-    })
+    };
+    Ok((identity, level))
 }
 
 impl IdentityStore for IdentityFile {
     fn load(&self) -> Result<Option<Identity>> {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => parse(&text, &self.path).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("read", &self.path, error)),
-        }
+        Ok(self.read()?.map(|(identity, _)| identity))
     }
 
     fn save(&self, identity: &Identity) -> Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(render(identity).as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &self.path)?;
-            self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-        };
-        write().map_err(|error| io_error("write", &self.path, error))
+        let level = self.read()?.map_or(Levels::FIRST, |(_, level)| level);
+        self.write(identity, level)
+    }
+
+    fn note_level(&self, level: u32) -> Result<()> {
+        match self.read()? {
+            Some((identity, known)) if known < level => self.write(&identity, level),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -216,6 +254,32 @@ mod tests {
             let kind = file.load().map_err(|error| error.kind());
             assert!(matches!(kind, Err(ErrorKind::Corrupt | ErrorKind::NewerFormat)), "byte {position}: {kind:?}");
         }
+    }
+
+    #[test]
+    fn the_level_is_kept_and_a_release_that_does_not_know_it_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = IdentityFile::in_dir(dir.path());
+        let old = Levels { min: 1, max: 1 };
+        assert!(file.check_level(old).is_ok(), "nothing is there yet");
+        let identity = Identity { node_id: 3, pair: 9, cluster: Some(ClusterId(5)) };
+        file.save(&identity).expect("saved");
+        let text = || std::fs::read_to_string(dir.path().join("node")).expect("a file");
+        assert!(
+            text().starts_with("keevo node 1\nnode 3\n") && file.check_level(old).is_ok(),
+            "as it was before levels"
+        );
+        file.note_level(2).expect("upgraded");
+        assert!(text().starts_with("keevo node 2\nlevel 2\nnode 3\n"), "{}", text());
+        file.note_level(1).expect("never back");
+        file.save(&identity).expect("saved");
+        assert_eq!(file.load().expect("there"), Some(identity), "an upgraded file is read");
+        assert!(file.check_level(Levels { min: 1, max: 2 }).is_ok());
+        let refused = file.check_level(old).expect_err("too old");
+        assert_eq!(refused.kind(), ErrorKind::NewerFormat);
+        assert!(refused.message().contains("it is too old; install the release"), "{refused}");
+        let refused = file.check_level(Levels { min: 3, max: 4 }).expect_err("too new");
+        assert!(refused.message().contains("it is too new; install a release in between"), "{refused}");
     }
 
     #[test]

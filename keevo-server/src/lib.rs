@@ -20,6 +20,7 @@ mod http;
 pub mod identity;
 mod metrics;
 pub mod moderation;
+pub mod notify;
 pub mod observe;
 pub mod peer;
 pub mod slow;

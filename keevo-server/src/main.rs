@@ -12,6 +12,7 @@ use keevo_gateway::apps::Secret;
 use keevo_server::config::{Config, Layers, LogFormat, Machine, SETTINGS, raise_open_files_limit};
 use keevo_server::daemon::Daemon;
 use keevo_server::demo::{DemoOptions, demo};
+use keevo_server::notify::Notifier;
 use keevo_server::observe::RecentLog;
 use tracing_subscriber::EnvFilter;
 
@@ -269,7 +270,9 @@ fn start_logging(level: &str, format: LogFormat) -> Result<()> {
 async fn serve(config: Config, app: Option<(String, Secret)>, dev: bool) -> Result<()> {
     start_logging(&config.log_level, config.log_format)?;
     raise_open_files_limit();
+    let notifier = Notifier::from_env();
     let mut daemon = Daemon::start(config).await?;
+    notifier.ready();
     if dev {
         say(&format!("the console is at {}\n", daemon.console()))?;
     }
@@ -282,10 +285,13 @@ async fn serve(config: Config, app: Option<(String, Secret)>, dev: bool) -> Resu
             return ready.and(daemon.stop().await);
         }
     }
+    let node = daemon.node().clone();
     let why = tokio::select! {
         asked = stop_signal() => asked,
         error = daemon.failed() => Err(error),
+        () = notifier.follow(&node) => Ok(()),
     };
+    notifier.stopping();
     match &why {
         Ok(()) => tracing::info!("stopping"),
         Err(error) => tracing::error!(%error, "stopping, since the daemon cannot go on"),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keevo_core::{ClusterId, Error, ErrorKind, Result, SnapshotFile};
+use keevo_core::{ClusterId, Error, ErrorKind, Levels, Result, SnapshotFile};
 use keevo_proto::raft::v1 as pb;
 use keevo_raft::{Peer, PeerRequest, SnapshotHead, Transport};
 use keevo_tls::{Dialer, ServerTls};
@@ -38,6 +38,8 @@ pub struct LocalPeer {
     pub node_id: u64,
     /// Where it listens.
     pub address: String,
+    /// The levels that it knows.
+    pub levels: Levels,
 }
 
 impl LocalPeer {
@@ -48,6 +50,8 @@ impl LocalPeer {
             pair_id: Bytes::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: self.address.clone(),
+            level_min: self.levels.min,
+            level_max: self.levels.max,
         }
     }
 }

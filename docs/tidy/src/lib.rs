@@ -1,13 +1,18 @@
 //! The tree's own rules, as far as a machine can check them. The rules themselves are the tests of this package:
-//! `tests/files.rs` (shape and wording of files), `tests/links.rs` and `tests/promises.rs`
-//! (documentation), `tests/packages.rs` (who may import whom, licences).
+//! `tests/files.rs` (shape and wording of files), `tests/links.rs`, `tests/promises.rs`, `tests/reference.rs` and
+//! `tests/book.rs` (documentation), `tests/packages.rs` (who may import whom, licences), `tests/packaging.rs` (what is shipped).
 //!
-//! Invariant: only reads, and only what belongs to the tree: files that git tracks or would track.
+//! Invariant: only reads, and only what belongs to the tree: files that git tracks or would track. What is made from the code
+//! is written by `examples/reference.rs`.
 
 pub mod deny;
+pub mod limits;
 pub mod markdown;
+pub mod proto;
+pub mod reference;
 pub mod spdx;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
@@ -41,6 +46,30 @@ pub fn files() -> io::Result<Vec<String>> {
 /// Where it can't be read.
 pub fn text(path: &str) -> io::Result<Option<String>> {
     Ok(String::from_utf8(fs::read(root().join(path))?).ok())
+}
+
+/// What is made from the code, by its path: the API reference, the book's list of it, and the table of limits.
+///
+/// # Errors
+/// Names the file that can't be read, or what it lacks.
+pub fn made() -> Result<BTreeMap<String, String>, String> {
+    let files = files().map_err(|error| format!("the tree cannot be read: {error}"))?;
+    let read = |path: &str| match text(path) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(format!("{path}: is no UTF-8")),
+        Err(error) => Err(format!("{path}: {error}")),
+    };
+    let all = |chosen: &dyn Fn(&str) -> bool| {
+        let chosen = files.iter().filter(|path| chosen(path));
+        chosen.map(|path| Ok((path.clone(), read(path)?))).collect::<Result<Vec<_>, String>>()
+    };
+    let protos = all(&|path| path.starts_with(reference::PROTOS) && has_extension(path, &["proto"]))?;
+    let mut made = reference::pages(&protos)?;
+    let summary = reference::summary(&read("docs/SUMMARY.md")?, &made)?;
+    made.insert("docs/SUMMARY.md".to_owned(), summary);
+    let sources = all(&|path| limits::is_listed(path) && has_extension(path, &["rs"]))?;
+    made.insert(limits::PAGE.to_owned(), limits::page(&read(limits::PAGE)?, &sources)?);
+    Ok(made)
 }
 
 /// Whether `path` ends in one of `extensions`.

@@ -12,6 +12,8 @@ Examples:
   keevo-cli cluster transfer 3 2           # node 2 is to lead shard 3
   keevo-cli cluster remove 4 --dry-run     # how many replicas would move
   keevo-cli cluster remove 4 --yes
+  keevo-cli cluster upgrade                # what stands in the way of the new release's level
+  keevo-cli cluster upgrade --finalize     # when all nodes run it; there is no way back
   keevo-cli cluster checksum               # exit code 8 when copies differ";
 
 /// Shown below the help.
@@ -43,6 +45,14 @@ pub(crate) enum Cluster {
         shard: u64,
         /// The id of the node that is to lead it
         node: u64,
+    },
+    /// Show which releases the nodes run, and whether the cluster can go to the newest level that they know
+    Upgrade {
+        /// Go there: from then on no older release can take part
+        #[arg(long)]
+        finalize: bool,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Hash every copy of every shard at the same revision, and compare; exit code 8 when copies differ
     Checksum,

@@ -49,6 +49,14 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failu
             let sentence = format!("node {node} leads shard {shard}");
             show(context.output, &Done { sentence, json: json!({ "shard": shard, "node": node }) })
         }
+        Cluster::Upgrade { finalize, sure } => {
+            if finalize && !confirmed(context, sure, raise(context, &mut admin.clone())).await? {
+                return Ok(());
+            }
+            let effect = if finalize { Effect::Writes } else { Effect::Reads };
+            let call = admin.upgrade(pb::UpgradeRequest { finalize });
+            show(context.output, &context.ask(effect, QUICK, call).await?)
+        }
         Cluster::Checksum => {
             let response = context.ask(Effect::Reads, SLOW, admin.checksum(pb::ChecksumRequest::default())).await?;
             show(context.output, &response)?;
@@ -61,6 +69,29 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> Result<(), Failu
             Err(Error::new(ErrorKind::Corrupt, message).into())
         }
     }
+}
+
+/// What raising the level of the cluster would do.
+async fn raise(context: &Context, admin: &mut AdminClient<Connection>) -> Result<Plan, Failure> {
+    let call = admin.upgrade(pb::UpgradeRequest { finalize: false });
+    let found = context.ask(Effect::Reads, QUICK, call).await?;
+    let (level, newest) = (found.level, found.newest);
+    let nodes: Vec<String> = found.nodes.iter().map(|node| format!("{} ({})", node.id, line(&node.version))).collect();
+    let in_the_way = match found.obstacles.iter().map(|obstacle| line(obstacle)).collect::<Vec<_>>() {
+        obstacles if obstacles.is_empty() => String::new(),
+        obstacles => format!("; in the way: {}", obstacles.join("; ")),
+    };
+    let what = if level == newest {
+        format!("change nothing: the cluster is at level {level}, the newest that its nodes know")
+    } else {
+        format!(
+            "raise the cluster from level {level} to {newest} for good: no release that does not know it can take part or open a \
+             folder any more; nodes {}{in_the_way}",
+            nodes.join(", ")
+        )
+    };
+    let json = json!({ "level": level, "newest": newest, "nodes": nodes, "obstacles": found.obstacles });
+    Ok(Plan { what, json })
 }
 
 /// What removing a node would do.

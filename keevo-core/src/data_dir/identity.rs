@@ -93,7 +93,9 @@ pub(super) fn parse(text: &str, damaged: &impl Fn(&str) -> Error) -> Result<Iden
     let format: u32 =
         field("format")?.parse().map_err(|source| damaged("has no number as format").with_source(source))?;
     if format > FORMAT {
-        let told = damaged(&format!("has format {format}; this version reads up to {FORMAT}"));
+        let told = damaged(&format!(
+            "has format {format}; this version reads up to {FORMAT}: open it with the release that wrote it, or a newer one"
+        ));
         return Err(Error::new(ErrorKind::NewerFormat, told.message()));
     }
     let hex = |name: &str, digits: &str| {

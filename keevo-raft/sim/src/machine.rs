@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keevo_core::{Clock, Disk, Error, ErrorKind, ManualDisk, MemoryStore, Random, Result, Store};
+use keevo_core::{Clock, Disk, Error, ErrorKind, Levels, ManualDisk, MemoryStore, Random, Result, Store};
 use keevo_raft::log_store::{MemoryDisk, MemoryLogStore};
 use keevo_raft::{Identity, IdentityStore, Node, NodeOptions, NodeParts, StorageCare, StorageLimits};
 
@@ -156,6 +156,7 @@ impl Machine {
             flush_every: Duration::from_millis(plan.flush_every_ms),
             staging: site.folder.join(self.id.to_string()),
             archive: None,
+            levels: Levels::OURS,
         }
     }
 

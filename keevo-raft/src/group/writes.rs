@@ -1,5 +1,6 @@
 //! Writes of one group: a command becomes an entry with the leader's clock, and is proposed.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ impl Group {
         if !exempt {
             self.shared.archive.admit()?;
         }
+        self.admit_level(command.level())?;
         let entry = CommandEntry { hlc: Hlc::default(), command };
         let timed = Timed::begin(self);
         let _room = if exempt { None } else { Some(self.context.gate.admit_write(entry_bytes(&entry, &aside)).await?) };
@@ -67,6 +69,11 @@ impl Group {
                 format!("shard {} did not commit the write within {} ms", self.shard, deadline.as_millis()),
             )),
         }
+    }
+
+    /// Nothing is proposed that a node of the cluster may not know: a replica that meets such an entry stops.
+    fn admit_level(&self, needed: u32) -> Result<()> {
+        admit(needed, self.context.level.load(Ordering::Acquire))
     }
 
     /// Gives an entry its clock and its place behind all that were put before: one lock over both, so that clocks do not
@@ -107,6 +114,18 @@ impl Group {
             ),
         }
     }
+}
+
+/// Refuses what `needed` brings in a cluster at `level`.
+fn admit(needed: u32, level: u32) -> Result<()> {
+    if needed <= level {
+        return Ok(());
+    }
+    let message = format!(
+        "this needs a cluster at level {needed}, and it is at {level}: restart all nodes with the new release, then run \
+         `keevo-cli cluster upgrade --finalize`"
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// A write whose time is taken.
@@ -183,4 +202,17 @@ fn op_bytes(op: &Op) -> usize {
         Op::Delete { .. } | Op::DeleteRange { .. } | Op::Merge { .. } => 0,
     };
     op.key().partition.len() + op.key().sort.len() + value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_above_the_level_of_the_cluster_is_let_in() {
+        assert!(admit(1, 1).is_ok() && admit(1, 2).is_ok());
+        let refused = admit(2, 1).expect_err("a node may not know it");
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert!(refused.message().contains("--finalize"), "{refused}");
+    }
 }

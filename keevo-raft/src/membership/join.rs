@@ -6,7 +6,7 @@ use keevo_core::{Error, ErrorKind, Result, ShardId};
 use super::operation::{Change, Ticket};
 use super::{PATIENCE, order, shard_of};
 use crate::cluster_engine::{ClusterEngine, DEADLINE, Effect};
-use crate::node::NodeStatus;
+use crate::node::{Hello, NodeStatus};
 use crate::peer_messages::{self, MembershipWire, ReadRequest};
 use crate::shard_map::{NodeInfo, Replica, ReplicaRole, ShardMap};
 use crate::transport::{Peer, PeerCall};
@@ -40,10 +40,14 @@ impl ClusterEngine {
             }
             let info = NodeInfo { id: node_id, address: address.to_owned(), pair: hello.pair };
             let ticket = Ticket::begin(self, Change::Join(node_id)).await?;
-            if let Err(error) = enter(&mut self.fresh_map().await?, &info) {
+            let admit = |map: &mut ShardMap| {
+                fits(map, &hello)?;
+                enter(map, &info)
+            };
+            if let Err(error) = admit(&mut self.fresh_map().await?) {
                 return Err(ticket.give_up(self, error).await);
             }
-            let map = ticket.update(self, |map| enter(map, &info)).await?;
+            let map = ticket.update(self, admit).await?;
             self.hand_map_to(&peer, &map).await?;
             let factor = usize::try_from(map.replication_factor).unwrap_or(usize::MAX);
             for shard in &map.shards {
@@ -123,6 +127,12 @@ impl ClusterEngine {
 fn applied(nodes: &[NodeStatus], node_id: u64, shard: ShardId, replica: u64) -> Option<u64> {
     let replicas = nodes.iter().filter(|node| node.node_id == node_id).flat_map(|node| &node.replicas);
     replicas.filter(|one| one.shard == shard && one.replica == replica).map(|one| one.applied).max()
+}
+
+/// Refuses a node that does not know the level of the map.
+fn fits(map: &ShardMap, hello: &Hello) -> Result<()> {
+    let refused = hello.levels.refusal(map.level, format!("node {}", hello.node_id));
+    refused.map_or(Ok(()), |why| Err(Error::new(ErrorKind::NewerFormat, why)))
 }
 
 /// Puts a node into the map, or gives it its new address.

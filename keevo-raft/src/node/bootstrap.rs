@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keevo_core::{ClusterId, Error, ErrorKind, Random, Result, ShardId, failpoint};
+use keevo_core::{ClusterId, Error, ErrorKind, Levels, Random, Result, ShardId, failpoint};
 
 use super::{Identity, NodeInner, NodeOptions, NodeParts, rows};
 use crate::blocking;
@@ -52,6 +52,7 @@ pub(crate) struct Hello {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) node_id: u64,
     pub(crate) pair: u128,
+    pub(crate) levels: Levels,
 }
 
 impl NodeInner {
@@ -71,6 +72,8 @@ impl NodeInner {
         }
         let own = self.identity();
         let mut nodes = BTreeMap::new();
+        // The highest level that all of them know.
+        let mut level = options.levels.max;
         for (&id, address) in &options.peers {
             let pair = if id == options.node_id {
                 own.pair
@@ -93,14 +96,16 @@ impl NodeInner {
                         ),
                     ));
                 }
+                level = level.min(hello.levels.max);
                 hello.pair
             };
             nodes.insert(id, NodeInfo { id, address: address.clone(), pair });
         }
         let cluster = ClusterId(self.parts.random.next_u128());
-        let map =
+        let mut map =
             ShardMap::bootstrap(cluster, nodes.into_values().collect(), options.shards, options.replication_factor)?;
-        tracing::info!(%cluster, nodes = map.nodes.len(), shards = map.shards.len(), "founding a cluster");
+        map.level = level;
+        tracing::info!(%cluster, level, nodes = map.nodes.len(), shards = map.shards.len(), "founding a cluster");
         self.adopt(map).await
     }
 
@@ -134,6 +139,7 @@ impl NodeInner {
     pub(super) fn resume(&self, map: ShardMap) -> Result<()> {
         self.check_ours(&map)?;
         self.join_cluster(&map)?;
+        self.parts.identity.note_level(map.level)?;
         self.adopt_in_memory(map);
         Ok(())
     }
@@ -159,6 +165,7 @@ impl NodeInner {
         rows::save_map(&self.parts.store, &map)?;
         failpoint("bootstrap.saved");
         self.join_cluster(&map)?;
+        self.parts.identity.note_level(map.level)?;
         self.adopt_in_memory(map);
         self.wake.notify_one();
         Ok(())
@@ -168,8 +175,11 @@ impl NodeInner {
         self.map().is_some_and(|known| known.cluster == map.cluster && known.version >= map.version)
     }
 
-    /// Whether the map is one of this node's cluster and knows the node by its stores.
+    /// Whether the map is one of this node's cluster, at a level that the node knows, and knows the node by its stores.
     fn check_ours(&self, map: &ShardMap) -> Result<()> {
+        if let Some(why) = self.options.levels.refusal(map.level, "this node") {
+            return Err(Error::new(ErrorKind::NewerFormat, why));
+        }
         let identity = self.identity();
         if let Some(cluster) = identity.cluster
             && cluster != map.cluster
@@ -211,5 +221,6 @@ pub(crate) fn decode_hello(body: &Bytes) -> Result<Hello> {
             .map_err(|error| Error::corrupt("a hello holds a malformed id").with_source(error))
     };
     let cluster = if wire.cluster.is_empty() { None } else { Some(ClusterId(id(&wire.cluster)?)) };
-    Ok(Hello { cluster, node_id: wire.node_id, pair: id(&wire.pair)? })
+    let levels = Levels::told(wire.level_min, wire.level_max);
+    Ok(Hello { cluster, node_id: wire.node_id, pair: id(&wire.pair)?, levels })
 }

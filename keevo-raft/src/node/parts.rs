@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keevo_core::{Clock, ClusterId, DataStore, Random, Result};
+use keevo_core::{Clock, ClusterId, DataStore, Levels, Random, Result};
 
 use crate::archive_hold::ArchiveLimits;
 use crate::log_store::LogStore;
@@ -29,6 +29,12 @@ pub trait IdentityStore: std::fmt::Debug + Send + Sync + 'static {
     fn load(&self) -> Result<Option<Identity>>;
     /// Saves the identity; durable when it returns.
     fn save(&self, identity: &Identity) -> Result<()>;
+    /// Notes durably that the cluster is at a level, so that a release that does not know it refuses the folder before it
+    /// opens anything. Repeatable; by default nothing is noted.
+    fn note_level(&self, level: u32) -> Result<()> {
+        let _ = level;
+        Ok(())
+    }
 }
 
 /// How a node is set up.
@@ -54,6 +60,8 @@ pub struct NodeOptions {
     pub staging: PathBuf,
     /// What holds while the log is archived; `None` = it is not, and goes once it is flushed.
     pub archive: Option<ArchiveLimits>,
+    /// The levels that the node knows.
+    pub levels: Levels,
 }
 
 /// What a node is made of.

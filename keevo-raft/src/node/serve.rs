@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::trace::{Trace, TraceContext};
-use keevo_core::{Error, ErrorKind, Result, ShardId};
+use keevo_core::{Error, ErrorKind, Levels, Result, ShardId};
 
 use super::{Node, NodeInner, changes};
 use crate::cluster_engine::ClusterEngine;
@@ -37,6 +37,12 @@ impl PeerHandler for Node {
         }
         let node = Arc::clone(&self.inner);
         Box::pin(async move { node.answer(request).await })
+    }
+
+    fn admits(&self, node_id: u64, levels: Levels, release: &str) -> Result<()> {
+        let Some(map) = self.map() else { return Ok(()) };
+        let whose = format!("node {node_id}, which runs {release},");
+        levels.refusal(map.level, whose).map_or(Ok(()), |why| Err(Error::new(ErrorKind::NewerFormat, why)))
     }
 
     fn stage_snapshot(&self, head: &SnapshotHead) -> Result<StagedFiles> {
@@ -113,6 +119,8 @@ impl NodeInner {
             cluster: identity.cluster.map(|id| Bytes::copy_from_slice(&id.0.to_be_bytes())).unwrap_or_default(),
             node_id: identity.node_id,
             pair: Bytes::copy_from_slice(&identity.pair.to_be_bytes()),
+            level_min: self.options.levels.min,
+            level_max: self.options.levels.max,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keevo_core::trace::SpanSink;
-use keevo_core::{Result, ShardId};
+use keevo_core::{Levels, Result, ShardId};
 use openraft::ServerState;
 
 use super::faults::Down;
@@ -52,6 +52,8 @@ pub struct NodeStatus {
     pub alive: bool,
     /// The version of Keevo that it runs; empty if it did not answer.
     pub version: String,
+    /// The levels that it knows; 0 to 0 if it did not answer.
+    pub levels: Levels,
     /// Its replicas, by shard.
     pub replicas: Vec<ReplicaStatus>,
     /// Its disk and its stores; all zero if it did not answer.
@@ -62,6 +64,7 @@ pub struct NodeStatus {
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) version: String,
+    pub(crate) levels: Levels,
     pub(crate) replicas: Vec<ReplicaStatus>,
     pub(crate) storage: StorageStatus,
 }
@@ -101,7 +104,12 @@ impl Node {
     }
 
     pub(crate) fn own_status(&self) -> Told {
-        Told { version: VERSION.to_owned(), replicas: self.inner.replicas(), storage: self.storage() }
+        Told {
+            version: VERSION.to_owned(),
+            levels: self.inner.options.levels,
+            replicas: self.inner.replicas(),
+            storage: self.storage(),
+        }
     }
 }
 
@@ -120,7 +128,8 @@ impl NodeInner {
     pub(super) fn status_wire(&self) -> Bytes {
         let replicas = self.replicas().iter().map(wire_of).collect();
         let storage = Some(storage_wire(self.gate.status()));
-        pack(&StatusWire { replicas, version: VERSION.to_owned(), storage })
+        let Levels { min: level_min, max: level_max } = self.options.levels;
+        pack(&StatusWire { replicas, version: VERSION.to_owned(), storage, level_min, level_max })
     }
 }
 
@@ -248,5 +257,6 @@ pub(crate) fn decode(body: &Bytes) -> Result<Told> {
         })
         .collect();
     let storage = wire.storage.map(storage_of).unwrap_or_default();
-    Ok(Told { version: wire.version, replicas, storage })
+    let levels = Levels::told(wire.level_min, wire.level_max);
+    Ok(Told { version: wire.version, levels, replicas, storage })
 }

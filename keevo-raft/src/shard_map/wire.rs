@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId};
+use keevo_core::{ClusterId, Error, ErrorKind, Levels, Result, ShardId};
 use prost::Message;
 
 use super::{Epoch, NodeInfo, Replica, ReplicaRole, ShardInfo, ShardMap};
@@ -30,6 +30,7 @@ impl ShardMap {
             nodes,
             shards,
             removed,
+            level: self.level,
         }
         .encode_to_vec()
         .into()
@@ -54,6 +55,8 @@ impl ShardMap {
         let map = Self {
             cluster: ClusterId(unpack(&wire.cluster)?),
             version: wire.version,
+            // A map from before levels were told.
+            level: wire.level.max(Levels::FIRST),
             replication_factor: wire.replication_factor,
             next_replica_id: wire.next_replica_id,
             nodes,
@@ -93,6 +96,8 @@ struct MapWire {
     shards: Vec<ShardWire>,
     #[prost(message, repeated, tag = "8")]
     removed: Vec<RemovedWire>,
+    #[prost(uint32, tag = "9")]
+    level: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

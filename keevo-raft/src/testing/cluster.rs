@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keevo_core::{Disk, ManualDisk, Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
+use keevo_core::{Disk, Levels, ManualDisk, Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
 
 use super::identity::MemoryIdentity;
 use crate::log_store::{LogStore, SegmentedLogOptions, open_segmented_log_store};
@@ -40,6 +40,8 @@ pub struct TestCluster {
     pub timing: Timing,
     /// What the nodes that are started from now on may leave undone.
     pub limits: StorageLimits,
+    /// What nodes know that play another release than this one.
+    levels: BTreeMap<u64, Levels>,
     /// The nodes' disks.
     disks: BTreeMap<u64, Arc<ManualDisk>>,
     identities: BTreeMap<u64, Arc<MemoryIdentity>>,
@@ -73,6 +75,7 @@ impl TestCluster {
             shards,
             timing,
             limits: StorageLimits::NONE,
+            levels: BTreeMap::new(),
             disks: BTreeMap::new(),
             identities: BTreeMap::new(),
             kills: BTreeMap::new(),
@@ -118,6 +121,7 @@ impl TestCluster {
             flush_every: Duration::from_millis(700),
             staging: self.home(id).join("staging"),
             archive: None,
+            levels: self.levels.get(&id).copied().unwrap_or(Levels::OURS),
         }
     }
 
@@ -172,6 +176,11 @@ impl TestCluster {
         for store in ["data", "log"] {
             copy_store(&from.join(store), &self.home(id).join(store)).await;
         }
+    }
+
+    /// The levels that a node knows from its next start on.
+    pub fn set_levels(&mut self, id: u64, levels: Levels) {
+        self.levels.insert(id, levels);
     }
 
     /// A node's disk, to be filled and emptied: as far as its `limits` go, not for its stores.

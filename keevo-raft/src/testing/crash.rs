@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keevo_core::{MemoryStore, SeededRandom, ShardId, SystemClock};
+use keevo_core::{Levels, MemoryStore, SeededRandom, ShardId, SystemClock};
 
 use super::identity::MemoryIdentity;
 use crate::ClusterEngine;
@@ -96,6 +96,7 @@ impl CrashCluster {
             flush_every: Duration::from_millis(700),
             staging: self.dir.join(format!("{id}/staging")),
             archive: None,
+            levels: Levels::OURS,
         };
         let node = Node::start(options, parts).await.expect("the node starts");
         let handler = Arc::new(node.clone());

@@ -32,3 +32,8 @@ pub use mails::Mail;
 pub use packages::Package;
 pub use plan::{ChannelPlan, DayPlan, Plan, feed_name};
 pub use verify::{Mismatches, verify};
+
+/// The Rust of the page that people start with, run as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/START.md")]
+struct StartPage;

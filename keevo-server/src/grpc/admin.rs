@@ -68,6 +68,10 @@ impl<H: Host> Admin for AdminService<H> {
         answer(self.host.transfer(request.into_inner()).await.map(|()| pb::TransferResponse {}))
     }
 
+    async fn upgrade(&self, request: Request<pb::UpgradeRequest>) -> Result<Response<pb::UpgradeResponse>, Status> {
+        answer(self.host.upgrade(request.into_inner()).await)
+    }
+
     async fn checksum(&self, request: Request<pb::ChecksumRequest>) -> Result<Response<pb::ChecksumResponse>, Status> {
         answer(self.host.checksum(request.into_inner()).await)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId};
+use keevo_core::{ClusterId, Error, ErrorKind, Levels, Result, ShardId};
 use keevo_proto::raft::v1 as pb;
 use keevo_proto::raft::v1::raft_server::{Raft, RaftServer};
 use keevo_proto::{MESSAGE_BYTES_MAX, status_from_error};
@@ -89,6 +89,9 @@ impl Raft for RaftService {
             status_from_error(&Error::new(ErrorKind::Corrupt, "the first frame of a link is not a hello"))
         })?;
         self.check(caller.as_ref(), Some(hello.node_id))?;
+        let levels = Levels::told(hello.level_min, hello.level_max);
+        let admitted = self.handler.admits(hello.node_id, levels, &hello.version);
+        admitted.map_err(|error| status_from_error(&error))?;
         let cluster = cluster_of(&hello.cluster_id).map_err(|error| status_from_error(&error))?;
         let (answers, outbox) = outbox::queue(ANSWERS_QUEUED_MAX);
         let serve = serve(Arc::clone(&self.handler), cluster, hello.node_id, inbound, answers);

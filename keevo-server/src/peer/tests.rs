@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keevo_core::{ClusterId, Error, ErrorKind, Result, ShardId};
+use keevo_core::{ClusterId, Error, ErrorKind, Levels, Result, ShardId};
 use keevo_raft::{Peer, PeerCall, PeerHandler, PeerRequest, SnapshotHead, StagedFiles, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,11 @@ impl PeerHandler for Echo {
         Box::pin(std::future::ready(Ok(request.body.repeat(self.copies).into())))
     }
 
+    fn admits(&self, node_id: u64, levels: Levels, release: &str) -> Result<()> {
+        let refused = levels.refusal(Levels::OURS.max, format!("node {node_id}, which runs {release},"));
+        refused.map_or(Ok(()), |why| Err(Error::new(ErrorKind::NewerFormat, why)))
+    }
+
     fn stage_snapshot(&self, _head: &SnapshotHead) -> Result<StagedFiles> {
         Err(Error::invalid("no snapshots here"))
     }
@@ -39,7 +44,7 @@ impl PeerHandler for Echo {
 }
 
 fn local(node_id: u64) -> LocalPeer {
-    LocalPeer { node_id, address: String::new() }
+    LocalPeer { node_id, address: String::new(), levels: Levels::OURS }
 }
 
 /// A node that echoes, its address, and what ends it.
@@ -123,4 +128,19 @@ async fn a_request_lost_before_the_greeting_may_have_been_applied_and_one_that_n
     });
     let lost = transport.call(&peer, request("needle"), PATIENCE).await.expect_err("the peer hung up");
     assert_eq!(lost.kind(), ErrorKind::OutcomeUnknown, "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_a_release_that_does_not_fit_is_refused_and_told_what_to_do() {
+    let (echo, address, shutdown) = serve(1).await;
+    let peer = Peer { node_id: 2, address: address.to_string() };
+    let old = GrpcTransport::new(LocalPeer { levels: Levels { min: 1, max: 1 }, ..local(1) }, 0);
+    let refused = old.call(&peer, request("a"), PATIENCE).await.expect_err("too old");
+    assert_eq!(refused.kind(), ErrorKind::NewerFormat);
+    let said = format!("node 1, which runs {}, knows levels 1 to 1 only: it is too old", env!("CARGO_PKG_VERSION"));
+    assert!(refused.message().contains(&said), "{refused}");
+    assert_eq!(echo.taken.load(Ordering::SeqCst), 0, "nothing of it reached the node");
+    let new = GrpcTransport::new(local(1), 0);
+    assert_eq!(new.call(&peer, request("a"), PATIENCE).await.expect("answered"), "a");
+    shutdown.cancel();
 }

@@ -56,8 +56,18 @@ async fn ask_peers(node: &Arc<NodeInner>) -> Result<Option<ShardMap>> {
         .map(|peer| node.parts.transport.call(&peer, request.clone(), MAP_TIMEOUT))
         .collect();
     let mut newest: Option<ShardMap> = None;
+    // Of a node whose release does not fit the cluster any more, or not yet.
+    let mut refused = None;
     while let Some(answer) = asked.next().await {
-        let Ok(body) = answer else { continue };
+        let body = match answer {
+            Ok(body) => body,
+            Err(error) => {
+                if error.kind() == ErrorKind::NewerFormat {
+                    refused = Some(error);
+                }
+                continue;
+            }
+        };
         if body.is_empty() {
             continue;
         }
@@ -72,7 +82,10 @@ async fn ask_peers(node: &Arc<NodeInner>) -> Result<Option<ShardMap>> {
             newest = Some(map);
         }
     }
-    Ok(newest)
+    match (newest, refused) {
+        (None, Some(refused)) => Err(refused),
+        (newest, _) => Ok(newest),
+    }
 }
 
 /// Whether a peer's map is one to follow. Before it takes part in a cluster, a node follows only a map that names it.

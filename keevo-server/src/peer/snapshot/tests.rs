@@ -101,7 +101,7 @@ async fn a_snapshot_goes_on_where_its_stream_broke() {
     let node = listener.local_addr().expect("bound");
     let shutdown = CancellationToken::new();
     let handler: Arc<dyn PeerHandler> = Arc::<Receiver>::clone(&receiver);
-    let local = LocalPeer { node_id: 2, address: String::new() };
+    let local = LocalPeer { node_id: 2, address: String::new(), levels: keevo_core::Levels::OURS };
     let server = tonic::transport::Server::builder()
         .add_service(RaftService::server(handler, local, shutdown.clone()))
         .serve_with_incoming_shutdown(
@@ -169,7 +169,7 @@ async fn what_a_receiver_refuses_is_not_sent_again() {
     let peer = Peer { node_id: 2, address: listener.local_addr().expect("bound").to_string() };
     let refuses = Arc::new(Refuses(AtomicUsize::new(0)));
     let handler: Arc<dyn PeerHandler> = Arc::<Refuses>::clone(&refuses);
-    let local = LocalPeer { node_id: 2, address: String::new() };
+    let local = LocalPeer { node_id: 2, address: String::new(), levels: keevo_core::Levels::OURS };
     let service = RaftService::server(handler, local, CancellationToken::new());
     tokio::spawn(
         tonic::transport::Server::builder()
