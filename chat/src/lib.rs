@@ -162,6 +162,7 @@ mod draft;
 mod erasure;
 mod event;
 mod filter;
+mod found;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod group;
@@ -220,6 +221,7 @@ pub use draft::{DRAFTS_MAX, Draft, NewDraft};
 pub use erasure::{Erasure, Texts};
 pub use event::{ChatEvent, Delivery, Position};
 pub use filter::{FILTER_BYTES_MAX, Filter};
+pub use found::{PLACES_MAX, StoredChange};
 pub use group::{GROUP_MEMBERS_MAX, GROUPS_OF_USER_MAX, Group, NewGroup};
 pub use held::{Held, HeldPage, Holding};
 pub use history::{HistoryPage, HistoryRequest, Order};

@@ -7,6 +7,7 @@ mod archive;
 mod data;
 mod proto;
 mod raft;
+mod search;
 
 use std::fmt::Debug;
 
@@ -37,6 +38,8 @@ const OWN: &[Target] = &[
     raft::RAFT_VOTE,
     data::RECORD,
     data::RECORD_SEALED,
+    search::SEARCH_MARK,
+    search::SEARCH_QUERY,
     raft::SHARD_MAP,
     data::STATE_ROW,
 ];

@@ -98,6 +98,8 @@ pub struct Config {
     pub files_url: Option<String>,
     /// Whether webhooks and scraped pages may lie at private addresses.
     pub private_fetches: bool,
+    /// Memory of the search index for messages that are not on disk yet, in bytes; 0 = there is no index.
+    pub search_heap_bytes: u64,
     /// Who scores texts, and whose.
     pub moderation: ModerationConfig,
     /// Where the log is archived, and backups are kept.
@@ -174,6 +176,7 @@ impl Config {
             },
             files_url: Some(layers.text("files_url").to_owned()).filter(|url| !url.is_empty()),
             private_fetches: layers.parse("private_fetches", "true or false")?,
+            search_heap_bytes: layers.parse::<u64>("search_heap_mib", "a number of MiB, or 0")?.saturating_mul(1 << 20),
             moderation: ModerationConfig::from_layers(layers)?,
             archive: ArchiveConfig::from_layers(layers)?,
             traces: TracesConfig::from_layers(layers)?,
@@ -204,6 +207,9 @@ impl Config {
         }
         if self.data_dir.as_os_str().is_empty() {
             return Err(layers.refuse("data_dir", "a folder"));
+        }
+        if self.search_heap_bytes != 0 && self.search_heap_bytes < 16 << 20 {
+            return Err(layers.refuse("search_heap_mib", "16 or more, or 0"));
         }
         if self.shards == 0 || self.shards > keevo_raft::shard_map::SHARDS_MAX {
             return Err(layers.refuse("shards", "a number from 1 to 4096"));
@@ -352,6 +358,7 @@ mod tests {
             peers                = ""                  default
             private_fetches      = "false"             default
             replication_factor   = "3"                 default
+            search_heap_mib      = "64"                default
             shards               = "32"                environment KEEVO_SHARDS
             sinks_dir            = ""                  default
             slow_call_ms         = "1000"              default

@@ -59,6 +59,7 @@ use crate::metrics::{Metrics, meters};
 use crate::moderation::{self, Moderation};
 use crate::observe::{RecentLog, trace_to};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
+use crate::search;
 use crate::slow::SlowLog;
 use crate::stores::{Stores, open_log};
 use crate::streams;
@@ -142,7 +143,9 @@ impl Daemon {
             let gateway = gateway(&config, &node, &call_log, shutdown.clone())?;
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
-            let chat = ChatGateway::new(gateway.clone(), gate, ChatGatewayOptions::default());
+            let search = search::of_node(&config, layers(&node), &gateway);
+            let options = ChatGatewayOptions { search: search.clone(), ..ChatGatewayOptions::default() };
+            let chat = ChatGateway::new(gateway.clone(), gate, options);
             let sinks = streams::runner(&config, &node, layers(&node));
             let authority = authority(&config, &node)?;
             let door = DoorLayer {
@@ -162,6 +165,7 @@ impl Daemon {
                 feeds,
                 moderation: moderated,
                 sinks: sinks.clone(),
+                search: search.clone(),
                 tls: tls.clone(),
                 authority: door.authority.clone(),
                 call_log: Arc::clone(&call_log),
@@ -198,7 +202,8 @@ impl Daemon {
                 console.run(shutdown.clone()),
             );
             let outcomes = apilog::outcomes::run(node.engine(), call_log, shutdown.clone());
-            let layers = futures::future::join(gateway.clone().run(), chat.run());
+            let searching = search::run(search, shutdown.clone());
+            let layers = futures::future::join3(gateway.clone().run(), chat.run(), searching);
             let background = tokio::spawn(futures::future::join4(layers, pipeline, security, outcomes).map(drop));
             let health = grpc_server.health;
             tracing::info!(node = config.node_id, %grpc, %http, data_dir = %config.data_dir.display(), "keevod serves");

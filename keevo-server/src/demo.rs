@@ -2,7 +2,7 @@
 //! lost.
 //!
 //! ```text
-//! nodes ─▶ data ─▶ load ─▶ show ─▶ kill a leader under load ─▶ moderate ─▶ verify ─▶ report ─▶ serve until Ctrl-C
+//! nodes ─▶ data ─▶ load ─▶ show, search ─▶ kill a leader under load ─▶ moderate ─▶ verify ─▶ report ─▶ serve until Ctrl-C
 //! ```
 //!
 //! Invariant: however it ends, no child process and no temporary folder is left behind.
@@ -13,6 +13,7 @@ mod moderation;
 mod nodes;
 mod process;
 mod report;
+mod search;
 mod show;
 mod writers;
 
@@ -87,11 +88,12 @@ async fn run(options: &DemoOptions) -> Result<Cluster> {
     show::notifications(Screen, &loader, &plan).await?;
     show::ranked(Screen, &loader, &plan).await?;
     show::history(Screen, &loader, &plan).await?;
+    let mismatches = Mismatches::default();
+    search::search(Screen, &cluster, &plan, &mismatches).await?;
     show::live_message(Screen, &loader).await?;
     Screen.title("cluster status")?;
     show::cluster_status(Screen, &cluster).await?;
 
-    let mismatches = Mismatches::default();
     let killed = if options.nodes >= 3 {
         Screen.title("killing a leader while writing")?;
         Some(kill::kill_a_leader(Screen, &mut cluster, &engine, &mismatches).await?)

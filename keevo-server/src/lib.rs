@@ -23,6 +23,7 @@ pub mod moderation;
 pub mod notify;
 pub mod observe;
 pub mod peer;
+mod search;
 pub mod slow;
 pub mod stores;
 mod streams;

@@ -17,6 +17,7 @@ use keevo_gateway::Gateway;
 use keevo_moderation_policy::{ModerationMetrics, StoreMetrics};
 use keevo_raft::log_store::LogStore;
 use keevo_raft::{ClusterEngine, Node};
+use keevo_search::SearchIndex;
 use keevo_streams::Runner;
 use keevo_tls::ServerTls;
 use layers::{gather_feeds, gather_moderation, gather_rights, gather_store, gather_tls};
@@ -55,6 +56,7 @@ pub(crate) struct Metrics {
     pub(crate) feeds: FeedsMeter,
     pub(crate) moderation: ModerationMeter,
     pub(crate) sinks: Runner,
+    pub(crate) search: Option<SearchIndex>,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) call_log: Arc<CallLog>,
@@ -85,9 +87,8 @@ impl Metrics {
             self.log();
             self.store();
             self.storage();
-            if let Some(feeds) = (self.feeds)() {
-                gather_feeds(&feeds);
-            }
+            // Zeros before an app's feeds are open: a counter that appears late hides its first step from a rate.
+            gather_feeds(&(self.feeds)().unwrap_or_default());
             let (moderation, store) = (self.moderation)();
             if let Some(moderation) = moderation {
                 gather_moderation(&moderation);
@@ -96,6 +97,9 @@ impl Metrics {
                 gather_store(&store);
             }
             crate::streams::gather(&self.sinks.metrics());
+            if let Some(search) = &self.search {
+                crate::search::gather(&search.metrics());
+            }
             if let Some(tls) = &self.tls {
                 gather_tls(&tls.metrics());
             }

@@ -1,10 +1,12 @@
-// @keevo/chat/more: drafts, reminders and polls. Functions of a channel or a client, so that pages without them do not carry them.
+// @keevo/chat/more: drafts, reminders, polls and search. Functions of a channel or a client, so that pages without them do not carry them.
 
 import { path } from "./api.js";
 import type { Channel } from "./channel.js";
 import { page } from "./channel-calls.js";
 import type { ChatClient } from "./client.js";
 import type { Json, Mentions, Message, Page, PageOptions } from "./types.js";
+
+export * from "./search.js";
 
 /** What a user has begun to write, in a channel or in the thread of `parent_id`. */
 export interface Draft {

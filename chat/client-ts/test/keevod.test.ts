@@ -364,6 +364,24 @@ describe.skipIf(!program)("with keevod", { timeout: 120_000 }, () => {
     await expect(more.vote(channel, made.id, "y")).rejects.toMatchObject({ code: 22 });
   });
 
+  it("finds messages by what they say, and says where", async () => {
+    const { client, channel } = await join("ann");
+    await channel.send({ text: `😀 the zeppelin lands at noon in ${cid}` });
+    await channel.send({ text: "nothing of note" });
+    let found: more.SearchPage | undefined;
+    await until("the message is found", async () => {
+      found = await more.search(client, { query: '"zeppelin lands" noo*', cids: [cid] });
+      return found.items.length === 1;
+    });
+    const { text, ranges } = found!.items[0]!.highlights[0]!;
+    expect(ranges.map(([from, to]) => text.slice(from, to))).toEqual(["zeppelin lands", "noon"]);
+    expect([found!.next, found!.partial]).toEqual([null, false]);
+    expect(Object.keys(found!.index.applied).length).toBeGreaterThan(0);
+    const dia = make("dia");
+    expect((await more.search(dia.client, { query: "zeppelin" })).items).toEqual([]);
+    await expect(more.search(client, { query: "" })).rejects.toMatchObject({ code: 4 });
+  });
+
   it("makes, finds and joins channels; invites; keeps users' data; stores files", async () => {
     const { client } = await join("ann");
     const together = await client.createChannel({ type: "messaging", distinct: true, members: ["bob"] });

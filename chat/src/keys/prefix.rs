@@ -90,7 +90,7 @@ pub(crate) fn invites() -> Bytes {
     Bytes::from_static(&[INVITE])
 }
 
-/// Messages of the channel's own sequence, and of its threads.
+/// Messages of the channel's own sequence, then those of its threads.
 pub(crate) fn all_messages() -> Bytes {
     Bytes::from_static(&[MESSAGE])
 }

@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("keevo-archive", &["keevo-core", "keevo-raft"]),
     ("keevo-chat", &["keevo-core"]),
-    ("keevo-chat-gateway", &["keevo-chat", "keevo-core", "keevo-gateway"]),
+    ("keevo-chat-gateway", &["keevo-chat", "keevo-core", "keevo-gateway", "keevo-search"]),
     ("keevo-cli", &["keevo-client", "keevo-core", "keevo-proto", "keevo-tls"]),
     ("keevo-client", &["keevo-core", "keevo-proto", "keevo-tls"]),
     ("keevo-core", &[]),
@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-moderation",
             "keevo-proto",
             "keevo-raft",
+            "keevo-search",
             "keevo-server",
         ],
     ),
@@ -68,10 +69,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keevo-moderation-policy",
             "keevo-proto",
             "keevo-raft",
+            "keevo-search",
             "keevo-streams",
             "keevo-tls",
         ],
     ),
+    ("keevo-search", &["keevo-chat", "keevo-core"]),
     ("keevo-sim", &["keevo-chat", "keevo-core", "keevo-feeds", "keevo-raft"]),
     ("keevo-streams", &["keevo-core"]),
     ("keevo-tidy", &[]),
@@ -84,6 +87,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("raft-engine", &["keevo-raft"]),
     // To the benchmarks it is a peer: Keevo is compared with the crate itself.
     ("rocksdb", &["keevo-benches", "keevo-core", "keevo-raft"]),
+    ("tantivy", &["keevo-search"]),
 ];
 
 /// Libraries that the named packages must not use: neither the data model, nor consensus, nor the typed layers

@@ -20,6 +20,7 @@ pub(crate) mod reactions;
 pub(crate) mod reading;
 pub(crate) mod reminders;
 pub(crate) mod review;
+pub(crate) mod search;
 pub(crate) mod sending;
 pub(crate) mod settings;
 pub(crate) mod state;

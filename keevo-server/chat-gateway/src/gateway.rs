@@ -8,6 +8,7 @@ use axum::Router;
 use keevo_chat::ChatOptions;
 use keevo_core::AnyEngine;
 use keevo_gateway::Gateway;
+use keevo_search::SearchIndex;
 
 use crate::chats::Chats;
 use crate::gate::Gatekeeper;
@@ -42,6 +43,8 @@ pub struct ChatGatewayOptions {
     pub user_per_minute: u32,
     /// How many recent events of a channel are kept for those who come back.
     pub recent_max: usize,
+    /// Where messages are searched; `None` = nowhere.
+    pub search: Option<SearchIndex>,
 }
 
 impl Default for ChatGatewayOptions {
@@ -58,6 +61,7 @@ impl Default for ChatGatewayOptions {
             hello: Duration::from_secs(10),
             user_per_minute: 600,
             recent_max: 128,
+            search: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use keevo_gateway::shared::{Action, Limit};
 
 use crate::endpoints::{
     bans, channels, commands, drafts, groups, held, invites, listing, locations, members, messages, people, polls,
-    reactions, reading, reminders, review, settings, threads, transfer, votes,
+    reactions, reading, reminders, review, search, settings, threads, transfer, votes,
 };
 use crate::field::{Field, Kind, may, must};
 use crate::route::{Does, Handler, Row, Who};
@@ -82,6 +82,18 @@ const EDIT: &[Field] = &[
     may("mentions", Object),
 ];
 const CUSTOM: &[Field] = &[may("custom", Object), may("set", Object), may("unset", Texts)];
+const SEARCH: &[Field] = &[
+    may("query", Text),
+    may("cids", Texts),
+    may("author_id", Text),
+    may("mentions", Text),
+    may("has_attachments", Truth),
+    may("created_after", Number),
+    may("created_before", Number),
+    may("sort", Text),
+    LIMIT,
+    CURSOR,
+];
 const NONE: &[Field] = &[];
 
 /// What a row says beside its name, path and call: who may call, and under which limit.
@@ -101,6 +113,7 @@ enum Method2 {
 const GET: Way = Way(Method2::Get, Action::Read, Limit::ChatRead, Who::Any);
 const MINE: Way = Way(Method2::Get, Action::Read, Limit::ChatRead, Who::User);
 const ASK: Way = Way(Method2::Post, Action::Read, Limit::ChatQuery, Who::Any);
+const FIND: Way = Way(Method2::Post, Action::Read, Limit::ChatSearch, Who::Any);
 const SEND: Way = Way(Method2::Post, Action::Write, Limit::ChatSend, Who::User);
 const POST: Way = Way(Method2::Post, Action::Write, Limit::ChatWrite, Who::Any);
 const DO: Way = Way(Method2::Post, Action::Write, Limit::ChatWrite, Who::User);
@@ -194,6 +207,8 @@ pub(crate) const TABLE: &[Row] = &[
     row("flagMessage", DO, "channels/{type}/{id}/messages/{message}/flag", NONE, &[may("reason", Text)], "Flag a message for review", |c| review::flag(c).boxed()),
     row("reviewMessage", DO, "channels/{type}/{id}/messages/{message}/review", NONE, &[must("verdict", Text)], "Review a flagged message", |c| review::decide(c).boxed()),
     row("getReviewQueue", GET.by(Who::Admin), "review", PAGE, NONE, "Messages that wait for a review", |c| review::queue(c).boxed()),
+
+    row("searchMessages", FIND, "search", NONE, SEARCH, "Find messages by what they say, over all channels that one may read", |c| search::messages(c).boxed()),
 
     row("getReplies", GET, "channels/{type}/{id}/messages/{message}/replies", HISTORY, NONE, "Read a page of a thread", |c| threads::replies(c).boxed()),
     row("getParticipants", GET, "channels/{type}/{id}/messages/{message}/participants", &[LIMIT], NONE, "Who takes part in a thread", |c| threads::participants(c).boxed()),

@@ -19,6 +19,7 @@ mod chat {
     mod presence;
     mod resume;
     mod rights;
+    mod search;
     mod socket;
     mod storm;
     mod support;

@@ -28,6 +28,8 @@ pub enum Limit {
     ChatQuery,
     /// Reading chat.
     ChatRead,
+    /// Searching messages of chat.
+    ChatSearch,
     /// Sending messages of chat.
     ChatSend,
     /// Whatever else changes something of chat.
@@ -58,6 +60,7 @@ pub(crate) const LIMITS: &[(Limit, &str, u32)] = &[
     (Limit::ChatConnect, "chat_connect", 20_000),
     (Limit::ChatQuery, "chat_query", 10_000),
     (Limit::ChatRead, "chat_read", 20_000),
+    (Limit::ChatSearch, "chat_search", 1_200),
     (Limit::ChatSend, "chat_send", 10_000),
     (Limit::ChatWrite, "chat_write", 10_000),
     (Limit::Collection, "collection", 1_000),

@@ -102,6 +102,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("peers", "", "Nodes that found the cluster, this one included: 1=host:port,2=host:port,…"),
     setting("private_fetches", "false", "Let webhooks and scraped pages lie at private and loopback addresses"),
     setting("replication_factor", "3", "Replicas of each shard of a new cluster: 1, 3, 5 or 7"),
+    setting("search_heap_mib", "64", "Memory of the search index for new messages, MiB, 16 or more; 0 = no search"),
     setting("shards", "8", "Data shards of a new cluster, 1 to 4096"),
     setting(
         "sinks_dir",

@@ -29,7 +29,7 @@ use super::report::{Screen, rate};
 use super::show::start_of;
 
 /// The app of the demo's channels.
-const APP: u32 = 1;
+pub(super) const APP: u32 = 1;
 /// How long no verdict may come.
 const VERDICT_WITHIN: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(250);
