@@ -76,8 +76,8 @@ faults: ## Real nodes under kill -9, partitions, power cuts and worse, checked; 
 chat-convergence: rocksdb ## 100 send, 50 watch on sockets that drop, leaders are killed: all know the same in the end; ARGS="--rounds 5"
 	@$(ENV); cargo build --workspace --bins --examples; "$$CARGO_TARGET_DIR/debug/keevo-faults" --only chat $(ARGS)
 
-drill: rocksdb ## What an operator does on a bad day: back up, lose the cluster, restore it as it was at a moment
-	@$(ENV); cargo build --workspace --bin keevo-cli --example drill; "$$CARGO_TARGET_DIR/debug/examples/drill"
+drill: rocksdb ## What an operator does on a bad day, checked: lost clusters, replays, rotation, rights, floods; ARGS="demo flood"
+	@$(ENV); cargo build --workspace --bins --example drill; cargo test --workspace --test security --no-run; "$$CARGO_TARGET_DIR/debug/examples/drill" $(ARGS)
 
 feeds-suite: rocksdb ## A third-party client's test suite against keevod, unmodified; SUITE_NODES=3 takes three nodes
 	@$(ENV); cargo build --bin keevod --bin keevo-cli && .ci/feeds-suite.sh $(SUITE_NODES)

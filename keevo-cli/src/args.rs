@@ -13,6 +13,7 @@ pub(crate) mod compact;
 pub(crate) mod context;
 pub(crate) mod debug;
 pub(crate) mod feed;
+pub(crate) mod key;
 pub(crate) mod kv;
 pub(crate) mod moderation;
 pub(crate) mod sink;
@@ -210,6 +211,9 @@ pub(crate) enum Command {
     /// Make a development CA and certificates, and show certificates
     #[command(subcommand, after_help = cert::EXAMPLES)]
     Cert(cert::Cert),
+    /// Make and rotate the keys that archive and backups are encrypted with
+    #[command(subcommand, after_help = key::EXAMPLES)]
+    Key(key::Key),
     /// Write to channels, and read and watch them
     #[command(subcommand, after_help = chat::EXAMPLES)]
     Chat(chat::Chat),

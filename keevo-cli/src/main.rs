@@ -102,7 +102,9 @@ fn execute(cli: Cli, within: bool) -> Result<(), Failure> {
         Command::Context(of_contexts) => return run::context::run(&global, &environment, of_contexts),
         Command::Man { out } => return run::man::run(&out, global.output.unwrap_or_default()),
         Command::Completions { shell } => return run::completions(shell, &mut self::command()),
-        Command::Cert(_) | Command::Shell { .. } => Context::offline(global.output.unwrap_or_default()),
+        Command::Cert(_) | Command::Key(_) | Command::Shell { .. } => {
+            Context::offline(global.output.unwrap_or_default())
+        }
         _ => Context::new(Settings::resolve(&global, &environment, &Contexts::load(&environment)?)?)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -150,6 +152,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<(), Failure> {
         Command::ApiLog(apilog) => run::apilog::run(context, apilog).await,
         Command::Audit(audit) => run::auth::audit(context, audit).await,
         Command::Cert(cert) => run::cert::run(context, cert),
+        Command::Key(key) => run::key::run(context, key).await,
         Command::Chat(chat) => run::chat::run(context, chat).await,
         // These need no node, and were carried out before.
         Command::Context(_) | Command::Shell { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),

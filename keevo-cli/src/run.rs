@@ -14,6 +14,7 @@ pub(crate) mod context;
 pub(crate) mod debug;
 pub(crate) mod doctor;
 pub(crate) mod feed;
+pub(crate) mod key;
 pub(crate) mod kv;
 pub(crate) mod man;
 pub(crate) mod moderation;

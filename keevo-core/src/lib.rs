@@ -24,6 +24,7 @@ mod fan_out;
 pub mod fuzzing;
 mod ids;
 mod key;
+pub mod key_file;
 pub mod keyspaces;
 mod level;
 pub mod limits;

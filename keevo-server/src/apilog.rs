@@ -10,6 +10,7 @@
 //! Invariant: recording costs no write of its own, but for calls that fail after they wrote. docs/API-LOG.md says what is
 //! recorded, what is not, and what a replay promises.
 
+mod archived;
 pub(crate) mod cursor;
 mod frame;
 pub(crate) mod hash;

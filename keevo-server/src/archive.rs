@@ -3,12 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keevo_archive::{ObjectStorage, Shipper, ShipperOptions, Shipping, Storage};
+use keevo_archive::{Encrypted, KeyRing, ObjectStorage, Shipper, ShipperOptions, Shipping, Storage};
 use keevo_core::Result;
 use keevo_raft::Node;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ArchiveConfig;
+
+/// The storage at an address, encrypted where there are keys. `Config` where there can be none, or the keys cannot be read.
+pub(crate) fn open_storage(config: &ArchiveConfig, url: &str) -> Result<Arc<dyn Storage>> {
+    let storage: Arc<dyn Storage> = Arc::new(ObjectStorage::open(url)?);
+    Ok(match &config.key_file {
+        Some(path) => Arc::new(Encrypted::new(storage, KeyRing::open(path)?)),
+        None => storage,
+    })
+}
 
 /// Ships the logs of the shards that a node leads; does nothing where no archive is configured.
 #[derive(Debug)]
@@ -34,7 +43,7 @@ impl Archiving {
     /// Opens the archive of the configuration. `Config` where there can be none at its address.
     pub fn open(config: &ArchiveConfig, node: &Node) -> Result<Self> {
         let Some(url) = &config.url else { return Ok(Self { shipper: None, shipping: None }) };
-        let storage: Arc<dyn Storage> = Arc::new(ObjectStorage::open(url)?);
+        let storage = open_storage(config, url)?;
         let options = ShipperOptions { every: config.every, ..ShipperOptions::default() };
         let shipper = Shipper::new(Arc::new(node.clone()), storage, options);
         Ok(Self { shipping: Some(shipper.shipping()), shipper: Some(shipper) })

@@ -4,25 +4,31 @@
 //! group, so that it goes on through any node.
 
 mod marker;
+mod pruning;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::BoxStream;
 use keevo_archive::backup::{self, BackupCounts};
 use keevo_archive::manifest::Manifest;
+use keevo_archive::prune::{PruneCounts, Pruned, Retention, prune};
 use keevo_archive::rebuild::Until;
-use keevo_archive::restore::{RestoreCounts, Restorer, Source};
+use keevo_archive::restore::{Fence, RestoreCounts, Restorer, Source};
 use keevo_archive::verify::{VerifyCounts, verify};
-use keevo_archive::{Archive, ObjectStorage, Storage};
+use keevo_archive::{Archive, Storage};
 use keevo_core::{Clock, ClusterId, Error, ErrorKind, Hlc, Result, RocksOptions, RocksStore, ShardId, SystemClock};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
+use tokio_util::sync::CancellationToken;
 
+use crate::archive::open_storage;
 use crate::config::ArchiveConfig;
 use marker::{Marker, Moment};
+use pruning::Book;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(300);
@@ -49,10 +55,47 @@ struct Places {
     archive: Arc<dyn Storage>,
 }
 
+impl Places {
+    /// Removes old backups, and says so in the book; stops before its next step once `gone` is cancelled.
+    async fn prune(
+        self,
+        cluster: ClusterId,
+        book: Book,
+        retention: Retention,
+        (counts, gone): (Arc<PruneCounts>, CancellationToken),
+    ) -> Result<Pruned> {
+        let archive = Archive::new(Arc::clone(&self.archive), cluster);
+        let number = if retention.dry_run { None } else { Some(book.begin(cluster).await?) };
+        let asked = book.clone();
+        let fence: Fence = Arc::new(move || {
+            let (book, gone) = (asked.clone(), gone.is_cancelled());
+            async move {
+                match number {
+                    _ if gone => {
+                        Err(Error::new(ErrorKind::Conflict, "whoever asked for the pruning has gone: it stops"))
+                    }
+                    Some(number) => book.go_on(number).await,
+                    None => Ok(()),
+                }
+            }
+            .boxed()
+        });
+        let stores = (self.archive.as_ref(), &archive);
+        let work = prune(self.backups.as_ref(), stores, retention, &counts, &fence);
+        let pruned = pruning::renewed(work, &fence).await;
+        let ended = match number {
+            Some(number) => book.end(number).await,
+            None => Ok(()),
+        };
+        let pruned = pruned?;
+        ended.map(|()| pruned)
+    }
+}
+
 impl Backups {
     /// Opens the storage of the configuration. `Config` where there can be none at its address.
     pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf) -> Result<Self> {
-        let open = |url: &String| ObjectStorage::open(url).map(|storage| Arc::new(storage) as Arc<dyn Storage>);
+        let open = |url: &String| open_storage(config, url);
         let backups = config.backup_url.as_ref().map(open).transpose()?;
         let archive = config.url.as_ref().map(open).transpose()?;
         let places =
@@ -61,9 +104,18 @@ impl Backups {
         Ok(Self { node: node.clone(), engine, places, work, clock: Arc::new(SystemClock::new()) })
     }
 
+    /// Where the log is archived, if it is.
+    pub(crate) fn archive(&self) -> Option<Arc<dyn Storage>> {
+        self.places.as_ref().map(|places| Arc::clone(&places.archive))
+    }
+
     fn places(&self) -> Result<&Places> {
         let advice = "this node has no place for backups: set backup_url or archive_url on all nodes";
         self.places.as_ref().ok_or_else(|| Error::invalid(advice))
+    }
+
+    fn book(&self) -> Book {
+        Book { engine: self.engine.clone(), clock: Arc::clone(&self.clock) }
     }
 
     fn cluster(&self) -> Result<ClusterId> {
@@ -77,11 +129,21 @@ impl Backups {
         request: pb::BackUpShardRequest,
     ) -> Result<BoxStream<'static, Result<pb::BackUpProgress>>> {
         let (storage, cluster) = (Arc::clone(&self.places()?.backups), self.cluster()?);
+        keevo_archive::names::check_backup_id(&request.backup)?;
+        let book = self.book();
+        book.note(&request.backup).await?;
         let copy = self.node.copy_shard(ShardId(request.shard)).await?;
         let counts = Arc::new(BackupCounts::default());
         let counted = Arc::clone(&counts);
-        let work =
-            async move { backup::back_up_shard(storage, cluster, &request.backup, copy, counted).await.map(drop) };
+        let id = request.backup.clone();
+        let renew: Fence = Arc::new(move || {
+            let (book, id) = (book.clone(), id.clone());
+            async move { book.note(&id).await }.boxed()
+        });
+        let work = async move {
+            let made = backup::back_up_shard(storage, cluster, &request.backup, copy, counted);
+            pruning::renewed(made, &renew).await.map(drop)
+        };
         let told = move |finished| pb::BackUpProgress {
             records: counts.records.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
@@ -95,9 +157,16 @@ impl Backups {
 
     pub(crate) async fn finish_backup(&self, request: pb::FinishBackupRequest) -> Result<pb::FinishBackupResponse> {
         let (places, cluster) = (self.places()?, self.cluster()?);
+        keevo_archive::names::check_backup_id(&request.backup)?;
+        let book = self.book();
+        book.note(&request.backup).await?;
         let shards: Vec<ShardId> = self.node.serving_map()?.shards.iter().map(|shard| shard.id).collect();
         let made_ms = self.clock.now_ms();
-        let manifest = backup::finish(places.backups.as_ref(), cluster, &request.backup, &shards, made_ms).await?;
+        let made = backup::finish(places.backups.as_ref(), cluster, &request.backup, &shards, made_ms).await;
+        if let Err(error) = book.forget(&request.backup).await {
+            tracing::warn!(%error, "old backups cannot be removed for the next 10 minutes");
+        }
+        let manifest = made?;
         Ok(pb::FinishBackupResponse { backup: Some(info(&manifest)) })
     }
 
@@ -172,6 +241,37 @@ impl Backups {
         }))
     }
 
+    pub(crate) fn prune(
+        &self,
+        request: pb::PruneBackupsRequest,
+    ) -> Result<BoxStream<'static, Result<pb::PruneProgress>>> {
+        let (places, cluster, book) = (self.places()?.clone(), self.cluster()?, self.book());
+        let keep = usize::try_from(request.keep).unwrap_or(usize::MAX);
+        let retention = Retention { keep, log: request.log, dry_run: request.dry_run };
+        let counts = Arc::new(PruneCounts::default());
+        let counted = Arc::clone(&counts);
+        let gone = CancellationToken::new();
+        let asked = gone.clone().drop_guard();
+        let work = async move {
+            // When nobody listens any more it stops at its next step, and notes that it has ended.
+            let pruned = tokio::spawn(places.prune(cluster, book, retention, (counted, gone))).await;
+            drop(asked);
+            pruned.map_err(|error| Error::new(ErrorKind::Io, "the pruning was cut off").with_source(error))?
+        };
+        Ok(told_of(work, move |done: Option<&Pruned>| {
+            let Pruned { removed, kept } = done.cloned().unwrap_or_default();
+            pb::PruneProgress {
+                looked: counts.looked.load(Ordering::Relaxed),
+                chunks: counts.chunks.load(Ordering::Relaxed),
+                segments: counts.segments.load(Ordering::Relaxed),
+                bytes: counts.bytes.load(Ordering::Relaxed),
+                removed,
+                kept,
+                finished: done.is_some(),
+            }
+        }))
+    }
+
     pub(crate) async fn begin_restore(&self, request: pb::BeginRestoreRequest) -> Result<pb::BeginRestoreResponse> {
         let moment = Moment::of_request(request.moment)?;
         let source = self.source(request.backup).await?;
@@ -216,7 +316,7 @@ impl Backups {
             ));
         }
         if !request.dry_run && !goes_on {
-            marker::begin(&self.engine, &Marker::new(manifest, moment)).await?;
+            marker::begin(&self.book(), &Marker::new(manifest, moment)).await?;
         }
         Ok(pb::BeginRestoreResponse { backup: Some(info(manifest)), shards: plans, records_here })
     }
@@ -234,10 +334,13 @@ impl Backups {
         &self,
         request: pb::RestoreShardRequest,
     ) -> Result<BoxStream<'static, Result<pb::RestoreProgress>>> {
-        let (marker, _) = marker::under_way(&self.engine).await?;
+        let shard = ShardId(request.shard);
+        self.book().refuse().await?;
+        // Whoever was at this shard before stops at its next step.
+        let (marker, fence) = marker::take(&self.engine, shard).await?;
         let backup = pb::BackupRef { cluster_id: marker.cluster_bytes()?, id: marker.backup.clone() };
         let source = self.source(Some(backup)).await?;
-        let (backups, shard) = (self.clone(), ShardId(request.shard));
+        let backups = self.clone();
         let counts = Arc::new(RestoreCounts::default());
         let counted = Arc::clone(&counts);
         let work = async move {
@@ -252,9 +355,14 @@ impl Backups {
                 ..RocksOptions::without_wal()
             };
             let store = RocksStore::open(folder.path().join("shard"), options)?;
-            let mut restorer = Restorer::new(source, marker.moment.until(), backups.engine.clone()).await?;
-            let restored = restorer.shard(shard, store.into(), &counted).await?;
-            marker::done(&backups.engine, shard, restored.revision).await
+            let engine = backups.engine.clone();
+            let fenced = move || {
+                let engine = engine.clone();
+                async move { marker::check(&engine, shard, fence).await }.boxed()
+            };
+            let restorer = Restorer::new(source, marker.moment.until(), backups.engine.clone()).await?;
+            let restored = restorer.fenced(Arc::new(fenced)).shard(shard, store.into(), &counted).await?;
+            marker::done(&backups.engine, shard, fence, restored.revision).await
         };
         Ok(told_of(work, move |done| pb::RestoreProgress {
             records: counts.records.load(Ordering::Relaxed),

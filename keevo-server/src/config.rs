@@ -316,6 +316,7 @@ mod tests {
             advertise            = ""                  default
             api_log              = "true"              default
             archive_every_ms     = "2000"              default
+            archive_key_file     = ""                  default
             archive_mib_max      = "1024"              default
             archive_url          = ""                  default
             archive_when_full    = "refuse"            default

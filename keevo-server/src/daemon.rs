@@ -104,11 +104,7 @@ impl Daemon {
     /// Starts a daemon.
     pub fn start(config: Config) -> impl Future<Output = Result<Self>> + Send {
         async move {
-            if config.insecure && !(config.grpc.ip().is_loopback() && config.http.ip().is_loopback()) {
-                tracing::warn!("insecure: whoever reaches this node may read and write everything");
-            }
-            let grpc_listener = bind("gRPC", config.grpc).await?;
-            let http_listener = bind("HTTP", config.http).await?;
+            let (grpc_listener, http_listener) = listen(&config).await?;
             let local = |listener: &TcpListener| listener.local_addr().map_err(no_listener);
             let (grpc, http) = (local(&grpc_listener)?, local(&http_listener)?);
             let tls = config.tls.clone().map(ServerTls::open).transpose()?;
@@ -121,8 +117,9 @@ impl Daemon {
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer =
                 LocalPeer { node_id: config.node_id, address: config.advertise.clone(), levels: config.levels };
-            let transport = GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second);
-            let transport = Arc::new(transport.with_tls(tls.clone()));
+            let transport = Arc::new(
+                GrpcTransport::new(local_peer.clone(), config.snapshot_bytes_per_second).with_tls(tls.clone()),
+            );
             let parts = NodeParts {
                 store: store.clone().into(),
                 log: Arc::clone(&log),
@@ -148,10 +145,7 @@ impl Daemon {
             let chat = ChatGateway::new(gateway.clone(), gate, options);
             let sinks = streams::runner(&config, &node, layers(&node));
             let authority = authority(&config, &node)?;
-            let door = DoorLayer {
-                authority: config.auth.is_some().then(|| Arc::clone(&authority)),
-                proven: tls.is_some() || (config.auth.is_some() && !config.insecure),
-            };
+            let door = door(&config, tls.is_some(), &authority);
             let scrubs = stores.scrubs();
             let (feeds, moderated) = meters(&gateway, &moderation);
             let metrics = Arc::new(Metrics {
@@ -196,11 +190,9 @@ impl Daemon {
             let streams = sinks.run(shutdown.clone());
             let (pipeline, https) =
                 (futures::future::join3(pipeline, archiving.run(shutdown.clone()), streams).map(drop), tls.is_some());
-            let security = futures::future::join3(
-                watch_tls(tls, shutdown.clone()),
-                follow_rights(door.authority, shutdown.clone()),
-                console.run(shutdown.clone()),
-            );
+            let rights = follow_rights(door.authority, shutdown.clone());
+            let security =
+                futures::future::join3(watch_tls(tls, shutdown.clone()), rights, console.run(shutdown.clone()));
             let outcomes = apilog::outcomes::run(node.engine(), call_log, shutdown.clone());
             let searching = search::run(search, shutdown.clone());
             let layers = futures::future::join3(gateway.clone().run(), chat.run(), searching);
@@ -367,6 +359,22 @@ struct GrpcParts<'a> {
     tls: Option<Arc<ServerTls>>,
 }
 
+/// The listeners of gRPC and of HTTP.
+async fn listen(config: &Config) -> Result<(TcpListener, TcpListener)> {
+    if config.insecure && !(config.grpc.ip().is_loopback() && config.http.ip().is_loopback()) {
+        tracing::warn!("insecure: whoever reaches this node may read and write everything");
+    }
+    Ok((bind("gRPC", config.grpc).await?, bind("HTTP", config.http).await?))
+}
+
+/// Who may call.
+fn door(config: &Config, has_tls: bool, authority: &Arc<Authority>) -> DoorLayer {
+    DoorLayer {
+        authority: config.auth.is_some().then(|| Arc::clone(authority)),
+        proven: has_tls || (config.auth.is_some() && !config.insecure),
+    }
+}
+
 async fn serve_grpc(
     listener: TcpListener,
     parts: GrpcParts<'_>,
@@ -400,7 +408,7 @@ async fn serve_grpc(
         chat: chat.router(),
     };
     let replayer = Replayer::new(layers(node), Arc::clone(call_log), clock, doors);
-    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer);
+    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer, backups.archive());
     let proven = door.proven;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)

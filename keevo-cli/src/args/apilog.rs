@@ -62,7 +62,7 @@ pub(crate) enum ApiLog {
         #[arg(value_parser = clap::value_parser!(u32).range(1..=4_096))]
         limit: u32,
     },
-    /// Repeat calls at another cluster, or at this one, in order; what was repeated before is skipped
+    /// Repeat calls at another cluster, in order; what was repeated before is skipped
     Replay(Replay),
     /// Compute a hash of what each keyspace holds, to be compared with another cluster's
     Hash,
@@ -112,6 +112,9 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
+    /// Repeat them even at the cluster that recorded them: they take place, and are recorded, once more
+    #[arg(long)]
+    pub(crate) into_source: bool,
     #[command(flatten)]
     pub(crate) sure: Sure,
 }

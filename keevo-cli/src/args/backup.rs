@@ -12,6 +12,7 @@ Examples:
   keevo-cli backup create                                  # prints the backup's id
   keevo-cli backup list
   keevo-cli backup verify 20261128t071500z
+  keevo-cli backup prune --keep 7 --log --dry-run
   keevo-cli backup restore 20261128t071500z --dry-run
   keevo-cli backup restore 20261128t071500z                # as it is in the backup
   keevo-cli backup restore 20261128t071500z --to-time 2026-11-28T09:30:00Z
@@ -37,6 +38,17 @@ pub(crate) enum Backup {
         /// The cluster that was backed up, where several have a backup of this id
         #[arg(long, value_name = "HEX", value_parser = cluster)]
         cluster: Option<ClusterHex>,
+    },
+    /// Remove all but the newest backups of this cluster, and what no other one needs
+    Prune {
+        /// How many of the newest backups stay
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: u32,
+        /// Remove the archive of the log before the oldest of them too, and with it the calls of the API log of before
+        #[arg(long)]
+        log: bool,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Restore a backup into this cluster, which must be empty, whatever its nodes and shards
     Restore {

@@ -86,6 +86,38 @@ impl Answer for Made {
     }
 }
 
+/// Backups that were removed, or would be.
+#[derive(Debug)]
+pub(crate) struct Pruned {
+    pub(crate) end: pb::PruneProgress,
+    pub(crate) dry_run: bool,
+}
+
+impl Answer for Pruned {
+    fn table(&self) -> String {
+        let end = &self.end;
+        let ids = |ids: &[String]| if ids.is_empty() { "none".to_owned() } else { line(&ids.join(", ")) };
+        let (removed, freed) = if self.dry_run { ("would be removed", "would be freed") } else { ("removed", "freed") };
+        format!(
+            "backups {removed}: {}; kept: {}\n{} of {} chunks and {} segments of the archive {removed}, {} MiB {freed}",
+            ids(&end.removed),
+            ids(&end.kept),
+            end.chunks,
+            end.looked,
+            end.segments,
+            mib(end.bytes)
+        )
+    }
+
+    fn json(&self) -> Value {
+        let end = &self.end;
+        json!({
+            "dry_run": self.dry_run, "removed": end.removed, "kept": end.kept, "chunks_looked_at": end.looked,
+            "chunks": end.chunks, "segments": end.segments, "bytes": end.bytes,
+        })
+    }
+}
+
 /// A backup that was read as a whole.
 #[derive(Debug)]
 pub(crate) struct Verified {

@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, command: ApiLog) -> Result<(), Failur
             .await?;
             show(context.output, &stats)
         }
-        ApiLog::Export { which } => each(context, &which, |found| exported(&file::line_of(&found))).await,
+        ApiLog::Export { which } => export(context, &which).await,
         ApiLog::Refused { limit } => refused(context, limit).await,
         ApiLog::Replay(args) => replay::run(context, args).await,
         ApiLog::Hash => hash(context).await,
@@ -87,6 +87,16 @@ async fn each(
     Ok(())
 }
 
+async fn export(context: &Context, which: &Which) -> Result<(), Failure> {
+    let mut logs = Logs::open(context, which).await?;
+    while let Some(found) = logs.next().await? {
+        if matches(which, &found) {
+            exported(&file::line_of(&logs.cluster, &found))?;
+        }
+    }
+    Ok(())
+}
+
 async fn search(context: &Context, which: &Which, limit: u32) -> Result<(), Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut logs = Logs::open(context, which).await?;
@@ -106,7 +116,11 @@ async fn search(context: &Context, which: &Which, limit: u32) -> Result<(), Fail
 
 async fn tail(context: &Context, which: &Which, follow: bool, lines: u32) -> Result<(), Failure> {
     let lines = usize::try_from(lines).unwrap_or(usize::MAX);
-    let mut logs = Logs::open(context, which).await?;
+    // The newest calls are in the log, unless older ones are asked for.
+    let mut logs = match which.from {
+        Some(_) => Logs::open(context, which).await?,
+        None => Logs::open_held(context, which).await?,
+    };
     let mut last: VecDeque<Found> = VecDeque::with_capacity(lines.min(64));
     while let Some(found) = logs.next().await? {
         if lines > 0 && matches(which, &found) {

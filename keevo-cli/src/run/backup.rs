@@ -2,6 +2,7 @@
 //!
 //! Invariant: every step may be repeated, so a command that was cut off is simply run again.
 
+use std::future::ready;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,7 +24,7 @@ use crate::confirm::{Plan, confirmed};
 use crate::connect::{Context, Effect, QUICK, SLOW, failed};
 use crate::failure::Failure;
 use crate::output::show;
-use crate::render::backup::{Made, Restored, Verified};
+use crate::render::backup::{Made, Pruned, Restored, Verified};
 use crate::text::{count, line};
 
 /// How often the leader of a shard is looked for.
@@ -45,6 +46,17 @@ pub(crate) async fn run(context: &Context, command: Backup) -> Result<(), Failur
             show(context.output, &context.ask(Effect::Reads, SLOW, call).await?)
         }
         Backup::Verify { id, cluster } => verify(context, reference(id, cluster)).await,
+        Backup::Prune { keep, log, sure } => {
+            let behind = if log { ", and the archive of the log before them" } else { "" };
+            let what =
+                format!("remove all but the newest {keep} backups of this cluster{behind}; --dry-run counts what goes");
+            let plan = Plan { what, json: json!({ "keep": keep, "log": log }) };
+            // A dry run is the node's own: it counts.
+            if !sure.dry_run && !confirmed(context, sure, ready(Ok(plan))).await? {
+                return Ok(());
+            }
+            prune(context, pb::PruneBackupsRequest { keep, log, dry_run: sure.dry_run }).await
+        }
         Backup::Restore { id, cluster, to_time, sure, over_records } => {
             let moment = to_time.map_or(Moment::Backup(true), Moment::UntilMs);
             let request = pb::BeginRestoreRequest {
@@ -224,6 +236,24 @@ async fn restoring(context: &Context, request: pb::BeginRestoreRequest) -> Resul
     );
     let json = json!({ "backup": id, "records": records, "records_here": begun.records_here });
     Ok(Plan { what, json })
+}
+
+async fn prune(context: &Context, request: pb::PruneBackupsRequest) -> Result<(), Failure> {
+    let dry_run = request.dry_run;
+    let mut backups = client(context.channel().await?);
+    let progress = context.ask(Effect::Reads, SLOW, backups.prune_backups(request)).await?;
+    let bar = bar("prune", 0);
+    let mut end = pb::PruneProgress::default();
+    let finished = follow(progress, "the pruning", |step: pb::PruneProgress| {
+        bar.set_message(format!("{} of {} chunks, {} segments", step.chunks, step.looked, step.segments));
+        let finished = step.finished;
+        end = step;
+        finished
+    })
+    .await
+    .inspect_err(|_| bar.abandon())?;
+    bar.finish_and_clear();
+    if finished { show(context.output, &Pruned { end, dry_run }) } else { Err(interrupted("the pruning")) }
 }
 
 async fn restore(context: &Context, request: pb::BeginRestoreRequest, until_ms: Option<u64>) -> Result<(), Failure> {

@@ -102,7 +102,7 @@ fn write(dir: &Path, name: &str, pair: &Pair, replace: bool) -> Result<Vec<PathB
     Ok(vec![cert, key])
 }
 
-fn place(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+pub(super) fn place(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     files::place(path, text, mode).map_err(|error| Failure::io(&format!("{} cannot be written", path.display()), error))
 }
 

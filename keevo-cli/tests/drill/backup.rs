@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::lab::Cluster;
+use super::lab::{self, Cluster, Found};
 
 /// Keys that are written in rounds.
 const KEYS: u32 = 120;
@@ -22,15 +22,6 @@ const WRITERS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(8);
 /// How many keys are read at once.
 const PAGE: usize = 200;
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// Keys that were compared.
-    pub(crate) compared: usize,
-    /// What differed.
-    pub(crate) differences: Vec<String>,
-}
 
 /// A write of a writer that never pauses: when it was sent and answered, in milliseconds since the epoch.
 #[derive(Debug, Clone)]
@@ -125,27 +116,28 @@ impl Model {
 }
 
 /// Loads the cluster, backs it up meanwhile, goes on; gives the backup's id and the model.
-fn load(runtime: &Runtime, cluster: &Cluster) -> (String, Model) {
-    let mut keys = BTreeMap::new();
+fn load(runtime: &Runtime, cluster: &Cluster, keys: &Path) -> (String, Model) {
+    let mut keys_now = BTreeMap::new();
     let engine = runtime.block_on(cluster.client());
     let space = runtime.block_on(engine.keyspace("drill", KeyspaceKind::Hashed)).expect("made");
-    runtime.block_on(round(&engine, space, 0, &mut keys));
+    runtime.block_on(round(&engine, space, 0, &mut keys_now));
     let stop = CancellationToken::new();
     let writers: Vec<_> =
         (0..WRITERS).map(|writer| runtime.spawn(keep_writing(engine.clone(), space, writer, stop.clone()))).collect();
-    let made = cluster.done(&["backup", "create", "--id", "drill", "--output", "json"]);
-    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let made = cluster.json(&["backup", "create", "--id", "drill"]);
+    // What the archive gets from now on has another key.
+    cluster.done(&["key", "rotate", &keys.display().to_string()]);
     let id = made.pointer("/backup/id").and_then(Value::as_str).expect("an id").to_owned();
     let (keys_at, moment_ms) = runtime.block_on(async {
         for number in 1..4 {
-            round(&engine, space, number, &mut keys).await;
+            round(&engine, space, number, &mut keys_now).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
         let moment_ms = now_ms();
-        let keys_at = keys.clone();
+        let keys_at = keys_now.clone();
         tokio::time::sleep(Duration::from_millis(20)).await;
         for number in 4..6 {
-            round(&engine, space, number, &mut keys).await;
+            round(&engine, space, number, &mut keys_now).await;
         }
         // The archive follows every 200 ms.
         tokio::time::sleep(Duration::from_millis(800)).await;
@@ -160,12 +152,15 @@ fn load(runtime: &Runtime, cluster: &Cluster) -> (String, Model) {
 pub(crate) fn run(folder: &Path) -> Found {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let storage = folder.join("storage");
-    let lost = Cluster::start(&folder.join("lost"), 3, 4, &storage);
-    let (id, model) = load(&runtime, &lost);
+    let (storage, keys) = (folder.join("storage"), folder.join("archive.keys"));
+    lab::cli(&["key", "new", &keys.display().to_string()]);
+    let lost = Cluster::start_encrypted(&folder.join("lost"), 3, 4, (&storage, &keys));
+    let (id, model) = load(&runtime, &lost, &keys);
     lost.destroy();
+    let (sealed, open) = objects(&storage);
+    assert!(sealed > 10 && open == 0, "{sealed} objects are encrypted, {open} are not");
 
-    let target = Cluster::start(&folder.join("target"), 1, 7, &storage);
+    let target = Cluster::start_encrypted(&folder.join("target"), 1, 7, (&storage, &keys));
     let listed = target.done(&["backup", "list"]);
     assert!(listed.contains(&id), "{listed}");
     target.done(&["backup", "verify", &id]);
@@ -177,7 +172,54 @@ pub(crate) fn run(folder: &Path) -> Found {
     assert!(restored.contains("restored"), "{restored}");
     let (code, _, said) = target.cli(&["backup", "restore", &id]);
     assert!(code == Some(5) && said.contains("not empty"), "{code:?} {said}");
-    let found = runtime.block_on(async { model.compare(&target.client().await).await });
+    let mut found = runtime.block_on(async { model.compare(&target.client().await).await });
+    prune(&target, &mut found);
     target.stop();
     found
+}
+
+/// Removes the older of two backups; the newer one is whole.
+fn prune(cluster: &Cluster, found: &mut Found) {
+    for id in ["older", "newer"] {
+        cluster.done(&["kv", "put", "drill/p1", id]);
+        cluster.done(&["backup", "create", "--id", id]);
+    }
+    let prune = ["backup", "prune", "--keep", "1", "--log"];
+    let would = cluster.json(&[&prune[..], &["--dry-run"]].concat());
+    let done = cluster.json(&prune);
+    for pruned in [&would, &done] {
+        let ids = |name: &str| pruned.get(name).map(Value::to_string).unwrap_or_default();
+        found.compare("the backups that go", &ids("removed"), &"[\"older\"]".to_owned());
+        found.compare("the backups that stay", &ids("kept"), &"[\"newer\"]".to_owned());
+    }
+    let chunks = |pruned: &Value| pruned.get("chunks").and_then(Value::as_u64);
+    found.compare("whether a chunk goes", &chunks(&done).is_some_and(|chunks| chunks > 0), &true);
+    found.compare("the chunks that a dry run names", &chunks(&would), &chunks(&done));
+    cluster.done(&["backup", "verify", "newer"]);
+    let (code, _, said) = cluster.cli(&["backup", "verify", "older"]);
+    found.compare("the exit code for a backup that is gone", &code, &Some(4));
+    assert!(said.contains("older"), "{said}");
+    found
+        .figures
+        .push(format!("{} chunks of the older backup are gone, the newer one is whole", chunks(&done).unwrap_or(0)));
+}
+
+/// How many files below a folder are encrypted objects, and how many are not.
+fn objects(folder: &Path) -> (usize, usize) {
+    let (mut sealed, mut open) = (0, 0);
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let inner = objects(&path);
+            sealed += inner.0;
+            open += inner.1;
+        } else if path.to_string_lossy().contains('#') {
+            // What was being written when the cluster was destroyed; it has no name of an object.
+        } else if std::fs::read(&path).expect("read").starts_with(b"KEEVOENC") {
+            sealed += 1;
+        } else {
+            open += 1;
+        }
+    }
+    (sealed, open)
 }

@@ -176,6 +176,11 @@ impl CallLog {
         }
     }
 
+    /// Counts outcomes that were taken and could not be written.
+    pub fn lose(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// The newest `limit` calls that were refused before anything was proposed, newest first.
     pub fn refused(&self, limit: usize) -> Vec<RefusedCall> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +206,8 @@ impl CallLog {
         kept.failed.drain(..count).collect()
     }
 
-    /// Calls begun, calls refused before anything was proposed, and outcomes that were lost because too many waited.
+    /// Calls begun, calls refused before anything was proposed, and outcomes that were lost: too many waited, or they could not be
+    /// written.
     pub fn counts(&self) -> (u64, u64, u64) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (count(&self.begun), count(&self.refused), count(&self.lost))

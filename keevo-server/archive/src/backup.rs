@@ -8,10 +8,12 @@
 //! Invariant: a name is written after what it names. A backup that is cut off goes on where it was: shards that have their
 //! file are done, chunks that are there are not written again.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{ClusterId, Direction, Error, ErrorKind, Result, ShardId, StoreView, system};
 use keevo_raft::ShardCopy;
@@ -25,6 +27,8 @@ use crate::storage::Storage;
 
 /// How many chunks of a shard are written at once.
 const UPLOADS: usize = 4;
+/// What an object ends with.
+const CRC_BYTES: usize = 4;
 
 /// How far the backup of a shard is.
 #[derive(Debug, Default)]
@@ -114,7 +118,7 @@ fn read(copy: &ShardCopy, chunks_tx: &mpsc::Sender<(Part, Chunk)>) -> Result<()>
 
 fn scan(
     view: &dyn StoreView,
-    (lower, upper): &(bytes::Bytes, bytes::Bytes),
+    (lower, upper): &(Bytes, Bytes),
     cutter: &mut Cutter,
     send: &mut dyn FnMut(Chunk) -> Result<()>,
 ) -> Result<()> {
@@ -140,15 +144,13 @@ async fn write_chunk(
     let id = ChunkId::of(&chunk.contents);
     let bytes = u64::try_from(chunk.contents.len()).unwrap_or(u64::MAX);
     let name = names::chunk(cluster, &id);
-    if storage.size(&name).await?.is_none() {
-        let packed = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
-        let packed_bytes = u64::try_from(packed.len()).unwrap_or(u64::MAX);
-        if storage.put_new(&name, packed).await? {
-            counts.new_chunks.fetch_add(1, Ordering::Relaxed);
-            counts.new_bytes.fetch_add(packed_bytes, Ordering::Relaxed);
-        }
+    let packed = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
+        .await
+        .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
+    let packed_bytes = u64::try_from(packed.len()).unwrap_or(u64::MAX);
+    if !is_there(storage, &name, id, &packed).await? && storage.put_new(&name, packed).await? {
+        counts.new_chunks.fetch_add(1, Ordering::Relaxed);
+        counts.new_bytes.fetch_add(packed_bytes, Ordering::Relaxed);
     }
     counts.chunks.fetch_add(1, Ordering::Relaxed);
     counts.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -156,7 +158,43 @@ async fn write_chunk(
     Ok(ChunkRef { id, rows: chunk.rows, bytes })
 }
 
-/// Finishes a backup of these shards, all of which it must have: `NotFound` names the first one that it lacks. Repeatable.
+/// Whether a chunk lies there already, whole as far as its length and its checksum tell. One that is damaged is removed, so that no
+/// further backup names it; but not one that does not decrypt, which may be whole under another key.
+async fn is_there(storage: &dyn Storage, name: &str, id: ChunkId, packed: &Bytes) -> Result<bool> {
+    let end = packed.len().saturating_sub(CRC_BYTES);
+    let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    // One byte more than there should be. What is too short for it may be an error.
+    match storage.get_range(name, wide(end)..wide(packed.len() + 1)).await {
+        Ok(Some(tail)) if packed.get(end..) == Some(tail.as_ref()) => return Ok(true),
+        Ok(None) => return Ok(false),
+        Ok(Some(_)) | Err(_) => {}
+    }
+    let contents = match storage.get(name).await {
+        Ok(Some(object)) => sealed::open(Kind::Chunk, &object),
+        Ok(None) => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let message = format!(
+                "{}. If archive_key_file is the right one, remove that object, and the next backup writes it anew",
+                error.message()
+            );
+            return Err(Error::corrupt(message));
+        }
+        Err(error) => return Err(error),
+    };
+    match contents {
+        // Another version of zstd packs otherwise.
+        Ok(contents) if ChunkId::of(&contents) == id => Ok(true),
+        Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+        _ => {
+            tracing::error!(name, "a chunk of earlier backups is damaged; it is written anew");
+            storage.delete(name).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// Finishes a backup of these shards, all of which it must have: `NotFound` names the first one that it lacks, or a chunk that is
+/// gone. Repeatable.
 pub async fn finish(
     storage: &dyn Storage,
     cluster: ClusterId,
@@ -172,14 +210,17 @@ pub async fn finish(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shards: Vec::new(),
     };
+    let mut named = BTreeSet::new();
     for &shard in shards {
         let file = ShardFile::read(storage, cluster, backup, shard).await?.ok_or_else(|| {
             let message =
                 format!("backup {backup} lacks shard {shard}: create it again with the same id, to finish it");
             Error::new(ErrorKind::NotFound, message)
         })?;
+        named.extend(file.system.iter().chain(&file.records).map(|chunk| chunk.id));
         manifest.shards.push(file.summary());
     }
+    check_chunks(storage, cluster, named).await?;
     manifest.shards.sort_by_key(|shard| shard.shard);
     let sealed = sealed::seal(Kind::Manifest, &manifest.encode())?;
     if storage.put_new(&names::manifest(cluster, backup), sealed).await? {
@@ -187,3 +228,25 @@ pub async fn finish(
     }
     Manifest::read(storage, cluster, backup).await
 }
+
+/// Refuses a backup of which a chunk is gone, as a pruning removes one that no file named yet: `NotFound`.
+async fn check_chunks(storage: &dyn Storage, cluster: ClusterId, mut named: BTreeSet<ChunkId>) -> Result<()> {
+    for folder in storage.folders(&names::chunks(cluster)).await? {
+        for object in storage.list(&folder, None).await? {
+            if let Some(id) = names::chunk_of(&object.name) {
+                named.remove(&id);
+            }
+        }
+    }
+    match named.first() {
+        None => Ok(()),
+        Some(id) => {
+            let name = names::chunk(cluster, id);
+            let message = format!("'{name}' is gone: give the backup another id, and make it anew");
+            Err(Error::new(ErrorKind::NotFound, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,9 @@
 //!
 //! CLUSTER is the cluster's id in 32 hexadecimal digits, SHARD and FIRST are numbers in 20 decimal digits, HH are the
 //! first two digits of SHA256. Reading order: [`storage`], [`segment`], [`shipper`], [`reader`]; then [`manifest`], [`backup`],
-//! [`rebuild`], [`restore`].
+//! [`rebuild`], [`restore`], [`prune`].
 //!
-//! Invariant: an object is written once and never changed, and every byte of it is under a checksum. Nothing here knows
+//! Invariant: an object is written once and never changed, until retention removes it, and every byte of it is under a checksum. Nothing here knows
 //! of gRPC or of the configuration.
 
 pub mod backup;
@@ -19,6 +19,7 @@ pub mod chunk;
 mod load;
 pub mod manifest;
 pub mod names;
+pub mod prune;
 pub mod reader;
 pub mod rebuild;
 pub mod restore;
@@ -32,4 +33,4 @@ mod zip;
 pub use reader::Archive;
 pub use segment::{Segment, SegmentHead};
 pub use shipper::{LogSource, Shipper, ShipperOptions, Shipping};
-pub use storage::{ObjectStorage, Storage};
+pub use storage::{Encrypted, KeyRing, ObjectStorage, Storage};

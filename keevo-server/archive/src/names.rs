@@ -37,10 +37,36 @@ pub fn shard_file(cluster: ClusterId, backup: &str, shard: ShardId) -> String {
     format!("{cluster}/backups/{backup}/{:020}.shard", shard.0)
 }
 
+/// The folder of a cluster's chunks.
+pub fn chunks(cluster: ClusterId) -> String {
+    format!("{cluster}/chunks")
+}
+
 /// A chunk.
 pub fn chunk(cluster: ClusterId, id: &ChunkId) -> String {
     let digits = id.hex();
     format!("{cluster}/chunks/{}/{digits}", digits.get(..2).unwrap_or_default())
+}
+
+/// The chunk of a name; `None` where it is none of a chunk.
+pub fn chunk_of(name: &str) -> Option<ChunkId> {
+    let digits = name.rsplit('/').next()?.as_bytes();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let mut id = [0; 32];
+    if !rest.is_empty() || pairs.len() != id.len() {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(pairs) {
+        let mut digits = pair.iter().map(|digit| char::from(*digit).to_digit(16));
+        let (high, low) = (digits.next()??, digits.next()??);
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(ChunkId(id))
+}
+
+/// The shard of a name in a backup's folder; `None` where it is none of a shard's file.
+pub fn shard_of_file(name: &str) -> Option<ShardId> {
+    number(name.rsplit('/').next()?.strip_suffix(".shard")?).map(ShardId)
 }
 
 /// Refuses an id of a backup that is empty, too long, or has other characters than `a-z 0-9 -`.
@@ -92,6 +118,12 @@ mod tests {
         assert_eq!(first_of(&name(u64::MAX)).expect("a segment"), u64::MAX);
         assert_eq!(shard_of(&log(cluster, shard)).expect("a folder"), shard);
         assert_eq!(cluster_of("000000000000000000000000000000c1"), Some(cluster));
+        let id = ChunkId::of(b"rows");
+        assert_eq!(chunk_of(&chunk(cluster, &id)), Some(id));
+        assert_eq!(shard_of_file(&shard_file(cluster, "monday", shard)), Some(shard));
+        for wrong in ["", "a/7.seg", "manifest", "a/00"] {
+            assert!(chunk_of(wrong).is_none() && shard_of_file(wrong).is_none(), "{wrong}");
+        }
         for wrong in ["", "a/7.seg", "a/77", "a/0000000000000000007x.seg"] {
             assert!(first_of(wrong).is_err() && shard_of(wrong).is_err() && cluster_of(wrong).is_none(), "{wrong}");
         }

@@ -12,11 +12,13 @@
 //! Invariant: every step can be repeated. A restore that is cut off goes on with the shards that are not done.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use keevo_core::keyspaces::{self, NAME_PREFIX};
 use keevo_core::{
     CLASS_HASHED, CLASS_META, CLASS_ORDERED, DataStore, Engine, Error, ErrorKind, Hlc, Key, Keyspace, KeyspaceId,
@@ -172,8 +174,10 @@ fn keyspace_row(key: &Bytes, stored: &StoredRecord) -> Result<Option<(String, Ke
     Ok(Some((String::from_utf8_lossy(name).into_owned(), keyspace)))
 }
 
+/// Says whether a restore, or a pruning, may go on; an error ends it.
+pub type Fence = Arc<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
 /// Puts shards of a backup into a cluster.
-#[derive(Debug)]
 pub struct Restorer {
     source: Source,
     until: Until,
@@ -181,6 +185,13 @@ pub struct Restorer {
     keyspaces: BTreeMap<KeyspaceId, (String, Keyspace)>,
     /// The target's keyspaces, by the source's ids.
     translated: BTreeMap<KeyspaceId, Keyspace>,
+    fence: Option<Fence>,
+}
+
+impl fmt::Debug for Restorer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restorer").field("source", &self.source).field("until", &self.until).finish_non_exhaustive()
+    }
 }
 
 impl Restorer {
@@ -188,7 +199,13 @@ impl Restorer {
     pub async fn new(source: Source, until: Until, engine: ClusterEngine) -> Result<Self> {
         source.check_until(until)?;
         let keyspaces = source.keyspaces(until).await?;
-        Ok(Self { source, until, engine, keyspaces, translated: BTreeMap::new() })
+        Ok(Self { source, until, engine, keyspaces, translated: BTreeMap::new(), fence: None })
+    }
+
+    /// Asks `fence` before each page of records, so that nothing is put by one that another has taken over from.
+    #[must_use]
+    pub fn fenced(self, fence: Fence) -> Self {
+        Self { fence: Some(fence), ..self }
     }
 
     /// Rebuilds a shard in the empty store `store`, and puts its records into the cluster.
@@ -217,6 +234,9 @@ impl Restorer {
     }
 
     async fn put(&mut self, base: u64, records: Vec<Row>, counts: &RestoreCounts) -> Result<()> {
+        if let Some(fence) = &self.fence {
+            fence().await?;
+        }
         let mut parts: BTreeMap<ShardId, Vec<(Bytes, Bytes)>> = BTreeMap::new();
         let map = self.engine.node().serving_map()?;
         for (key, record) in records {
@@ -278,6 +298,11 @@ impl Restorer {
     async fn send(&self, shard: ShardId, restore: Restore) -> Result<()> {
         let mut tries = 0;
         loop {
+            if tries > 0
+                && let Some(fence) = &self.fence
+            {
+                fence().await?;
+            }
             match self.engine.restore(shard, restore.clone()).await {
                 // Repeating it does no harm.
                 Err(error)

@@ -4,11 +4,13 @@
 //! [magic 8][version u8 = 1][0 u8][0 u16][unpacked bytes u64][zstd of the contents][crc32c u32 of all before]
 //! ```
 //!
-//! Numbers are big endian. Invariant: no bytes make [`open`] panic or take more memory than its limit.
+//! Numbers are big endian. Invariant: no bytes make [`open`] panic or take more memory than they unpack to, which is bounded by
+//! their kind.
 
 use bytes::{Buf, BufMut, Bytes};
 use keevo_core::{Error, ErrorKind, Result};
 
+use crate::storage::encrypted;
 use crate::zip;
 
 /// What an object is.
@@ -38,7 +40,7 @@ impl Kind {
     fn bytes_max(self) -> u64 {
         match self {
             Self::Chunk => 64 << 20,
-            Self::Shard | Self::Manifest => 1 << 30,
+            Self::Shard | Self::Manifest => 128 << 20,
         }
     }
 }
@@ -69,6 +71,9 @@ pub(crate) fn open(kind: Kind, object: &[u8]) -> Result<Bytes> {
         object.len().checked_sub(CRC_BYTES).and_then(|at| object.split_at_checked(at)).ok_or_else(cut_short)?;
     if covered.len() < HEAD_BYTES {
         return Err(cut_short());
+    }
+    if encrypted::is_encrypted(covered) {
+        return Err(encrypted::no_key());
     }
     if !covered.starts_with(kind.magic()) {
         return Err(Error::corrupt(format!("it is no {kind:?} of a backup")));
@@ -106,6 +111,10 @@ mod tests {
             assert!(matches!(kind, ErrorKind::Corrupt | ErrorKind::NewerFormat), "bit {bit}: {kind}");
         }
         for length in 0..sealed.len() {
+            assert_eq!(
+                open(Kind::Chunk, b"KEEVOENC and what follows it").expect_err("no key").kind(),
+                ErrorKind::Config
+            );
             assert!(open(Kind::Chunk, &sealed[..length]).is_err(), "cut to {length}");
         }
         assert!(open(Kind::Chunk, &seal(Kind::Chunk, b"").expect("empty")).expect("intact").is_empty());

@@ -21,6 +21,7 @@ use bytes::{Buf, BufMut, Bytes};
 use keevo_core::{ClusterId, Entry, Error, ErrorKind, Hlc, Result, ShardId};
 use keevo_raft::{LoggedEntry, LoggedKind};
 
+use crate::storage::encrypted;
 use crate::zip;
 
 const MAGIC: &[u8; 8] = b"KEEVOSEG";
@@ -171,6 +172,9 @@ pub fn decode_head(bytes: &[u8]) -> Result<SegmentHead> {
     let (mut head, _) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(cut_short)?;
     let (covered, _) = head.split_at_checked(HEAD_BYTES - CRC_BYTES).ok_or_else(cut_short)?;
     let computed = crc32c::crc32c(covered);
+    if encrypted::is_encrypted(head) {
+        return Err(encrypted::no_key());
+    }
     if !head.starts_with(MAGIC) {
         return Err(Error::corrupt("this is no segment"));
     }

@@ -3,6 +3,8 @@
 //! Invariant: [`Storage::put_new`] never replaces an object, and one that it has written is there as a whole or not at all.
 //! A local folder syncs what it writes.
 
+pub(crate) mod encrypted;
+mod keys;
 mod s3;
 
 use std::fmt::Debug;
@@ -20,6 +22,12 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use url::Url;
+
+pub use encrypted::Encrypted;
+pub use keys::KeyRing;
+
+/// The largest object that is read: more than any that Keevo writes.
+const OBJECT_BYTES_MAX: u64 = 256 << 20;
 
 /// An object, as a list has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +59,9 @@ pub trait Storage: Debug + Send + Sync + 'static {
 
     /// The names of the folders in a folder, from the top, in order; `""` = the top.
     fn folders<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<String>>>;
+
+    /// Removes an object, if it is there.
+    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Storage over the `object_store` crate.
@@ -93,7 +104,11 @@ impl ObjectStorage {
     }
 
     fn s3(url: &Url, builder: AmazonS3Builder) -> Result<Self> {
-        let (store, prefix) = s3::bucket(url, builder)?;
+        Self::s3_with(url, builder, s3::Patience::default())
+    }
+
+    fn s3_with(url: &Url, builder: AmazonS3Builder, patience: s3::Patience) -> Result<Self> {
+        let (store, prefix) = s3::bucket(url, builder, patience)?;
         Ok(Self { store: Arc::new(store), prefix })
     }
 
@@ -115,6 +130,9 @@ impl ObjectStorage {
     async fn read(&self, name: &str, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
         let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
         match self.store.get_opts(&self.path(name), options).await {
+            Ok(found) if found.range.end.saturating_sub(found.range.start) > OBJECT_BYTES_MAX => {
+                Err(Error::corrupt(format!("'{name}' has more than {OBJECT_BYTES_MAX} bytes: it is none of Keevo's")))
+            }
             Ok(found) => found.bytes().await.map(Some).map_err(|error| failed(name, error)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed(name, error)),
@@ -184,6 +202,16 @@ impl Storage for ObjectStorage {
             let mut names: Vec<String> = found.common_prefixes.iter().map(|path| self.name(path)).collect();
             names.sort_unstable();
             Ok(names)
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        async move {
+            match self.store.delete(&self.path(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(failed(name, error)),
+            }
         }
         .boxed()
     }

@@ -116,22 +116,26 @@ fn clean_target(uri: &Uri) -> String {
     if open.is_empty() { path.to_owned() } else { format!("{path}?{}", open.join("&")) }
 }
 
-/// The body without the values of fields that hold secrets, and whether there were any.
+/// The body without the values of fields that hold secrets, and whether there were any. A body that may hold some and is no
+/// JSON, which no endpoint takes, is not kept at all.
 fn clean_body(body: &Bytes) -> (Bytes, bool) {
-    if !is_secret(&String::from_utf8_lossy(body)) {
+    let text = String::from_utf8_lossy(body);
+    // A name may be written with escapes.
+    if !is_secret(&text) && !text.contains("\\u") {
         return (body.clone(), false);
     }
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return (body.clone(), false) };
+    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return (Bytes::new(), true) };
     if !hide(&mut value) {
         return (body.clone(), false);
     }
     (value.to_string().into(), true)
 }
 
+/// Replaces what fields hold whose names are those of secrets, whatever its type; `null` holds nothing.
 fn hide(value: &mut Value) -> bool {
     match value {
         Value::Object(fields) => fields.iter_mut().fold(false, |hidden, (name, field)| {
-            if is_secret(name) && field.is_string() {
+            if is_secret(name) && !field.is_null() {
                 *field = Value::from(REDACTED);
                 return true;
             }
@@ -159,9 +163,13 @@ mod tests {
         };
         let hidden = r#"{"list":[{"deviceToken":"[redacted]"}],"text":"a"}"#.to_owned();
         assert_eq!(body(r#"{"list":[{"deviceToken":"hush"}],"text":"a"}"#), (hidden, true));
-        for same in [r#"{ "text" : "a token of love" }"#, r#"{"tokens":3}"#, "no JSON with a secret", ""] {
+        for secret in [r#"{"token":7}"#, r#"{"token":[1,2]}"#, r#"{"token":{"a":"b"}}"#, r#"{"t\u006fken":true}"#] {
+            assert_eq!(body(secret), (r#"{"token":"[redacted]"}"#.to_owned(), true), "{secret}");
+        }
+        for same in [r#"{ "text" : "a token of love" }"#, r#"{"token":null}"#, r#"{"text":"\u00e9"}"#, "no JSON", ""] {
             assert_eq!(body(same), (same.to_owned(), false));
         }
+        assert_eq!(body("no JSON with a secret"), (String::new(), true));
     }
 
     #[test]

@@ -4,34 +4,44 @@
 //! request back, and the name of its keyspace, whose id means nothing elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use keevo_archive::Storage;
 use keevo_core::call::{CallRequest, EntryNote, Envelope};
 use keevo_core::{Command, KeyspaceId, Result, ShardId, keyspaces};
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::{Message, kv};
 use keevo_raft::{CallEntry, Node};
 
+use super::archived::ArchivedCalls;
+
 /// The most names of keyspaces that are kept.
 const NAMES_MAX: usize = 4_096;
 
-/// Reads the calls of a node's logs.
+/// Reads the calls of a node's logs, and those that were purged from their archive.
 #[derive(Debug)]
 pub(crate) struct Reader {
     node: Node,
+    archived: Option<ArchivedCalls>,
     names: Mutex<BTreeMap<KeyspaceId, String>>,
 }
 
 impl Reader {
-    pub(crate) fn new(node: Node) -> Self {
-        Self { node, names: Mutex::default() }
+    /// A reader of the node's logs, and of their archive, if there is one.
+    pub(crate) fn new(node: Node, archive: Option<Arc<dyn Storage>>) -> Self {
+        Self { node, archived: archive.map(ArchivedCalls::new), names: Mutex::default() }
     }
 
     /// A part of the log of a shard.
     pub(crate) async fn page(&self, request: pb::ReadCallsRequest) -> Result<pb::ReadCallsResponse> {
         let shard = ShardId(request.shard);
-        let page = self.node.calls(shard, request.from_index).await?;
+        let mut page = self.node.calls(shard, request.from_index).await?;
+        if let (Some(archived), Some(cluster)) = (&self.archived, self.node.cluster())
+            && ArchivedCalls::is_needed(&request, &page)
+        {
+            page = archived.page(cluster, &request, &page).await?.unwrap_or(page);
+        }
         let mut records = Vec::with_capacity(page.calls.len());
         for call in page.calls {
             records.push(self.record(shard, call).await?);

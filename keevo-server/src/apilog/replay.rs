@@ -61,6 +61,11 @@ impl Replayer {
     pub(crate) async fn replay(&self, request: pb::ReplayCallsRequest) -> Result<pb::ReplayCallsResponse> {
         let id = ReplayId::new(request.name, &request.cluster_id, request.app)?;
         check_records(&request.records, request.app)?;
+        if !request.into_source && self.engine.node().cluster() == Some(id.cluster) {
+            return Err(Error::invalid(
+                "this cluster recorded these calls, and would record them again: name another one, or say that it shall",
+            ));
+        }
         let turn = {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             busy.retain(|_, turn| Arc::strong_count(turn) > 1);

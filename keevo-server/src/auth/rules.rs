@@ -95,6 +95,7 @@ pub const RULES: &[Row] = &[
     audited("keevo.admin.v1.Backup/FinishBackup"),
     audited("keevo.admin.v1.Backup/FinishRestore"),
     row("keevo.admin.v1.Backup/ListBackups", Cluster),
+    audited("keevo.admin.v1.Backup/PruneBackups"),
     audited("keevo.admin.v1.Backup/RestoreShard"),
     audited("keevo.admin.v1.Backup/VerifyBackup"),
     audited("keevo.admin.v1.Moderation/Decide"),

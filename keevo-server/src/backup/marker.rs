@@ -2,6 +2,8 @@
 //!
 //! Invariant: the row changes by compare-and-set, and stands in a partition that no restore writes to.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use keevo_archive::manifest::Manifest;
 use keevo_archive::rebuild::Until;
@@ -10,6 +12,8 @@ use keevo_core::{Batch, Check, Error, ErrorKind, Hlc, Key, Keyspace, Result, Rev
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::ClusterEngine;
 use serde::{Deserialize, Serialize};
+
+use super::pruning::{self, Book};
 
 /// How often a change of the row is tried again when another came first.
 const ATTEMPTS: usize = 32;
@@ -52,13 +56,16 @@ pub(super) struct Marker {
     pub(super) done: Vec<u64>,
     /// The highest revision of them.
     pub(super) revision: u64,
+    /// How often each shard of the backup was taken up: who took it before the last time has lost it.
+    #[serde(default)]
+    taken: BTreeMap<u64, u64>,
     pub(super) finished: bool,
 }
 
 impl Marker {
     pub(super) fn new(manifest: &Manifest, moment: Moment) -> Self {
         let (cluster, backup) = (manifest.cluster.to_string(), manifest.id.clone());
-        Self { cluster, backup, moment, done: Vec::new(), revision: 0, finished: false }
+        Self { cluster, backup, moment, done: Vec::new(), revision: 0, taken: BTreeMap::new(), finished: false }
     }
 
     pub(super) fn is_of(&self, manifest: &Manifest, moment: Moment) -> bool {
@@ -71,13 +78,26 @@ impl Marker {
         Ok(Bytes::copy_from_slice(&id.0.to_be_bytes()))
     }
 
+    /// How often a shard was taken up.
+    fn number(&self, shard: ShardId) -> u64 {
+        self.taken.get(&shard.0).copied().unwrap_or_default()
+    }
+
+    fn check(&self, shard: ShardId, number: u64) -> Result<()> {
+        if self.number(shard) == number {
+            return Ok(());
+        }
+        let message = format!("the restore of shard {shard} was taken up through another node, and goes on there");
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
     fn encode(&self) -> Result<Bytes> {
         let bad = |error| Error::invalid("the row of the restore cannot be written").with_source(error);
         serde_json::to_vec(self).map(Bytes::from).map_err(bad)
     }
 }
 
-fn key() -> Key {
+pub(super) fn key() -> Key {
     Keyspace::META.key("cluster", "restore")
 }
 
@@ -95,45 +115,96 @@ pub(super) async fn under_way(engine: &ClusterEngine) -> Result<(Marker, Revisio
     read(engine).await?.filter(|(marker, _)| !marker.finished).ok_or_else(none)
 }
 
-/// Begins a restore, where none is under way.
-pub(super) async fn begin(engine: &ClusterEngine, marker: &Marker) -> Result<()> {
-    let check = match read(engine).await? {
-        Some((known, _)) if !known.finished => {
-            let message = format!("a restore of backup {} has just begun", known.backup);
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
-        Some((_, revision)) => Check::RevisionIs(revision),
-        None => Check::Absent,
-    };
-    let batch = Batch::new().put(key(), marker.encode()?).require(key(), check);
-    engine.meta().write(batch).await.map(drop)
-}
-
-/// Notes that a shard is restored.
-pub(super) async fn done(engine: &ClusterEngine, shard: ShardId, revision: u64) -> Result<()> {
-    change(engine, |marker| {
-        if !marker.done.contains(&shard.0) {
-            marker.done.push(shard.0);
-        }
-        marker.revision = marker.revision.max(revision);
-    })
-    .await
-}
-
-/// Notes that all is restored.
-pub(super) async fn finish(engine: &ClusterEngine) -> Result<()> {
-    change(engine, |marker| marker.finished = true).await
-}
-
-async fn change(engine: &ClusterEngine, change: impl Fn(&mut Marker)) -> Result<()> {
+/// Begins a restore, where none is under way, and no old backups are being removed.
+pub(super) async fn begin(book: &Book, marker: &Marker) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        let (mut marker, revision) = under_way(engine).await?;
-        change(&mut marker);
-        let batch = Batch::new().put(key(), marker.encode()?).require(key(), Check::RevisionIs(revision));
-        match engine.meta().write(batch).await {
+        let check = match read(&book.engine).await? {
+            Some((known, _)) if !known.finished => {
+                let message = format!("a restore of backup {} has just begun", known.backup);
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            Some((_, revision)) => Check::RevisionIs(revision),
+            None => Check::Absent,
+        };
+        let no_pruning = book.refuse().await?;
+        let batch = Batch::new().put(key(), marker.encode()?).require(key(), check);
+        match book.engine.meta().write(batch.require(pruning::key(), no_pruning)).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             written => return written.map(drop),
         }
     }
-    Err(Error::new(ErrorKind::Unavailable, "the row of the restore is changed by too many"))
+    Err(too_many())
+}
+
+fn too_many() -> Error {
+    Error::new(ErrorKind::Unavailable, "the row of the restore is changed by too many")
+}
+
+/// Takes a shard up, from whoever was at it; gives the restore, and the number to be checked by.
+pub(super) async fn take(engine: &ClusterEngine, shard: ShardId) -> Result<(Marker, u64)> {
+    let marker = change(engine, |marker| {
+        let taken = marker.taken.entry(shard.0).or_default();
+        *taken = taken.saturating_add(1);
+        Ok(())
+    })
+    .await?;
+    let number = marker.number(shard);
+    Ok((marker, number))
+}
+
+/// Says whether a shard may be gone on with: `Conflict` when somebody else has taken it, or the restore has ended.
+pub(super) async fn check(engine: &ClusterEngine, shard: ShardId, number: u64) -> Result<()> {
+    under_way(engine).await?.0.check(shard, number)
+}
+
+/// Notes that a shard is restored, by who has it.
+pub(super) async fn done(engine: &ClusterEngine, shard: ShardId, number: u64, revision: u64) -> Result<()> {
+    let noted = change(engine, |marker| {
+        marker.check(shard, number)?;
+        if !marker.done.contains(&shard.0) {
+            marker.done.push(shard.0);
+        }
+        marker.revision = marker.revision.max(revision);
+        Ok(())
+    });
+    noted.await.map(drop)
+}
+
+/// Notes that all is restored.
+pub(super) async fn finish(engine: &ClusterEngine) -> Result<()> {
+    let finished = change(engine, |marker| {
+        marker.finished = true;
+        Ok(())
+    });
+    finished.await.map(drop)
+}
+
+async fn change(engine: &ClusterEngine, change: impl Fn(&mut Marker) -> Result<()>) -> Result<Marker> {
+    for _ in 0..ATTEMPTS {
+        let (mut marker, revision) = under_way(engine).await?;
+        change(&mut marker)?;
+        let batch = Batch::new().put(key(), marker.encode()?).require(key(), Check::RevisionIs(revision));
+        match engine.meta().write(batch).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            written => return written.map(|_written| marker),
+        }
+    }
+    Err(too_many())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_lost_a_shard_is_told_and_older_rows_are_read() {
+        let old = r#"{"cluster":"c1","backup":"monday","moment":"Backup","done":[2],"revision":9,"finished":false}"#;
+        let mut marker: Marker = serde_json::from_str(old).expect("a row of before");
+        assert_eq!((marker.number(ShardId(1)), marker.done.as_slice()), (0, &[2][..]));
+        marker.taken.insert(1, 2);
+        assert!(marker.check(ShardId(1), 2).is_ok() && marker.check(ShardId(3), 0).is_ok());
+        assert_eq!(marker.check(ShardId(1), 1).expect_err("taken").kind(), ErrorKind::Conflict);
+        let again: Marker = serde_json::from_slice(&marker.encode().expect("a row")).expect("a row");
+        assert_eq!(again, marker);
+    }
 }

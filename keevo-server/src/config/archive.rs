@@ -1,5 +1,6 @@
 //! What keevod is told of the archive of its log, and of backups.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keevo_core::Result;
@@ -16,6 +17,8 @@ pub struct ArchiveConfig {
     pub url: Option<String>,
     /// Where backups are kept; `None` = none are made.
     pub backup_url: Option<String>,
+    /// The keys that both are encrypted with; `None` = they are not.
+    pub key_file: Option<PathBuf>,
     /// The pause between two rounds.
     pub every: Duration,
     /// How much may wait.
@@ -48,7 +51,11 @@ impl ArchiveConfig {
         let limits = ArchiveLimits { waiting_bytes_max: mib.saturating_mul(1 << 20), refuses };
         let limits = url.is_some().then_some(limits);
         let backup_url = backup_url.or_else(|| url.clone());
-        Ok(Self { url, backup_url, every: Duration::from_millis(every_ms), limits })
+        let key_file = address("archive_key_file").map(PathBuf::from);
+        if key_file.is_some() && backup_url.is_none() {
+            return Err(layers.refuse("archive_key_file", "nothing, since neither archive_url nor backup_url is set"));
+        }
+        Ok(Self { url, backup_url, key_file, every: Duration::from_millis(every_ms), limits })
     }
 }
 
@@ -74,10 +81,13 @@ mod tests {
         assert_eq!(some.limits, Some(ArchiveLimits { waiting_bytes_max: 3 << 20, refuses: true }));
         let apart = config(&[("backup_url", "s3://b/p")]).expect("good");
         assert_eq!((apart.url, apart.backup_url.as_deref()), (None, Some("s3://b/p")));
+        let sealed = config(&[("archive_url", "/a"), ("archive_key_file", "/keys")]).expect("good");
+        assert_eq!(sealed.key_file, Some(PathBuf::from("/keys")));
         let drops = config(&[("archive_url", "/a"), ("archive_when_full", "drop")]).expect("good");
         assert!(drops.limits.is_some_and(|limits| !limits.refuses));
         for (name, value) in [
             ("archive_url", "archive"),
+            ("archive_key_file", "/keys"),
             ("backup_url", "http://x"),
             ("archive_every_ms", "1"),
             ("archive_mib_max", "0"),

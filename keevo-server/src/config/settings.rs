@@ -28,6 +28,11 @@ pub const SETTINGS: &[Setting] = &[
         "2000",
         "Pause between two rounds of the log's archive, ms: what may be lost with all nodes",
     ),
+    setting(
+        "archive_key_file",
+        "",
+        "File with the keys that archive and backups are encrypted with, the same on all nodes; empty = they are not",
+    ),
     setting("archive_mib_max", "1024", "Log of a shard that may wait for the archive, MiB"),
     setting(
         "archive_url",

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use keevo_archive::Storage;
 use keevo_core::Result;
 use keevo_core::call::{CallLog, REFUSED_MAX};
 use keevo_proto::admin::v1 as pb;
@@ -34,9 +35,14 @@ impl fmt::Debug for ApiLogService {
 }
 
 impl ApiLogService {
-    /// The service, ready to be added to a server.
-    pub(crate) fn server(node: Node, log: Arc<CallLog>, replayer: Arc<Replayer>) -> ApiLogServer<Self> {
-        let reader = Reader::new(node.clone());
+    /// The service, ready to be added to a server; `archive` is where the log is archived, if it is.
+    pub(crate) fn server(
+        node: Node,
+        log: Arc<CallLog>,
+        replayer: Arc<Replayer>,
+        archive: Option<Arc<dyn Storage>>,
+    ) -> ApiLogServer<Self> {
+        let reader = Reader::new(node.clone(), archive);
         ApiLogServer::new(Self { node, log, reader, replayer })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)

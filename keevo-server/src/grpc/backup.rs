@@ -39,6 +39,7 @@ fn told<P: 'static>(progress: Result<BoxStream<'static, Result<P>>>) -> Result<R
 impl Backup for BackupService {
     type BackUpShardStream = Progress<pb::BackUpProgress>;
     type VerifyBackupStream = Progress<pb::VerifyBackupProgress>;
+    type PruneBackupsStream = Progress<pb::PruneProgress>;
     type RestoreShardStream = Progress<pb::RestoreProgress>;
 
     async fn back_up_shard(
@@ -67,6 +68,13 @@ impl Backup for BackupService {
         request: Request<pb::VerifyBackupRequest>,
     ) -> Result<Response<Self::VerifyBackupStream>, Status> {
         told(self.backups.verify(request.into_inner()).await)
+    }
+
+    async fn prune_backups(
+        &self,
+        request: Request<pb::PruneBackupsRequest>,
+    ) -> Result<Response<Self::PruneBackupsStream>, Status> {
+        told(self.backups.prune(request.into_inner()))
     }
 
     async fn begin_restore(

@@ -19,6 +19,12 @@ pub const DAYS_MAX: u32 = 36_500;
 const BEFORE: Duration = Duration::from_hours(1);
 const DAY_S: u64 = 86_400;
 
+/// Fills a key with random bytes of the operating system. `Unavailable` where it has none.
+pub fn random(key: &mut [u8]) -> Result<()> {
+    let none = |_unspecified| Error::new(ErrorKind::Unavailable, "the operating system gives no randomness");
+    aws_lc_rs::rand::fill(key).map_err(none)
+}
+
 /// A certificate and its private key, as PEM texts.
 #[derive(Clone)]
 pub struct Pair {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::source::Found;
 use crate::failure::Failure;
-use crate::text::{parse_hex, put_bytes};
+use crate::text::{hex, parse_hex, put_bytes};
 
 /// A call as a JSON object.
 pub(crate) fn json_of(found: &Found) -> Map<String, Value> {
@@ -38,9 +38,18 @@ pub(crate) fn json_of(found: &Found) -> Map<String, Value> {
     object
 }
 
-/// A call as a line.
-pub(super) fn line_of(found: &Found) -> String {
-    Value::Object(json_of(found)).to_string()
+/// A call as a line, with the cluster that recorded it.
+pub(super) fn line_of(cluster: &Bytes, found: &Found) -> String {
+    let mut object = json_of(found);
+    object.insert("cluster".to_owned(), Value::from(hex(cluster)));
+    Value::Object(object).to_string()
+}
+
+/// The cluster that recorded the call of a line; empty where the line does not say.
+pub(super) fn cluster_of(line: &str) -> Bytes {
+    let value: Option<Value> = serde_json::from_str(line).ok();
+    let cluster = value.as_ref().and_then(|value| value.get("cluster")).and_then(Value::as_str);
+    cluster.and_then(parse_hex).unwrap_or_default()
 }
 
 /// The call of a line; `number` is the line's.
@@ -109,9 +118,13 @@ mod tests {
                 ..pb::ApiCall::default()
             };
             let found = Found { place: pb::LogPlace { hlc: 1 << 60, shard: 2, index: 3 }, call, failed };
-            let again = call_of(&line_of(&found), 1).expect("a call");
+            let cluster = Bytes::from_static(&[0x0c; 16]);
+            let line = line_of(&cluster, &found);
+            let again = call_of(&line, 1).expect("a call");
+            assert_eq!(cluster_of(&line), cluster);
             assert_eq!((again.place, again.call, again.failed), (found.place, found.call, found.failed));
         }
+        assert!(cluster_of("{}").is_empty() && cluster_of("x").is_empty());
         assert!(call_of("{}", 1).is_err() && call_of("x", 1).is_err());
     }
 }

@@ -23,11 +23,12 @@ use super::source::{Found, Logs};
 use super::{client, file, matches};
 use crate::args::apilog::{App, Replay, Which};
 use crate::confirm::{Plan, confirmed};
-use crate::connect::{Context, Effect, SLOW};
+use crate::connect::{Context, Effect, QUICK, SLOW};
 use crate::failure::Failure;
 use crate::output::{complain, show};
 use crate::progress::counter;
 use crate::render::apilog::Report;
+use crate::run::cluster::admin;
 use crate::text::{line, parse_hex};
 
 /// The most calls of one request, and of their bytes.
@@ -58,7 +59,10 @@ pub(super) async fn run(context: &Context, args: Replay) -> Result<(), Failure> 
         return Ok(());
     }
     let target = context.at(args.into.clone());
-    let (mut source, cluster) = open(context, &args).await?;
+    let (mut source, cluster, recorded_by) = open(context, &args).await?;
+    if !args.into_source {
+        refuse_source(&target, &recorded_by).await?;
+    }
     let mut workers: BTreeMap<App, Worker> = BTreeMap::new();
     let mut report = Report::new(args.sure.dry_run);
     let mut pace = Pace::new(args.rate);
@@ -103,11 +107,12 @@ fn plan(args: &Replay) -> Plan {
     Plan { what, json: json!({ "into": args.into, "file": args.file, "name": args.name }) }
 }
 
-async fn open(context: &Context, args: &Replay) -> Result<(Source, Bytes), Failure> {
+/// Where the calls come from, the cluster that the cursor is kept under, and the one that recorded them; empty = not known.
+async fn open(context: &Context, args: &Replay) -> Result<(Source, Bytes, Bytes), Failure> {
     let Some(path) = &args.file else {
         let logs = Logs::open(context, &args.which).await?;
         let cluster = logs.cluster.clone();
-        return Ok((Source::Logs(Box::new(logs)), cluster));
+        return Ok((Source::Logs(Box::new(logs)), cluster.clone(), cluster));
     };
     let unreadable = |error| Failure::io(&format!("{} cannot be read", path.display()), error);
     let file = std::fs::File::open(path).map_err(unreadable)?;
@@ -116,7 +121,19 @@ async fn open(context: &Context, args: &Replay) -> Result<(Source, Bytes), Failu
     let first = lines.next().transpose().map_err(unreadable)?.unwrap_or_default();
     let cluster = parse_hex(&format!("{:032x}", u128::from(fnv(first.as_bytes())))).unwrap_or_default();
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    Ok((Source::File { lines: BufReader::new(file).lines(), number: 0 }, cluster))
+    Ok((Source::File { lines: BufReader::new(file).lines(), number: 0 }, cluster, file::cluster_of(&first)))
+}
+
+/// Refuses to repeat calls at the cluster that recorded them.
+async fn refuse_source(target: &Context, recorded_by: &Bytes) -> Result<(), Failure> {
+    let mut admin = admin(target.channel().await?);
+    let map = target.ask(Effect::Reads, QUICK, admin.shard_map(pb::ShardMapRequest {})).await?;
+    if recorded_by.is_empty() || map.cluster_id != *recorded_by {
+        return Ok(());
+    }
+    let error =
+        Error::invalid("the cluster of --into is the one that recorded these calls, and would record them again");
+    Err(Failure::with_advice(error, "Name another cluster, or add --into-source if they shall take place once more."))
 }
 
 /// FNV-1a.
@@ -146,8 +163,9 @@ impl Source {
 
 fn start(target: Context, args: &Replay, cluster: Bytes, app: App) -> Worker {
     let (calls_tx, calls_rx) = mpsc::channel(QUEUE);
-    let (name, dry_run) = (args.name.clone(), args.sure.dry_run);
-    let asked = pb::ReplayCallsRequest { name, cluster_id: cluster, app: app.0, records: Vec::new(), dry_run };
+    let (name, dry_run, into_source) = (args.name.clone(), args.sure.dry_run, args.into_source);
+    let asked =
+        pb::ReplayCallsRequest { name, cluster_id: cluster, app: app.0, records: Vec::new(), dry_run, into_source };
     Worker { calls_tx, task: tokio::spawn(work(target, asked, calls_rx)) }
 }
 

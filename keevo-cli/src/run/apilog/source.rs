@@ -63,6 +63,7 @@ struct Shard {
 pub(crate) struct Logs {
     pub(crate) cluster: Bytes,
     context: Context,
+    log_only: bool,
     /// The clocks to look from and to.
     from: u64,
     to: u64,
@@ -80,13 +81,23 @@ pub(super) async fn leaders(context: &Context) -> Result<BTreeSet<String>, Failu
 }
 
 impl Logs {
-    /// Opens the log of every shard, and makes the first walk.
+    /// Opens the log of every shard, as far back as it or its archive goes, and makes the first walk.
     pub(crate) async fn open(context: &Context, which: &Which) -> Result<Self, Failure> {
+        Self::open_from(context, which, false).await
+    }
+
+    /// Opens what the nodes' own logs have, without their archive.
+    pub(crate) async fn open_held(context: &Context, which: &Which) -> Result<Self, Failure> {
+        Self::open_from(context, which, true).await
+    }
+
+    async fn open_from(context: &Context, which: &Which, log_only: bool) -> Result<Self, Failure> {
         let mut admin = admin(context.channel().await?);
         let map = context.ask(Effect::Reads, QUICK, admin.shard_map(pb::ShardMapRequest {})).await?;
         let mut logs = Self {
             cluster: map.cluster_id,
             context: context.clone(),
+            log_only,
             from: which.from.unwrap_or_default().saturating_mul(1 << 16),
             to: which.to.map_or(u64::MAX, |ms| ms.saturating_mul(1 << 16) | 0xffff),
             shards: Vec::new(),
@@ -110,12 +121,12 @@ impl Logs {
 
     /// The log of a shard at the first node that has it.
     async fn open_shard(&self, id: u64, addresses: Vec<String>) -> Result<Shard, Failure> {
-        let mut fault = None;
+        let (mut fault, log_only) = (None, self.log_only);
         let known = addresses.into_iter().filter(|address| !address.is_empty());
         for address in known.chain(self.context.endpoints.iter().cloned()) {
             let opened = async {
                 let mut client = client(self.context.channel_to(&address).await?);
-                let request = pb::ReadCallsRequest { shard: id, from_index: 0 };
+                let request = pb::ReadCallsRequest { shard: id, from_index: 0, from_hlc: self.from, log_only };
                 let page = self.context.ask(Effect::Reads, SLOW, client.read_calls(request)).await?;
                 Ok::<_, Failure>((client, page))
             };
@@ -151,7 +162,7 @@ impl Logs {
     /// Looks for what has come since. Of calls that come now it is not known whether they fail.
     pub(crate) async fn go_on(&mut self, context: &Context) -> Result<(), Failure> {
         for shard in &mut self.shards {
-            let request = pb::ReadCallsRequest { shard: shard.id, from_index: shard.next };
+            let request = pb::ReadCallsRequest { shard: shard.id, from_index: shard.next, ..Default::default() };
             let page = context.ask(Effect::Reads, SLOW, shard.client.read_calls(request)).await?;
             shard.end = page.end_index;
             shard.next = page.next_index;
@@ -194,12 +205,12 @@ impl Shard {
             if self.next >= self.end {
                 return Ok(None);
             }
-            let request = pb::ReadCallsRequest { shard: self.id, from_index: self.next };
+            let request = pb::ReadCallsRequest { shard: self.id, from_index: self.next, ..Default::default() };
             let page = context.ask(Effect::Reads, SLOW, self.client.read_calls(request)).await?;
             if page.first_index > self.next {
                 let (id, first) = (self.id, page.first_index);
                 complain(&format!(
-                    "shard {id}: entries before {first} were purged meanwhile; their calls are left out"
+                    "shard {id}: neither the log nor its archive has the entries before {first}; their calls are left out"
                 ));
             }
             let next = page.next_index.max(self.next + 1);

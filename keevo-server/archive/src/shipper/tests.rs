@@ -148,6 +148,10 @@ impl Storage for Flaky {
     fn folders<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
         self.0.folders(folder)
     }
+
+    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.0.delete(name)
+    }
 }
 
 fn shipper(log: &Arc<Log>, storage: &Arc<Flaky>) -> Shipper {

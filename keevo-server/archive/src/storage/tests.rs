@@ -29,6 +29,11 @@ async fn behaves(storage: &dyn Storage) {
     assert!(storage.list("nothing", None).await.expect("listed").is_empty());
     assert_eq!(storage.folders("a").await.expect("listed"), ["a/b", "a/c"]);
     assert_eq!(storage.folders("").await.expect("listed"), ["a"]);
+    assert!(storage.put_new("a/d/4", "four".into()).await.expect("written"));
+    for _ in 0..2 {
+        storage.delete("a/d/4").await.expect("gone");
+        assert_eq!(storage.get("a/d/4").await.expect("asked"), None);
+    }
     assert!(storage.folders("nothing").await.expect("listed").is_empty());
 }
 
@@ -72,6 +77,44 @@ async fn s3_behaves_as_a_folder_does() {
     server.abort();
 }
 
+#[tokio::test]
+async fn an_answer_that_stops_in_its_middle_is_an_error_in_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+    // The head promises a hundred bytes; ten of them come.
+    let server = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4_096];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.expect("a request");
+            assert!(read > 0);
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: \"tag\"\r\nLast-Modified: Sat, 28 Nov 2026 10:00:00 GMT\r\n\r\n";
+            let answer = format!("{head}0123456789");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.expect("sent");
+            open.push(stream);
+        }
+    });
+    let retry = object_store::RetryConfig {
+        max_retries: 1,
+        retry_timeout: std::time::Duration::from_secs(5),
+        ..object_store::RetryConfig::default()
+    };
+    let builder = AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_retry(retry)
+        .with_access_key_id("id")
+        .with_secret_access_key("secret");
+    let url = Url::parse("s3://bucket/").expect("a URL");
+    let patience =
+        s3::Patience { answer: std::time::Duration::from_secs(2), part: std::time::Duration::from_millis(200) };
+    let storage = ObjectStorage::s3_with(&url, builder, patience).expect("a bucket");
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(20), storage.get("a"));
+    let error = asked.await.expect("it ends").expect_err("it is not whole");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    server.abort();
+}
+
 async fn answer(State(objects): State<Objects>, RawQuery(query): RawQuery, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     assert!(parts.headers.contains_key(header::AUTHORIZATION), "requests are signed");
@@ -92,6 +135,10 @@ async fn answer(State(objects): State<Objects>, RawQuery(query): RawQuery, reque
             Some(object) => part(object, &parts.headers, parts.method == Method::HEAD),
             None => StatusCode::NOT_FOUND.into_response(),
         },
+        Method::DELETE => {
+            objects.remove(&path);
+            StatusCode::NO_CONTENT.into_response()
+        }
         other => panic!("{other} is not asked for"),
     }
 }
