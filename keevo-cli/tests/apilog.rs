@@ -103,6 +103,12 @@ fn cluster_calls_are_searched_counted_exported_and_replayed_from_a_file() {
     let replay = ["apilog", "replay", "--file", &file, "--into", &into, "--rate", "100"];
     let report = node.json(&replay);
     assert_eq!((number(&report, "applied"), number(&report, "failed")), (3, 0), "a keyspace and two puts: {report}");
+    // Neither from its log nor from the file do they go where they came from.
+    let own = node.grpc.clone();
+    for source in [&["apilog", "replay", "--into", &own][..], &["apilog", "replay", "--file", &file, "--into", &own]] {
+        let (code, _, said) = node.cli(source);
+        assert!(code != Some(0) && said.contains("--into-source"), "{code:?} {said}");
+    }
     assert!(copy.done(&["kv", "get", "user/bob"]).contains("two"));
     assert_eq!(number(&node.json(&replay), "skipped"), 3);
 }

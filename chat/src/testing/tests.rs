@@ -83,4 +83,8 @@ cases! {
     directory
     commands
     anonymous
+    deleted_channels
+    erased_channels
+    erasures_are_told
+    deletion_crashes
 }

@@ -17,7 +17,7 @@ pub struct ApiError {
     pub status: StatusCode,
     code: i32,
     exception: &'static str,
-    detail: String,
+    pub(crate) detail: String,
     fields: Map<String, Value>,
     /// Seconds after which to try again.
     pub retry_after_s: Option<u64>,

@@ -143,7 +143,8 @@ async fn newer(starts: &mut Starts<'_>, folder: &Path) {
     starts.golden.section("A newer format");
     let dir = folder.display().to_string();
     let node = std::fs::read_to_string(folder.join("node")).expect("text");
-    std::fs::write(folder.join("node"), node.replace("keevo node 1", "keevo node 2")).expect("written");
+    std::fs::write(folder.join("node"), format!("keevo node 3\n{}", node.split_once('\n').expect("lines").1))
+        .expect("written");
     starts.refused_with("a folder of a newer version", &["--data-dir", &dir]).await;
     std::fs::write(folder.join("node"), node).expect("written");
     let path = folder.join("data/identity");

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use keevo_client::{Access, RemoteEngine};
-use keevo_core::{Batch, Consistency, Engine, ErrorKind, KeyspaceKind};
+use keevo_core::{Batch, Consistency, Engine, ErrorKind, KeyspaceKind, Levels};
 use keevo_proto::raft::v1 as raft;
 use keevo_proto::raft::v1::raft_client::RaftClient;
 use keevo_tls::{Dialer, ServerFiles, ServerTls};
@@ -16,7 +16,8 @@ use super::support::{Certs, cluster, connect, free_addresses, https_get, keevod,
 
 /// Says hello to the nodes' own service: why that was refused.
 async fn hello(channel: Channel, node_id: u64) -> Option<Code> {
-    let hello = raft::Hello { node_id, ..raft::Hello::default() };
+    let (level_min, level_max) = (Levels::OURS.min, Levels::OURS.max);
+    let hello = raft::Hello { node_id, level_min, level_max, ..raft::Hello::default() };
     let frames = raft::Frames { hello: Some(hello), frames: Vec::new() };
     let frames = futures::StreamExt::chain(futures::stream::iter([frames]), futures::stream::pending());
     RaftClient::new(channel).link(frames).await.err().map(|status| status.code())

@@ -154,7 +154,8 @@ async fn damaged_bodies_never_fail_the_server() {
             filled = filled.replace(&format!("{{{name}}}"), value);
         }
         let filled = filled.replace("{user}", "bob").replace("{reaction}", "like");
-        if filled.starts_with("files") || filled.starts_with("images") {
+        // Search has tests of its own, and a node with an index.
+        if filled.starts_with("files") || filled.starts_with("images") || filled == "search" {
             continue;
         }
         for (method, operation) in item.as_object().expect("methods") {

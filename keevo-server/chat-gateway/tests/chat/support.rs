@@ -306,6 +306,22 @@ impl Socket {
         }
     }
 
+    /// Frames until there was one of each type, whichever comes first; gives these in the order asked for.
+    pub(crate) async fn until_each<const N: usize>(&mut self, kinds: [&str; N]) -> [Value; N] {
+        let mut found = [const { Value::Null }; N];
+        while found.iter().any(Value::is_null) {
+            match self.next().await {
+                Came::Frame(frame) => {
+                    if let Some((_, place)) = kinds.iter().zip(&mut found).find(|(kind, _)| frame["type"] == ***kind) {
+                        *place = frame;
+                    }
+                }
+                other => panic!("{other:?} instead of {kinds:?}"),
+            }
+        }
+        found
+    }
+
     /// Subscribes to channels from now on.
     pub(crate) async fn subscribe(&mut self, cids: &[&str]) -> Value {
         let channels: Vec<Value> = cids.iter().map(|cid| json!({ "cid": cid })).collect();
