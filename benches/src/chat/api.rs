@@ -29,7 +29,7 @@ const LIMITS: [&str; 5] = ["chat_send", "chat_write", "chat_read", "chat_query",
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Members that a channel is made with, and that are added at once.
-const MEMBERS_FIRST: usize = 1_000;
+const MEMBERS_FIRST: usize = 999;
 const MEMBERS_MORE: usize = 100;
 /// Who makes the channels and sends.
 pub(super) const SENDER: &str = "sender";
