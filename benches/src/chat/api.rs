@@ -28,7 +28,7 @@ const RATE: u32 = 100_000_000;
 const LIMITS: [&str; 5] = ["chat_send", "chat_write", "chat_read", "chat_query", "chat_connect"];
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Members that a channel is made with, and that are added at once.
+/// Members that a channel is made with, beside the sender, and that are added at once.
 const MEMBERS_FIRST: usize = 999;
 const MEMBERS_MORE: usize = 100;
 /// Who makes the channels and sends.
