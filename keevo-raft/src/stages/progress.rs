@@ -117,7 +117,8 @@ impl Progress {
         let now = Instant::now();
         self.stages.took(Stage::Apply, now.saturating_duration_since(began));
         let mut appends = self.lock();
-        for append in appends.iter_mut().filter(|one| one.first <= last && one.last >= first) {
+        // They lie in order, and what is applied is among the newest.
+        for append in appends.iter_mut().rev().take_while(|one| one.last >= first).filter(|one| one.first <= last) {
             if append.apply.is_none() {
                 self.stages.took(Stage::Commit, began.saturating_duration_since(append.submitted));
             }
