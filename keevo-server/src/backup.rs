@@ -20,7 +20,10 @@ use keevo_archive::rebuild::Until;
 use keevo_archive::restore::{Fence, RestoreCounts, Restorer, Source};
 use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, Storage};
-use keevo_core::{Clock, ClusterId, Error, ErrorKind, Hlc, Result, RocksOptions, RocksStore, ShardId, SystemClock};
+use keevo_core::{
+    Clock, ClusterId, Error, ErrorKind, Hlc, Levels, RestoreFence, Result, RocksOptions, RocksStore, ShardId,
+    SystemClock,
+};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
 use tokio_util::sync::CancellationToken;
@@ -361,7 +364,9 @@ impl Backups {
                 async move { marker::check(&engine, shard, fence).await }.boxed()
             };
             let restorer = Restorer::new(source, marker.moment.until(), backups.engine.clone()).await?;
-            let restored = restorer.fenced(Arc::new(fenced)).shard(shard, store.into(), &counted).await?;
+            let number = backups.fenced_by(marker.fence(shard, fence))?;
+            let restored =
+                restorer.fenced(Arc::new(fenced)).numbered(number).shard(shard, store.into(), &counted).await?;
             marker::done(&backups.engine, shard, fence, restored.revision).await
         };
         Ok(told_of(work, move |done| pb::RestoreProgress {
@@ -370,6 +375,12 @@ impl Backups {
             entries: counts.entries.load(Ordering::Relaxed),
             finished: done.is_some(),
         }))
+    }
+
+    /// What rows of a restore go with, in a cluster that knows it.
+    fn fenced_by(&self, fence: RestoreFence) -> Result<Option<RestoreFence>> {
+        let knows = self.node.serving_map()?.level >= Levels::FENCED_RESTORE;
+        Ok(knows.then_some(fence))
     }
 
     pub(crate) async fn finish_restore(&self) -> Result<pb::FinishRestoreResponse> {
@@ -382,7 +393,8 @@ impl Backups {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let restorer = Restorer::new(source, marker.moment.until(), self.engine.clone()).await?;
-        restorer.raise(marker.revision).await?;
+        // Nothing of the restore is taken behind this.
+        restorer.numbered(self.fenced_by(marker.end())?).raise(marker.revision).await?;
         marker::finish(&self.engine).await?;
         Ok(pb::FinishRestoreResponse { backup: marker.backup, records_here: self.records_here().await? })
     }

@@ -106,7 +106,7 @@ pub async fn back_up_shard(
 fn read(copy: &ShardCopy, chunks_tx: &mpsc::Sender<(Part, Chunk)>) -> Result<()> {
     let view = copy.view.as_ref();
     let mut system = Cutter::default();
-    for tag in [system::STATE, system::SESSIONS] {
+    for tag in [system::STATE, system::SESSIONS, system::RESTORES] {
         let range = (system::row_key(copy.shard, tag), system::row_key(copy.shard, tag + 1));
         scan(view, &range, &mut system, &mut |chunk| send(chunks_tx, Part::System, chunk))?;
     }

@@ -14,7 +14,7 @@ use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, ObjectStorage, Shipper, ShipperOptions, Storage};
 use keevo_core::{
     Batch, Check, Clock, ClusterId, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Hlc, Key, Keyspace,
-    KeyspaceKind, MemoryStore, Result, Revision, ShardId, SystemClock, Target,
+    KeyspaceKind, MemoryStore, RestoreFence, Result, Revision, ShardId, SystemClock, Target,
 };
 use keevo_raft::ClusterEngine;
 use keevo_raft::testing::cluster::TestCluster;
@@ -147,7 +147,11 @@ async fn restore_into(target: &TestCluster, source: Source, until: Until) -> Res
         let done = restorer.shard(shard, MemoryStore::new().into(), &counts).await?;
         revision = revision.max(done.revision);
     }
+    let numbered = |restore, take| Some(RestoreFence { restore, source: 0, take });
+    let restorer = restorer.numbered(numbered(2, 0));
     restorer.raise(revision).await?;
+    let late = restorer.numbered(numbered(1, 1)).raise(revision).await.expect_err("another restore counts by now");
+    assert_eq!(late.kind(), ErrorKind::Conflict);
     Ok(revision)
 }
 
