@@ -33,4 +33,4 @@ mod zip;
 pub use reader::Archive;
 pub use segment::{Segment, SegmentHead};
 pub use shipper::{LogSource, Shipper, ShipperOptions, Shipping};
-pub use storage::{Encrypted, KeyRing, ObjectStorage, Storage};
+pub use storage::{Encrypted, KeyRing, Object, ObjectStorage, Storage};
