@@ -192,7 +192,7 @@ impl SearchIndex {
             Error::new(ErrorKind::Unavailable, "the search index is not open yet: try again in a moment")
         })?;
         let clock = Arc::clone(&self.inner.parts.clock);
-        let answer = aside(move || find(&readable, &ask, clock.as_ref())).await;
+        let answer = aside(move || find(&readable, &ask, &clock)).await;
         if answer.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io)) {
             self.inner.suspect.notify_one();
         }
