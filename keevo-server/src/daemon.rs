@@ -140,7 +140,7 @@ impl Daemon {
             let gateway = gateway(&config, &node, &call_log, shutdown.clone())?;
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
-            let search = search::of_node(&config, layers(&node), &gateway);
+            let search = search::of_node(&config, &node, layers(&node), &gateway);
             let options = ChatGatewayOptions { search: search.clone(), ..ChatGatewayOptions::default() };
             let chat = ChatGateway::new(gateway.clone(), gate, options);
             let sinks = streams::runner(&config, &node, layers(&node));

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use keevo_chat::AppId;
 use keevo_core::{AnyEngine, SystemClock, WatchRange};
 use keevo_gateway::Gateway;
-use keevo_raft::ClusterEngine;
+use keevo_raft::{ClusterEngine, Node, StorageStatus};
 use keevo_search::{SearchIndex, SearchMetrics, SearchOptions, SearchParts};
 use tokio_util::sync::CancellationToken;
 
@@ -18,12 +18,13 @@ use crate::grpc::chat::APP;
 const FOLDER: &str = "search";
 
 /// The index of a daemon's node; `None` where it has no memory for one.
-pub(crate) fn of_node(config: &Config, engine: ClusterEngine, gateway: &Gateway) -> Option<SearchIndex> {
+pub(crate) fn of_node(config: &Config, node: &Node, engine: ClusterEngine, gateway: &Gateway) -> Option<SearchIndex> {
     if config.search_heap_bytes == 0 {
         return None;
     }
     let heads_of = engine.clone();
     let apps_of = gateway.apps().clone();
+    let node = node.clone();
     let parts = SearchParts {
         engine: AnyEngine::new(engine),
         heads: Arc::new(move |keyspace| {
@@ -39,11 +40,18 @@ pub(crate) fn of_node(config: &Config, engine: ClusterEngine, gateway: &Gateway)
             }
             .boxed()
         }),
+        room: Arc::new(move || has_room(&node.storage())),
         clock: Arc::new(SystemClock::new()),
     };
     let heap_bytes = usize::try_from(config.search_heap_bytes).unwrap_or(usize::MAX);
     let options = SearchOptions { heap_bytes, ..SearchOptions::new(config.data_dir.join(FOLDER)) };
     Some(SearchIndex::new(parts, options))
+}
+
+/// Whether the disk has room for the index: one and a half times what must be free for writes, as for compactions.
+fn has_room(storage: &StorageStatus) -> bool {
+    let mark = storage.low_water_bytes;
+    mark == 0 || (!storage.disk_full && storage.free_bytes >= mark.saturating_add(mark / 2))
 }
 
 /// Keeps the index until `stop`.
@@ -76,6 +84,11 @@ pub(crate) fn gather(search: &SearchMetrics) {
             "1 while the index is opened, rebuilt, or has many changes to read.",
             u64::from(search.state.catching_up),
         ),
+        (
+            "keevo_search_is_paused",
+            "1 while the index takes nothing in, since the disk is nearly full.",
+            u64::from(search.state.paused),
+        ),
     ] {
         metrics::describe_gauge!(name, help);
         metrics::gauge!(name).set(crate::metrics::to_f64(value));
@@ -84,5 +97,24 @@ pub(crate) fn gather(search: &SearchMetrics) {
     metrics::describe_gauge!(name, "Revision of the last change of a shard that can be found.");
     for (shard, revision) in &search.state.applied {
         metrics::gauge!(name, "shard" => shard.to_string()).set(crate::metrics::to_f64(*revision));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_stops_to_grow_before_writes_are_refused() {
+        let storage = |free_bytes, disk_full| StorageStatus {
+            free_bytes,
+            low_water_bytes: 1_000,
+            disk_full,
+            ..StorageStatus::default()
+        };
+        assert!(has_room(&storage(1_500, false)));
+        assert!(!has_room(&storage(1_499, false)));
+        assert!(!has_room(&storage(9_000, true)), "the ballast is not back yet");
+        assert!(has_room(&StorageStatus::default()), "without a mark there is always room");
     }
 }

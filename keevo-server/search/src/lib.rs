@@ -31,7 +31,7 @@ mod words;
 
 pub use find::{ASK_TIME_MAX, Ask, Hit, Hits, MATCHES_MAX, Mark, Sort};
 pub use highlight::{Fragment, highlight};
-pub use index::{AppsOf, Heads, SearchIndex, SearchOptions, SearchParts};
+pub use index::{AppsOf, Heads, Room, SearchIndex, SearchOptions, SearchParts};
 pub use metrics::{IndexState, SearchMetrics};
 pub use query::{CutText, PARTS_MAX, PREFIX_CHARS_MIN, QUERY_BYTES_MAX, TextQuery, WORDS_MAX};
 pub use store::HEAP_BYTES_MIN;

@@ -39,6 +39,7 @@ impl Found {
                 async move { Ok(vec![engine.scan(Scan::partition(keyspace, "-", 1)).await?.as_of]) }.boxed()
             }),
             apps: Arc::new(|| futures::future::ready(Ok(vec![AppId(1)])).boxed()),
+            room: Arc::new(|| true),
             clock: Arc::clone(&clock) as _,
         };
         let options = SearchOptions {
