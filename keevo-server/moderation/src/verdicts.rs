@@ -12,6 +12,8 @@
 //! c                         ‹source›, lease              where the pipeline is in each source; who runs it (expires)
 //! s bucket                  ‹partition›                  a text whose rows the store does not have yet
 //! u app ‹author›            ‹partition›                  a text of an author that may stand nowhere; author as a digest
+//! n app ‹channel›           ‹partition›                  a text of a channel that may stand nowhere; channel as a digest
+//!                           e                            the channel is erased: nothing of it is noted any more
 //! ```
 //!
 //! # Why every version ends with exactly one verdict
@@ -108,12 +110,12 @@ impl<E: Engine> Verdicts<E> {
     /// Stores a verdict where its version has none; answers with the one that is stored, and whether it was made here.
     /// `None` where the text is erased: then none is.
     pub(crate) async fn record(&self, verdict: Verdict) -> Result<Option<(Verdict, bool)>> {
+        if verdict.stands_nowhere() && !self.note(&verdict.version).await? {
+            return Ok(None);
+        }
         // The masked version's goes first: where the original has a verdict, so has what came of it.
         if let Some(masked) = verdict.of_masked()? {
             self.put_once(self.verdict_key(&masked.version), encode(&masked)?).await?;
-        }
-        if verdict.stands_nowhere() {
-            self.note_author(&verdict.version).await?;
         }
         let Some((stored, first)) = self.put_once(self.verdict_key(&verdict.version), encode(&verdict)?).await? else {
             return Ok(None);
@@ -121,15 +123,9 @@ impl<E: Engine> Verdicts<E> {
         Ok(Some((if first { verdict } else { decode(&stored, "a verdict")? }, first)))
     }
 
-    /// Leaves a version that may stand nowhere to the pipeline. Repeatable.
+    /// Leaves a version that may stand nowhere to the pipeline, unless its channel is erased. Repeatable.
     pub(crate) async fn leave(&self, version: &TextVersion) -> Result<()> {
-        self.note_author(version).await?;
-        self.leave_standing(version).await
-    }
-
-    /// Notes a text under its author, so that it is found when the author is erased. Repeatable.
-    async fn note_author(&self, version: &TextVersion) -> Result<()> {
-        self.repeat(Batch::new().put(keys::noted(self.keyspace, version), Bytes::new())).await
+        if self.note(version).await? { self.leave_standing(version).await } else { Ok(()) }
     }
 
     /// Leaves a version that stands somewhere to the pipeline. Repeatable.

@@ -2,23 +2,30 @@
 //!
 //! ```text
 //! v app kind ‹text id›   e              the text is erased; written first, and what is written here demands that it is not
+//! n app ‹channel›        e              the channel is erased; likewise
+//!                        ‹partition›    a text of it; written before anything of the text is, and demands that the mark is not
 //! ```
 //!
 //! Invariant: once the mark is there no verdict, decision, queue entry or label of the text outlives whoever was about to
-//! write it: rows beside the mark demand its absence, and who writes elsewhere looks for it afterwards.
+//! write it: rows beside the mark demand its absence, and who writes elsewhere looks for it afterwards. A text that may stand
+//! nowhere is noted first: so it is found by whoever marks its channel, or is refused for the mark.
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result, Scan};
 
 use super::{CONCURRENCY, Verdicts, decode, encode, keys};
-use crate::text::{TextId, TextVersion, text_of};
+use crate::policy::Action;
+use crate::text::{TextId, TextKind, TextVersion, text_of};
 use crate::verdict::Verdict;
 use crate::verdicts::review::{Decided, Label};
 
-/// The most rows of a text that are looked at together.
+/// The most rows of a text, or of notes, that are looked at together.
 const PAGE: usize = 256;
+/// How the notes of texts begin: they are named as the partitions of the texts.
+const NOTED: &[u8] = b"v";
 
 impl<E: Engine> Verdicts<E> {
     /// Erases the verdicts and decisions on all versions of a text, its entries of the queue and its labels; what comes of
@@ -43,14 +50,54 @@ impl<E: Engine> Verdicts<E> {
         }
     }
 
-    /// Erases the texts of an author that may stand nowhere: refused and held ones, and those of queues; or leaves them under
-    /// another name. What stands somewhere is erased there, and follows. Repeatable.
-    pub async fn erase_author(&self, app: u32, author: &str, stand_in: Option<&str>) -> Result<()> {
+    /// Notes a text that may stand nowhere under its author and its channel, so that it is found when either is erased; whether it
+    /// was: nothing of an erased channel is. Repeatable.
+    pub(super) async fn note(&self, version: &TextVersion) -> Result<bool> {
+        if let Some(noted) = keys::noted_in(self.keyspace, version) {
+            let mark = self.mark_of(noted.partition.to_vec());
+            let batch = Batch::new().require(mark, Check::Absent).put(noted, Bytes::new());
+            match self.repeat(batch).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(false),
+                noted => noted?,
+            }
+        }
+        self.repeat(Batch::new().put(keys::noted(self.keyspace, version), Bytes::new())).await?;
+        Ok(true)
+    }
+
+    /// Erases the texts of a channel that may stand nowhere: refused and held ones, and those beside its messages; none is stored
+    /// later. Messages are erased one by one, and follow. Repeatable, and goes on where it was cut off.
+    pub async fn erase_channel(&self, app: u32, channel: &str) -> Result<()> {
+        let partition = keys::channel(app, channel);
+        let mark = self.mark_of(partition.clone());
+        self.repeat(Batch::new().put(mark, self.clock.now_ms().to_be_bytes().to_vec())).await?;
+        let mut scan = Scan::prefix(self.keyspace, partition, NOTED, PAGE);
+        loop {
+            let page = self.engine.scan(scan.clone()).await?;
+            for (key, _) in page.records {
+                if let Some(text) = text_of(&key.sort) {
+                    self.erase(&text).await?;
+                }
+                self.settle(key).await?;
+            }
+            if page.next.is_none() {
+                return Ok(());
+            }
+            scan = scan.after(page.next);
+        }
+    }
+
+    /// Erases the texts of an author that may stand nowhere, of these kinds: refused and held ones, and those of queues; or leaves
+    /// them under another name. What stands somewhere is erased there, and follows. Repeatable.
+    pub async fn erase_author(&self, app: u32, author: &str, kinds: &[TextKind], stand_in: Option<&str>) -> Result<()> {
         let mut scan = Scan::partition(self.keyspace, keys::author(app, author), PAGE);
         loop {
             let page = self.engine.scan(scan.clone()).await?;
             for (key, _) in page.records {
                 if let Some(text) = text_of(&key.sort) {
+                    if !kinds.contains(&text.kind) || self.is_covered(&text).await? {
+                        continue;
+                    }
                     match stand_in {
                         Some(stand_in) => self.rename_author(&text, author, stand_in).await?,
                         None => self.erase(&text).await?,
@@ -63,6 +110,28 @@ impl<E: Engine> Verdicts<E> {
             }
             scan = scan.after(page.next);
         }
+    }
+
+    /// Whether a text of feeds stands covered until a person decides: it is erased where it stands.
+    async fn is_covered(&self, text: &TextId) -> Result<bool> {
+        if !matches!(text.kind, TextKind::Activity | TextKind::Reaction) {
+            return Ok(false);
+        }
+        for (key, value, _) in self.rows_of(text).await? {
+            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
+                let verdict: Verdict = decode(&value, "a verdict")?;
+                if verdict.action == Action::Hold && self.decision(&verdict.version).await?.is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// A text is said anew under the id of one that was erased: what comes of it is stored again. Repeatable.
+    pub(crate) async fn say_again(&self, text: &TextId) -> Result<()> {
+        let mark = self.mark_of(text.partition());
+        if self.get(mark.clone()).await?.is_some() { self.settle(mark).await } else { Ok(()) }
     }
 
     /// Who wrote the versions of a text that were judged.
@@ -121,11 +190,13 @@ impl<E: Engine> Verdicts<E> {
                 let mut label: Label = decode(&record.value, "a labelled text")?;
                 named(&mut label.verdict.version.author).then(|| encode(&label)).transpose()?
             }
+            // Under its channel no author is named.
+            Some(b'n') => return Ok(()),
             Some(b'u') => {
                 let of_from = |text: &TextId| key.partition == keys::author(text.app, from);
                 let Some(text) = text_of(&key.sort).filter(of_from) else { return Ok(()) };
                 let noted = self.keyspace.key(keys::author(text.app, to), key.sort.clone());
-                self.repeat(Batch::new().put(noted, bytes::Bytes::new())).await?;
+                self.repeat(Batch::new().put(noted, Bytes::new())).await?;
                 return self.settle(key).await;
             }
             _ => {
@@ -142,7 +213,7 @@ impl<E: Engine> Verdicts<E> {
     }
 
     /// Some verdicts and decisions of a text, each with its value and the keys of what belongs to it elsewhere.
-    async fn rows_of(&self, text: &TextId) -> Result<Vec<(Key, bytes::Bytes, Vec<Key>)>> {
+    async fn rows_of(&self, text: &TextId) -> Result<Vec<(Key, Bytes, Vec<Key>)>> {
         let mut scan = Scan::partition(self.keyspace, text.partition(), PAGE);
         let mut rows = Vec::new();
         loop {
@@ -154,7 +225,9 @@ impl<E: Engine> Verdicts<E> {
                     let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
                     let queued = self.keyspace.key(keys::queue(text.app), place);
                     let noted = keys::noted(self.keyspace, &verdict.version);
-                    vec![queued, keys::waiting(self.keyspace, &verdict.version), noted]
+                    let waiting = keys::waiting(self.keyspace, &verdict.version);
+                    let in_channel = keys::noted_in(self.keyspace, &verdict.version);
+                    [queued, waiting, noted].into_iter().chain(in_channel).collect()
                 } else {
                     let decided: Decided = decode(&record.value, "a decision")?;
                     let place = keys::timed(decided.decided_ms, &text.digest(&hash));
@@ -169,7 +242,7 @@ impl<E: Engine> Verdicts<E> {
         }
     }
 
-    /// Where it says that the text of a partition is erased.
+    /// Where it says that the text, or the channel, of a partition is erased.
     pub(super) fn mark_of(&self, partition: Vec<u8>) -> Key {
         self.keyspace.key(partition, keys::ERASED)
     }
@@ -180,8 +253,12 @@ impl<E: Engine> Verdicts<E> {
         futures::stream::iter(reads.collect::<Vec<_>>()).buffered(CONCURRENCY).try_collect().await
     }
 
-    /// Whether the text of a version is erased.
+    /// Whether the text of a version is erased, or its channel.
     pub(crate) async fn is_erased(&self, version: &TextVersion) -> Result<bool> {
-        Ok(self.get(self.mark_of(version.partition())).await?.is_some())
+        if self.get(self.mark_of(version.partition())).await?.is_some() {
+            return Ok(true);
+        }
+        let Some(noted) = keys::noted_in(self.keyspace, version) else { return Ok(false) };
+        Ok(self.get(self.mark_of(noted.partition.to_vec())).await?.is_some())
     }
 }
