@@ -24,6 +24,7 @@ mod keyspaces;
 mod moderation;
 mod partitions;
 mod reply;
+mod search;
 mod sessions;
 
 use std::fmt;
@@ -115,6 +116,7 @@ impl Console {
             .route("/console/api/channels", get(channels::list))
             .route("/console/api/messages", get(channels::messages))
             .route("/console/api/members", get(channels::members))
+            .route("/console/api/search", get(search::find))
             .route("/console/api/moderation", get(moderation::status))
             .route("/console/api/moderation/queue", get(moderation::queue))
             .route("/console/api/moderation/decide", post(moderation::decide))

@@ -129,6 +129,57 @@ async fn feeds_and_channels_are_shown_with_what_they_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_found_by_what_they_say() {
+    let node = Node::start(true, &[]).await;
+    fill(&node).await;
+    tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // There are five messages and a reply.
+            let (status, page) = node.ask(ADMIN_KEY, "search?app=1&channel=team:a").await;
+            assert!(matches!(status, 200 | 503), "{status} {page}");
+            if page["results"].as_array().is_some_and(|results| results.len() == 6) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("they are found within seconds");
+    let all = pages(&node, "search?app=1&query=message&sort=newest", "results", "cursor").await;
+    assert_eq!(texts(&all, "id"), ["m4", "m3", "m2", "m1", "m0"]);
+    let fragments = json!([{ "text": "message 4", "start": 0, "ranges": [[0, 7]] }]);
+    assert_eq!((&all[0]["fragments"], &all[0]["number"], &all[0]["cid"]), (&fragments, &json!(5), &json!("team:a")));
+    let reply = node.get(ADMIN_KEY, "search?app=1&query=repl*").await["results"].clone();
+    assert_eq!((&reply[0]["parent_id"], &reply[0]["number"]), (&json!("m0"), &json!(1)), "{reply}");
+    for (filter, found) in [
+        ("author=bob", vec!["r"]),
+        ("query=message&channel=team:a&sort=oldest&limit=2", vec!["m0", "m1"]),
+        ("query=message&channel=team:b", vec![]),
+        ("query=message&before_ms=1", vec![]),
+        ("query=message&after_ms=1&author=bob", vec![]),
+        ("query=%22message+2%22", vec!["m2"]),
+        ("query=message%20-4%20-3%20-2%20-1", vec!["m0"]),
+    ] {
+        let page = node.get(ADMIN_KEY, &format!("search?app=1&{filter}")).await;
+        assert_eq!(texts(page["results"].as_array().expect("a list"), "id"), found, "{filter}: {page}");
+    }
+    // What is gone is shown no more, whether the index knows yet or not.
+    let chat = Chat::new(node.daemon.node().engine(), AppId(1), ChatOptions::default());
+    chat.delete(&"team:a".parse().expect("a channel"), "m4", "alice").await.expect("deleted");
+    let all = pages(&node, "search?app=1&query=message&sort=newest", "results", "cursor").await;
+    assert_eq!(texts(&all, "id"), ["m3", "m2", "m1", "m0"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_an_index_says_so() {
+    let node = Node::start(true, &[("search_heap_mib", "0")]).await;
+    let (status, body) = node.ask(ADMIN_KEY, "search?app=1&query=message").await;
+    assert_eq!((status, body["error"]["kind"].as_str()), (503, Some("UNAVAILABLE")), "{body}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_tells_how_it_does() {
     let node = Node::start(true, &[]).await;
     fill(&node).await;
@@ -200,6 +251,13 @@ async fn bad_questions_are_refused_with_a_reason() {
         ("messages?app=1&channel=team:nobody", 404),
         ("messages?app=1&channel=team:a&thread=nobody", 404),
         ("messages?app=1&channel=team:a&before=x", 400),
+        ("search?app=1", 400),
+        ("search?app=1&query=a*", 400),
+        ("search?app=1&query=x&sort=best", 400),
+        ("search?app=1&query=x&cursor=zz", 400),
+        ("search?app=1&query=x&channel=nonsense", 400),
+        ("search?app=1&query=x&channel=team:nobody", 404),
+        ("search?app=77&query=x", 404),
         ("moderation/queue?app=1&after=zz", 400),
         ("audit?before=x", 400),
         ("audit?limit=100000", 400),
