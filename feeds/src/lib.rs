@@ -61,6 +61,7 @@
 
 mod activity;
 mod add;
+mod apart;
 mod audit;
 mod change;
 mod collections;
