@@ -82,12 +82,13 @@ fn sample_envelope() -> Envelope {
         request: CallRequest::Body(Bytes::from_static(b"request")),
         redacted: false,
         origin: Some(CallOrigin { cluster: ClusterId(5), shard: ShardId(2), index: 44 }),
+        erased: false,
     }
 }
 
 fn call_envelopes() -> Vec<Vec<u8>> {
     let write = Envelope { request: CallRequest::Command, origin: None, ..sample_envelope() };
-    [sample_envelope(), write].map(|one| one.encode().to_vec()).into()
+    [sample_envelope(), write, sample_envelope().erase()].map(|one| one.encode().to_vec()).into()
 }
 
 fn entry_note(input: &[u8]) -> bool {

@@ -3,6 +3,7 @@
 //! Invariant: whoever calls drives the steps; each of them can be repeated. What a restore has done is a row of the meta
 //! group, so that it goes on through any node.
 
+mod erasing;
 mod marker;
 mod pruning;
 
@@ -26,7 +27,6 @@ use keevo_core::{
 };
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
-use tokio_util::sync::CancellationToken;
 
 use crate::archive::open_storage;
 use crate::config::ArchiveConfig;
@@ -59,39 +59,16 @@ struct Places {
 }
 
 impl Places {
-    /// Removes old backups, and says so in the book; stops before its next step once `gone` is cancelled.
+    /// Removes old backups, alone.
     async fn prune(
         self,
-        cluster: ClusterId,
-        book: Book,
+        archive: Archive,
         retention: Retention,
-        (counts, gone): (Arc<PruneCounts>, CancellationToken),
+        counts: Arc<PruneCounts>,
+        fence: Fence,
     ) -> Result<Pruned> {
-        let archive = Archive::new(Arc::clone(&self.archive), cluster);
-        let number = if retention.dry_run { None } else { Some(book.begin(cluster).await?) };
-        let asked = book.clone();
-        let fence: Fence = Arc::new(move || {
-            let (book, gone) = (asked.clone(), gone.is_cancelled());
-            async move {
-                match number {
-                    _ if gone => {
-                        Err(Error::new(ErrorKind::Conflict, "whoever asked for the pruning has gone: it stops"))
-                    }
-                    Some(number) => book.go_on(number).await,
-                    None => Ok(()),
-                }
-            }
-            .boxed()
-        });
         let stores = (self.archive.as_ref(), &archive);
-        let work = prune(self.backups.as_ref(), stores, retention, &counts, &fence);
-        let pruned = pruning::renewed(work, &fence).await;
-        let ended = match number {
-            Some(number) => book.end(number).await,
-            None => Ok(()),
-        };
-        let pruned = pruned?;
-        ended.map(|()| pruned)
+        prune(self.backups.as_ref(), stores, retention, &counts, &fence).await
     }
 }
 
@@ -253,14 +230,10 @@ impl Backups {
         let retention = Retention { keep, log: request.log, dry_run: request.dry_run };
         let counts = Arc::new(PruneCounts::default());
         let counted = Arc::clone(&counts);
-        let gone = CancellationToken::new();
-        let asked = gone.clone().drop_guard();
-        let work = async move {
-            // When nobody listens any more it stops at its next step, and notes that it has ended.
-            let pruned = tokio::spawn(places.prune(cluster, book, retention, (counted, gone))).await;
-            drop(asked);
-            pruned.map_err(|error| Error::new(ErrorKind::Io, "the pruning was cut off").with_source(error))?
-        };
+        let archive = Archive::new(Arc::clone(&places.archive), cluster);
+        let work = pruning::alone(book, cluster, retention.dry_run, move |fence| {
+            places.prune(archive, retention, counted, fence)
+        });
         Ok(told_of(work, move |done: Option<&Pruned>| {
             let Pruned { removed, kept } = done.cloned().unwrap_or_default();
             pb::PruneProgress {

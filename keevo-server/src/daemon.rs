@@ -408,7 +408,7 @@ async fn serve_grpc(
         chat: chat.router(),
     };
     let replayer = Replayer::new(layers(node), Arc::clone(call_log), clock, doors);
-    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer, backups.archive());
+    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer, backups.clone());
     let proven = door.proven;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)

@@ -143,6 +143,14 @@ impl LogReader {
     pub async fn next_entries(&mut self) -> Result<Option<Vec<LoggedEntry>>> {
         while let Some(name) = self.rest.next() {
             let Segment { head, mut entries } = self.archive.read(&name).await?;
+            if head.reduced && head.last >= self.next {
+                let message = format!(
+                    "'{name}' was reduced to its API calls when a user was erased, so entries {} to {} of shard {} are gone: restore \
+                     a later backup",
+                    head.first, head.last, self.shard
+                );
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
             if head.first > self.next {
                 let message = format!(
                     "the archive of shard {} lacks its entries from {} to {}: '{name}' begins after them",

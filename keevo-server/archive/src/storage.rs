@@ -1,6 +1,6 @@
 //! Object storage, as the archive and backups need it: objects that are written once.
 //!
-//! Invariant: [`Storage::put_new`] never replaces an object, and one that it has written is there as a whole or not at all.
+//! Invariant: [`Storage::put_new`] never replaces an object, and one that is written is there as a whole or not at all.
 //! A local folder syncs what it writes.
 
 pub(crate) mod encrypted;
@@ -44,6 +44,9 @@ pub struct Object {
 pub trait Storage: Debug + Send + Sync + 'static {
     /// Writes an object, unless there is one of the name; says whether it did. Durable on return.
     fn put_new<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<bool>>;
+
+    /// Writes an object in the place of the one of the name. Durable on return; who reads meanwhile gets the one or the other.
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>>;
 
     /// An object; `None` = there is none.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>>;
@@ -154,6 +157,14 @@ impl Storage for ObjectStorage {
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
                 Err(error) => Err(failed(name, error)),
             }
+        }
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let put = self.store.put_opts(&self.path(name), PutPayload::from(bytes), PutOptions::default()).await;
+            put.map(drop).map_err(|error| failed(name, error))
         }
         .boxed()
     }

@@ -172,6 +172,10 @@ mod tests {
             self.inner.put_new(name, bytes)
         }
 
+        fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+            self.inner.replace(name, bytes)
+        }
+
         fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>> {
             self.reads.fetch_add(1, Ordering::Relaxed);
             self.inner.get(name)

@@ -66,6 +66,7 @@ pub const RULES: &[Row] = &[
     row("keevo.admin.v1.Admin/ShardMap", Known),
     audited("keevo.admin.v1.Admin/Transfer"),
     audited("keevo.admin.v1.Admin/Upgrade"),
+    audited("keevo.admin.v1.ApiLog/EraseCalls"),
     row("keevo.admin.v1.ApiLog/GetReplayCursor", ApiLog(Read)),
     row("keevo.admin.v1.ApiLog/HashKeyspaces", ApiLog(Read)),
     row("keevo.admin.v1.ApiLog/ListRefusedCalls", ApiLog(Read)),

@@ -68,6 +68,14 @@ impl Encrypted {
         Self { inner, keys }
     }
 
+    fn sealed(&self, name: &str, bytes: &[u8]) -> Result<Bytes> {
+        let (id, key) = self.keys.newest();
+        let (sealed, mut out) = Sealed::new((id, &key), name)?;
+        out.reserve(bytes.len() + (bytes.len() / FRAME_BYTES + 1) * TAG_BYTES);
+        sealed.seal(bytes, &mut out)?;
+        Ok(out.into())
+    }
+
     /// The object of an encrypted one; others are given as they are.
     fn open(&self, name: &str, object: Bytes) -> Result<Bytes> {
         if !is_encrypted(&object) {
@@ -226,11 +234,16 @@ fn derived(key: &SecretKey, salt: &[u8]) -> Result<LessSafeKey> {
 impl Storage for Encrypted {
     fn put_new<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<bool>> {
         async move {
-            let (id, key) = self.keys.newest();
-            let (sealed, mut out) = Sealed::new((id, &key), name)?;
-            out.reserve(bytes.len() + (bytes.len() / FRAME_BYTES + 1) * TAG_BYTES);
-            sealed.seal(&bytes, &mut out)?;
-            self.inner.put_new(name, out.into()).await
+            let sealed = self.sealed(name, &bytes)?;
+            self.inner.put_new(name, sealed).await
+        }
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let sealed = self.sealed(name, &bytes)?;
+            self.inner.replace(name, sealed).await
         }
         .boxed()
     }

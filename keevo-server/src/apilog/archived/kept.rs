@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// The most listings, and the most segments that one of them names: 8 MiB each.
 const LISTINGS_MAX: usize = 16;
 const SEGMENTS_MAX: usize = 1 << 20;
-/// How long a listing counts: what retention has removed since is in it still.
-const LISTING_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long both count: what retention has removed since is in them still, and so is a user who was erased.
+const AGE_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of entries that are kept, but for the last segment.
 const BYTES_MAX: usize = 64 << 20;
 
@@ -46,6 +46,7 @@ struct Segment {
     name: String,
     entries: Arc<Vec<LoggedEntry>>,
     bytes: usize,
+    read: Instant,
 }
 
 /// Listings and segments, the least recently used first.
@@ -58,7 +59,7 @@ pub(super) struct Kept {
 impl Kept {
     /// The listing of a shard, if there is one that counts.
     pub(super) fn listing(&mut self, cluster: ClusterId, shard: ShardId) -> Option<Listing> {
-        self.listings.retain(|one| one.listed.elapsed() < LISTING_AGE_MAX);
+        self.listings.retain(|one| one.listed.elapsed() < AGE_MAX);
         self.listings.iter().find(|one| one.is_of(cluster, shard)).cloned()
     }
 
@@ -75,6 +76,7 @@ impl Kept {
 
     /// The entries of a segment, if they are kept.
     pub(super) fn segment(&mut self, name: &str) -> Option<Arc<Vec<LoggedEntry>>> {
+        self.segments.retain(|one| one.read.elapsed() < AGE_MAX);
         let at = self.segments.iter().position(|one| one.name == name)?;
         let found = self.segments.remove(at)?;
         let entries = Arc::clone(&found.entries);
@@ -86,7 +88,7 @@ impl Kept {
     pub(super) fn keep_segment(&mut self, name: String, entries: &Arc<Vec<LoggedEntry>>) {
         self.segments.retain(|one| one.name != name);
         let bytes = entries.iter().map(|entry| size_of::<LoggedEntry>() + entry.payload.len()).sum();
-        self.segments.push_back(Segment { name, entries: Arc::clone(entries), bytes });
+        self.segments.push_back(Segment { name, entries: Arc::clone(entries), bytes, read: Instant::now() });
         let mut all: usize = self.segments.iter().map(|one| one.bytes).sum();
         while all > BYTES_MAX && self.segments.len() > 1 {
             let Some(oldest) = self.segments.pop_front() else { break };
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(*kept.listing(cluster, ShardId(1)).expect("kept").firsts, [1]);
         kept.keep(Listing::new(cluster, ShardId(1), vec![0; SEGMENTS_MAX + 1]));
         assert!(kept.listing(cluster, ShardId(1)).is_none(), "too much, and the earlier one is wrong by now");
-        tokio::time::advance(LISTING_AGE_MAX).await;
+        tokio::time::advance(AGE_MAX).await;
         assert!(kept.listing(cluster, ShardId(2)).is_none(), "too old");
     }
 
