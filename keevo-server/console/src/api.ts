@@ -212,6 +212,29 @@ export interface Channel {
   last?: Message;
 }
 
+export interface Fragment {
+  text: string;
+  /** Where it begins in the message's text. */
+  start: number;
+  ranges: [number, number][];
+}
+
+/** A message that a search has found. */
+export interface Found {
+  cid: string;
+  id: string;
+  number: number;
+  parent_id: string | null;
+  user_id: string;
+  at_ms: number;
+  edited_ms: number | null;
+  shadowed: boolean;
+  attachments: number;
+  fragments: Fragment[];
+  /** The beginning of its text, where there are no fragments. */
+  text: string | null;
+}
+
 export interface Member {
   user_id: string;
   role: string;

@@ -11,6 +11,7 @@ import { FeedsPage } from "./pages/feeds";
 import { KeysPage } from "./pages/keys";
 import { MetricsPage } from "./pages/metrics";
 import { ModerationPage } from "./pages/moderation";
+import { SearchPage } from "./pages/search";
 import { Empty, Head } from "./parts";
 import { href, useRoute } from "./route";
 
@@ -29,6 +30,7 @@ const PAGES: Page[] = [
   { name: "keys", title: "Keys", icon: "keys", cluster: false, show: () => <KeysPage /> },
   { name: "feeds", title: "Feeds", icon: "feeds", cluster: false, show: () => <FeedsPage /> },
   { name: "channels", title: "Channels", icon: "channels", cluster: false, show: () => <ChannelsPage /> },
+  { name: "search", title: "Search", icon: "search", cluster: false, show: () => <SearchPage /> },
   { name: "moderation", title: "Moderation", icon: "moderation", cluster: true, show: () => <ModerationPage /> },
   { name: "audit", title: "Audit log", icon: "audit", cluster: true, show: () => <AuditPage /> },
 ];

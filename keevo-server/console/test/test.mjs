@@ -137,6 +137,38 @@ async function pages(page) {
   await sees(page, "members are listed", "owner");
 }
 
+async function search(page) {
+  await go(page, "#/search");
+  await sees(page, "the search says how to ask", "Say what you look for");
+  await page.getByLabel("Words").fill("batch ten");
+  await page.getByRole("button", { name: "Search" }).click();
+  await sees(page, "it is asked", "Look again");
+  // The index comes a moment after what is said.
+  for (let round = 0; round < 40 && (await page.locator("a.keevo-rowlink").count()) === 0; round += 1) {
+    await page.waitForTimeout(500);
+    await page.getByRole("button", { name: "Look again" }).click();
+  }
+  await sees(page, "a message is found", "in team:roastery");
+  const marks = await page.locator("mark").allInnerTexts();
+  ok("and the words in it are marked", marks.join() === "batch,ten", marks);
+  await usable(page, "search");
+  await picture(page, "search");
+  const sought = page.locator('article[aria-current="true"]');
+  await page.locator("a.keevo-rowlink").click();
+  await sees(page, "a result opens its channel", "Around message #1");
+  ok("at the message", /first batch at ten/.test(await sought.innerText()), await sought.innerText());
+  await page.getByText("Show the newest").click();
+  await page.getByText("Around message").waitFor({ ...WITHIN, state: "detached" });
+  await go(page, "#/search?app=1&query=discount&author=eve");
+  await page.locator("a.keevo-rowlink", { hasText: "in a thread" }).click();
+  await sees(page, "a reply opens in its thread", "Around message #1");
+  ok("at the reply", /discount was taken twice/.test(await sought.innerText()), await sought.innerText());
+  await go(page, "#/search?app=1&query=discount&author=bob");
+  await sees(page, "a filter leaves out", "Nothing is found");
+  await go(page, "#/search?app=1&query=a*");
+  await sees(page, "what cannot be asked is refused in words", "the beginning of a word has at least 2 characters");
+}
+
 async function moderation(page, cli) {
   await go(page, "#/moderation");
   await sees(page, "what was flagged waits", "idiot");
@@ -160,11 +192,12 @@ async function small(browser, url) {
   const page = await open(browser, url, PHONE, "dark");
   await enter(page, ADMIN_KEY);
   await sees(page, "the phone shows the cluster", "3 of 3");
-  for (const [name, text] of [["cluster", "Shards"], ["metrics", "Throughput"], ["keys", "orders"], ["feeds", "user:alice"], ["channels", "team:roastery"], ["moderation", "garbage"], ["audit", "Decide"]]) {
+  for (const [name, text] of [["cluster", "Shards"], ["metrics", "Throughput"], ["keys", "orders"], ["feeds", "user:alice"], ["channels", "team:roastery"], ["search?app=1&query=batch", "in team:roastery"], ["moderation", "garbage"], ["audit", "Decide"]]) {
     await go(page, `#/${name}`);
-    await sees(page, `${name} on a phone`, text);
-    await usable(page, `${name} on a phone`);
-    if (["cluster", "channels", "moderation"].includes(name)) await picture(page, `phone-${name}`);
+    const [title] = name.split("?");
+    await sees(page, `${title} on a phone`, text);
+    await usable(page, `${title} on a phone`);
+    if (["cluster", "channels", "search", "moderation"].includes(title)) await picture(page, `phone-${title}`);
   }
   await page.getByRole("button", { name: "Open the menu" }).click();
   await page.getByRole("link", { name: "Keys" }).click();
@@ -193,7 +226,7 @@ async function limited(browser, url, key) {
   await enter(page, key);
   await sees(page, "a key with few rights gets in", "Live metrics");
   const links = (await page.locator("nav a").allInnerTexts()).map((text) => text.trim());
-  ok("and sees the pages for everybody", links.join() === "Live metrics,Keys,Feeds,Channels", links);
+  ok("and sees the pages for everybody", links.join() === "Live metrics,Keys,Feeds,Channels,Search", links);
   await go(page, "#/keys");
   await sees(page, "and the keyspace that it may read", "orders");
   ok("and no other", (await page.getByText("web", { exact: true }).count()) === 0);
@@ -225,6 +258,7 @@ try {
   await sees(page, "a wrong key is refused", "the API key is not known");
   await enter(page, ADMIN_KEY);
   await pages(page);
+  await search(page);
   await moderation(page, nodes.cli);
   await keyboard(browser, nodes.console);
   await limited(browser, nodes.console, sales);
