@@ -51,6 +51,11 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// An object; `None` = there is none.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>>;
 
+    /// Whether an object that is [`ErrorKind::Corrupt`] may be whole under a key that is not at hand: it does not say which it needs.
+    fn may_need_another_key<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<bool>> {
+        std::future::ready(Ok(false)).boxed()
+    }
+
     /// A part of an object, cut off at its end; `None` = there is none.
     fn get_range<'a>(&'a self, name: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Option<Bytes>>>;
 

@@ -248,6 +248,15 @@ impl Storage for Encrypted {
         .boxed()
     }
 
+    fn may_need_another_key<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let head = self.inner.get_range(name, 0..wide(HEAD_BYTES)).await?.unwrap_or_default();
+            let check = head.get(MAGIC.len() + 1..MAGIC.len() + 1 + CHECK_BYTES);
+            Ok(is_encrypted(&head) && check == Some(&UNCHECKED[..]))
+        }
+        .boxed()
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>> {
         async move {
             let object = self.inner.get(name).await?;
