@@ -10,7 +10,8 @@
 //! q app                     ‹judged› ‹digest›            a verdict that a person is to look at
 //! l app                     ‹decided› ‹digest›           a decision as labelled data
 //! c                         ‹source›, lease              where the pipeline is in each source; who runs it (expires)
-//! s bucket                  ‹partition›                  a text whose rows the store does not have yet
+//! s bucket, r bucket        ‹partition›                  a text whose rows the store does not have yet, or could not take
+//! t bucket                  ‹partition›                  the catalogue: a text that was judged, where a store is fed
 //! u app ‹author›            ‹partition›                  a text of an author that may stand nowhere; author as a digest
 //! n app ‹channel›           ‹partition›                  a text of a channel that may stand nowhere; channel as a digest
 //!                           e                            the channel is erased: nothing of it is noted any more
@@ -24,11 +25,13 @@
 //!
 //! Numbers in keys are big-endian, so the oldest sorts first. A digest names a version among those of all texts.
 
+pub(crate) mod catalogue;
 mod erase;
 mod keys;
 mod review;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -40,7 +43,7 @@ use serde::de::DeserializeOwned;
 
 use crate::text::{self, TextKind, TextVersion};
 use crate::verdict::Verdict;
-pub(crate) use keys::{BUCKETS, row_of};
+pub(crate) use keys::{BUCKETS, VERDICT, row_of};
 pub use review::{
     DECIDED_LABELS_MAX, Decided, Decision, Label, LabelPage, QUEUE_PAGE_MAX, QueuePage, QueuedVerdict, Ruling,
 };
@@ -58,6 +61,8 @@ pub struct Verdicts<E> {
     pub(crate) engine: E,
     pub(crate) keyspace: Keyspace,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether texts are put into the catalogue.
+    catalogued: Arc<AtomicBool>,
 }
 
 /// A version that waits, and where.
@@ -71,7 +76,12 @@ impl<E: Engine> Verdicts<E> {
     /// Opens the verdicts; the keyspace is created when it is new.
     pub async fn open(engine: E, clock: Arc<dyn Clock>) -> Result<Self> {
         let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await?;
-        Ok(Self { engine, keyspace, clock })
+        Ok(Self { engine, keyspace, clock, catalogued: Arc::default() })
+    }
+
+    /// The same, which keep a catalogue of their texts once `catalogued` says so.
+    pub(crate) fn catalogued(self, catalogued: Arc<AtomicBool>) -> Self {
+        Self { catalogued, ..self }
     }
 
     /// The verdict on a version, once there is one.
@@ -112,6 +122,10 @@ impl<E: Engine> Verdicts<E> {
     pub(crate) async fn record(&self, verdict: Verdict) -> Result<Option<(Verdict, bool)>> {
         if verdict.stands_nowhere() && !self.note(&verdict.version).await? {
             return Ok(None);
+        }
+        if self.catalogued.load(Ordering::Relaxed) {
+            let key = catalogue::key(self.keyspace, &verdict.version.partition());
+            self.repeat(Batch::new().put(key, Bytes::new())).await?;
         }
         // The masked version's goes first: where the original has a verdict, so has what came of it.
         if let Some(masked) = verdict.of_masked()? {

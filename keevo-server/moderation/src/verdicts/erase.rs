@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keevo_core::{Batch, Check, Engine, ErrorKind, Key, Result, Scan};
 
-use super::{CONCURRENCY, Verdicts, decode, encode, keys};
+use super::{CONCURRENCY, Verdicts, catalogue, decode, encode, keys};
 use crate::policy::Action;
 use crate::text::{TextId, TextKind, TextVersion, text_of};
 use crate::verdict::Verdict;
@@ -36,7 +36,8 @@ impl<E: Engine> Verdicts<E> {
         loop {
             let rows = self.rows_of(text).await?;
             if rows.is_empty() {
-                return Ok(());
+                let listed = catalogue::key(self.keyspace, &text.partition());
+                return if self.get(listed.clone()).await?.is_some() { self.settle(listed).await } else { Ok(()) };
             }
             // What lies elsewhere goes first: while a row is left here it is found again.
             for (key, _, beside) in &rows {
@@ -118,11 +119,9 @@ impl<E: Engine> Verdicts<E> {
             return Ok(false);
         }
         for (key, value, _) in self.rows_of(text).await? {
-            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
-                let verdict: Verdict = decode(&value, "a verdict")?;
-                if verdict.action == Action::Hold && self.decision(&verdict.version).await?.is_none() {
-                    return Ok(true);
-                }
+            let Some(verdict) = verdict_of(&key, &value) else { continue };
+            if verdict.action == Action::Hold && self.decision(&verdict.version).await?.is_none() {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -138,9 +137,7 @@ impl<E: Engine> Verdicts<E> {
     pub async fn authors_of(&self, text: &TextId) -> Result<BTreeSet<String>> {
         let mut authors = BTreeSet::new();
         for (key, value, _) in self.rows_of(text).await? {
-            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
-                authors.insert(decode::<Verdict>(&value, "a verdict")?.version.author);
-            }
+            authors.extend(verdict_of(&key, &value).map(|verdict| verdict.version.author));
         }
         Ok(authors)
     }
@@ -152,20 +149,17 @@ impl<E: Engine> Verdicts<E> {
             for other in beside {
                 self.rename_beside(other, from, to).await?;
             }
-            if keys::row_of(&key.sort).is_some_and(|(is_verdict, _)| is_verdict) {
-                let mut verdict: Verdict = decode(&value, "a verdict")?;
-                if verdict.version.author != from {
-                    continue;
-                }
-                to.clone_into(&mut verdict.version.author);
-                let same = Check::ValueIs(value);
-                let batch = Batch::new().require(key.clone(), same).put(key, encode(&verdict)?);
-                match self.engine.write(batch).await {
-                    // It is gone, or was renamed by another node.
-                    Err(error) if error.kind() == ErrorKind::Conflict => {}
-                    Err(error) => return Err(error),
-                    Ok(_) => {}
-                }
+            let Some(mut verdict) = verdict_of(&key, &value).filter(|verdict| verdict.version.author == from) else {
+                continue;
+            };
+            to.clone_into(&mut verdict.version.author);
+            let same = Check::ValueIs(value);
+            let batch = Batch::new().require(key.clone(), same).put(key, encode(&verdict)?);
+            match self.engine.write(batch).await {
+                // It is gone, or was renamed by another node.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
         }
         Ok(())
@@ -220,19 +214,11 @@ impl<E: Engine> Verdicts<E> {
             let page = self.engine.scan(scan.clone()).await?;
             for (key, record) in page.records {
                 let Some((is_verdict, hash)) = keys::row_of(&key.sort) else { continue };
-                let beside = if is_verdict {
-                    let verdict: Verdict = decode(&record.value, "a verdict")?;
-                    let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
-                    let queued = self.keyspace.key(keys::queue(text.app), place);
-                    let noted = keys::noted(self.keyspace, &verdict.version);
-                    let waiting = keys::waiting(self.keyspace, &verdict.version);
-                    let in_channel = keys::noted_in(self.keyspace, &verdict.version);
-                    [queued, waiting, noted].into_iter().chain(in_channel).collect()
-                } else {
-                    let decided: Decided = decode(&record.value, "a decision")?;
-                    let place = keys::timed(decided.decided_ms, &text.digest(&hash));
-                    vec![self.keyspace.key(keys::labels(text.app), place)]
-                };
+                // One of a later version of Keevo, or a damaged one, holds up no other: it goes too, with what is known to be its.
+                let beside = self.beside(text, is_verdict, &hash, &record.value).unwrap_or_else(|error| {
+                    tracing::error!(%error, "what belongs to a row of verdicts cannot be found");
+                    Vec::new()
+                });
                 rows.push((key, record.value, beside));
             }
             if page.next.is_none() {
@@ -240,6 +226,22 @@ impl<E: Engine> Verdicts<E> {
             }
             scan = scan.after(page.next);
         }
+    }
+
+    /// What belongs to a row of a text elsewhere.
+    fn beside(&self, text: &TextId, is_verdict: bool, hash: &str, value: &[u8]) -> Result<Vec<Key>> {
+        if is_verdict {
+            let verdict: Verdict = decode(value, "a verdict")?;
+            let place = keys::timed(verdict.judged_ms, &verdict.version.digest());
+            let queued = self.keyspace.key(keys::queue(text.app), place);
+            let waiting = keys::waiting(self.keyspace, &verdict.version);
+            let noted = keys::noted(self.keyspace, &verdict.version);
+            let in_channel = keys::noted_in(self.keyspace, &verdict.version);
+            return Ok([queued, waiting, noted].into_iter().chain(in_channel).collect());
+        }
+        let decided: Decided = decode(value, "a decision")?;
+        let place = keys::timed(decided.decided_ms, &text.digest(hash));
+        Ok(vec![self.keyspace.key(keys::labels(text.app), place)])
     }
 
     /// Where it says that the text, or the channel, of a partition is erased.
@@ -261,4 +263,10 @@ impl<E: Engine> Verdicts<E> {
         let Some(noted) = keys::noted_in(self.keyspace, version) else { return Ok(false) };
         Ok(self.get(self.mark_of(noted.partition.to_vec())).await?.is_some())
     }
+}
+
+/// The verdict of a row, where it is one that can be read.
+fn verdict_of(key: &Key, value: &[u8]) -> Option<Verdict> {
+    let (is_verdict, _) = keys::row_of(&key.sort)?;
+    if is_verdict { decode(value, "a verdict").ok() } else { None }
 }
