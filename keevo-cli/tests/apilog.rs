@@ -112,3 +112,44 @@ fn cluster_calls_are_searched_counted_exported_and_replayed_from_a_file() {
     assert!(copy.done(&["kv", "get", "user/bob"]).contains("two"));
     assert_eq!(number(&node.json(&replay), "skipped"), 3);
 }
+
+#[test]
+fn cluster_a_user_is_erased_from_the_archived_calls_and_nobody_else() {
+    let node = Node::start_archived(1);
+    let add = |user: &str, number: usize| {
+        let (feed, object) = (format!("user:{user}"), format!("photo:{number}"));
+        node.done(&["feed", "add", &feed, "--actor", user, "--verb", "like", "--object", &object]);
+    };
+    add("alice", 0);
+    let found = node.json(&["apilog", "search", "--method", "AddActivity"]);
+    let app = found["calls"][0]["app"].to_string();
+    let erase =
+        |user: &str, more: &[&str]| node.json(&[&["apilog", "erase", "--app", &app, "--user", user], more].concat());
+    let look = |user: &str| erase(user, &["--dry-run"]);
+    let pause = || node.runtime.block_on(async { tokio::time::sleep(LOOK_EVERY).await });
+    let archived = (0..LOOKS_MAX).find(|_| {
+        pause();
+        number(&look("alice"), "calls_left") == 1
+    });
+    assert!(archived.is_some(), "without a backup the archive is needed: {}", look("alice"));
+
+    // The segment in which a shard goes on is needed too, so others follow it.
+    let free = (1..LOOKS_MAX).find(|round| {
+        add("bob", *round);
+        pause();
+        node.done(&["backup", "create", "--id", &format!("round-{round}")]);
+        node.done(&["backup", "prune", "--keep", "1"]);
+        number(&look("alice"), "calls") == 1
+    });
+    let round = free.unwrap_or_else(|| panic!("a backup needs it still: {}", look("alice")));
+    let bobs = number(&look("bob"), "calls") + number(&look("bob"), "calls_left");
+    let told = erase("alice", &["--yes"]);
+    assert_eq!((number(&told, "calls"), number(&told, "calls_left")), (1, 0), "{told}");
+    assert!(number(&told, "rewritten") >= 1 && told["oldest_backup"] == format!("round-{round}"), "{told}");
+    let again = erase("alice", &["--yes"]);
+    assert_eq!((number(&again, "calls"), number(&again, "rewritten")), (0, 0), "{again}");
+    assert_eq!(number(&look("bob"), "calls") + number(&look("bob"), "calls_left"), bobs, "all of another user");
+    node.done(&["backup", "verify", &format!("round-{round}")]);
+    let (code, _, said) = node.cli(&["apilog", "erase", "--app", &app, "--user", "", "--yes"]);
+    assert!(code == Some(2) && said.contains("1 to 255 bytes"), "{code:?} {said}");
+}
