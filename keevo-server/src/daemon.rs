@@ -44,6 +44,7 @@ use crate::grpc::auth::AuthService;
 use crate::grpc::backup::BackupService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::chat_realtime::RealtimeService;
+use crate::grpc::chat_search::ChatSearchService;
 use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
@@ -59,10 +60,9 @@ use crate::metrics::{Metrics, meters};
 use crate::moderation::{self, Moderation};
 use crate::observe::{RecentLog, trace_to};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
-use crate::search;
 use crate::slow::SlowLog;
 use crate::stores::{Stores, open_log};
-use crate::streams;
+use crate::{search, streams};
 
 /// How long requests under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -429,6 +429,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(chat_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(transfer_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(ChatSearchService::server(layers(node), gateway, chat.search())), calls))
         .add_service(Counted::new(Refusals::of(RealtimeService::server(chat.clone())), calls))
         .add_service(health_service)
         .add_service(reflection);

@@ -1,5 +1,7 @@
 //! Search over messages in keevod: the index of this node, what it is made from, and what it shows to Prometheus.
 
+pub(crate) mod messages;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -150,7 +150,7 @@ fn app(text: &str) -> Result<App, String> {
 }
 
 /// A time in milliseconds since the epoch.
-fn time(text: &str) -> Result<u64, String> {
+pub(crate) fn time(text: &str) -> Result<u64, String> {
     let wrong = || "write a time such as 2026-05-01T12:00:00Z, or a duration before now such as 10m".to_owned();
     if let Ok(before) = duration::parse(text) {
         return Ok(now_ms().saturating_sub(duration::millis(before)));

@@ -130,6 +130,7 @@ pub const RULES: &[Row] = &[
     row("keevo.chat.v1.Chat/Subscribe", Chat(Watch)),
     row("keevo.chat.v1.Chat/Unread", Chat(Read)),
     row("keevo.chat.v1.ChatRealtime/Converse", Open),
+    row("keevo.chat.v1.ChatSearch/SearchMessages", Keys),
     row("keevo.chat.v1.ChatTransfer/EraseUser", Chat(Admin)),
     row("keevo.chat.v1.ChatTransfer/ExportChannel", Chat(Admin)),
     row("keevo.chat.v1.ChatTransfer/ExportUser", Chat(Admin)),

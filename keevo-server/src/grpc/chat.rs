@@ -113,7 +113,7 @@ fn channel(channel: Channel) -> pb::Channel {
     }
 }
 
-fn message(id: &ChannelId, message: Message) -> pb::Message {
+pub(super) fn message(id: &ChannelId, message: Message) -> pb::Message {
     let (sequence, thread_sequence) = match message.place {
         Place::Channel(number) => (number, 0),
         Place::Thread { reply, .. } => (0, reply),
