@@ -236,9 +236,24 @@ mod tests {
     use keevo_core::MemoryEngine;
 
     use super::{
-        Effort, apart, enriched, entities, lanes, late_reactions, limits, merged, model, privacy, races,
-        reaction_faults, reactions, suite_with, updates, verified,
+        Effort, apart, basics, enriched, entities, groups, lanes, late_reactions, limits, lists, many, merged, model,
+        outbox, privacy, races, reaction_faults, reactions, suite_with, updates, verified,
     };
+
+    #[tokio::test]
+    async fn feeds_and_their_pages() {
+        let engine = keevo_core::AnyEngine::new(MemoryEngine::new());
+        basics::run(&engine).await;
+        lists::run(&engine).await;
+        groups::run(&engine).await;
+    }
+
+    #[tokio::test]
+    async fn followers_of_any_number() {
+        let engine = keevo_core::AnyEngine::new(MemoryEngine::new());
+        outbox::run(&engine).await;
+        many::run(&engine).await;
+    }
 
     #[tokio::test]
     async fn users_and_collections() {
