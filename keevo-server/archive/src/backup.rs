@@ -168,11 +168,12 @@ async fn write_chunk(
     let id = ChunkId::of(&chunk.contents);
     let (name, rows) = (names::chunk(cluster, &id), chunk.rows);
     let bytes = u64::try_from(chunk.contents.len()).unwrap_or(u64::MAX);
-    let there = match known.get(&id) {
-        Some(packed) if ends_so(storage, &name, *packed).await.unwrap_or(false) => Some(*packed),
-        _ => None,
+    let known = known.get(&id).copied();
+    let is_known = match known {
+        Some(packed) => ends_so(storage, &name, packed).await.unwrap_or(false),
+        None => false,
     };
-    let packed = match there {
+    let packed = match known.filter(|_| is_known) {
         Some(packed) => packed,
         None => pack(storage, (&name, id), chunk, counts).await?,
     };
@@ -192,10 +193,9 @@ async fn pack(
     let object = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
         .await
         .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
-    let crc = object.last_chunk().map(|crc| u32::from_be_bytes(*crc)).unwrap_or_default();
-    let packed = Packed { bytes: u64::try_from(object.len()).unwrap_or(u64::MAX), crc };
+    let packed = Packed::of(&object);
     let is_new = match look(storage, name, id, packed).await? {
-        Found::Whole => false,
+        Found::Whole(there) => return Ok(there),
         Found::Nothing => storage.put_new(name, object).await?,
         Found::Damaged => {
             tracing::error!(name, "a chunk of earlier backups is damaged; it is written anew");
@@ -215,14 +215,14 @@ async fn ends_so(storage: &dyn Storage, name: &str, packed: Packed) -> Result<bo
     // One byte more than there should be.
     let end = packed.bytes.saturating_sub(CRC_BYTES)..packed.bytes.saturating_add(1);
     let tail = storage.get_range(name, end).await?;
-    Ok(tail.is_some_and(|tail| tail.as_ref() == packed.crc.to_be_bytes()))
+    Ok(tail.is_some_and(|tail| *tail == packed.crc.to_be_bytes()))
 }
 
 /// What lies under the name of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
-    /// The chunk, whole as far as its length and its checksum tell.
-    Whole,
+    /// The chunk, whole as far as its length and its checksum tell; and how it ends.
+    Whole(Packed),
     Nothing,
     /// Something else: no further backup may name it.
     Damaged,
@@ -232,10 +232,10 @@ enum Found {
 async fn look(storage: &dyn Storage, name: &str, id: ChunkId, packed: Packed) -> Result<Found> {
     // What is too short for it may be an error.
     if ends_so(storage, name, packed).await.unwrap_or(false) {
-        return Ok(Found::Whole);
+        return Ok(Found::Whole(packed));
     }
     let contents = match storage.get(name).await {
-        Ok(Some(object)) => sealed::open(Kind::Chunk, &object),
+        Ok(Some(object)) => sealed::open(Kind::Chunk, &object).map(|contents| (Packed::of(&object), contents)),
         Ok(None) => return Ok(Found::Nothing),
         Err(error) => {
             if error.kind() == ErrorKind::Corrupt && storage.may_need_another_key(name).await? {
@@ -250,7 +250,7 @@ async fn look(storage: &dyn Storage, name: &str, id: ChunkId, packed: Packed) ->
     };
     match contents {
         // Another version of zstd packs otherwise.
-        Ok(contents) if ChunkId::of(&contents) == id => Ok(Found::Whole),
+        Ok((there, contents)) if ChunkId::of(&contents) == id => Ok(Found::Whole(there)),
         Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
         _ => Ok(Found::Damaged),
     }

@@ -35,6 +35,14 @@ pub struct Packed {
     pub crc: u32,
 }
 
+impl Packed {
+    /// That of an object.
+    pub(crate) fn of(object: &[u8]) -> Self {
+        let crc = object.last_chunk().map(|crc| u32::from_be_bytes(*crc)).unwrap_or_default();
+        Self { bytes: u64::try_from(object.len()).unwrap_or(u64::MAX), crc }
+    }
+}
+
 /// What a shard consisted of at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardFile {
