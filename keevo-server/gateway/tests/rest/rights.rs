@@ -181,3 +181,24 @@ async fn what_a_user_names_is_judged_like_what_he_addresses() {
     assert_eq!(left["users"].as_array().map(Vec::len), Some(2), "none of a list that is refused goes");
     lab.delete("users/?ids=ann", &user("ann")).await.good();
 }
+
+/// Identity is global. Catches a user who overwrites another's activity, wherever it lies, by adding one of the same foreign
+/// id and time to a feed of his own; and one who hands his activity to another as its actor.
+#[tokio::test]
+async fn nobody_puts_words_into_anothers_mouth() {
+    let lab = Lab::new().await;
+    let of = |actor: &str, object: &str| json!({ "actor": actor, "verb": "post", "object": object, "foreign_id": "f:1", "time": "2026-01-01T00:00:00" });
+    let id = lab.post("feed/user/bob/", &user("bob"), of("SU:bob", "his")).await.good()["id"].clone();
+    for body in [of("SU:ann", "hers"), json!({ "activities": [activity("new"), of("SU:ann", "hers")] })] {
+        assert_eq!(lab.post("feed/user/ann/", &user("ann"), body).await.refused(), (403, 17));
+    }
+    assert_eq!(lab.page("feed/user/ann/").await.0, Vec::<String>::new(), "nothing of a list that is refused is added");
+    lab.post("feed/user/bob/", &user("bob"), of("SU:bob", "edited")).await.good();
+    let set = |actor: &str| json!({ "changes": [{ "id": id, "set": { "actor": actor, "mood": "good" } }] });
+    assert_eq!(lab.post("activity/", &user("bob"), set("SU:ann")).await.refused(), (403, 17));
+    lab.post("activity/", &user("bob"), set("SU:bob")).await.good();
+    let shown = lab.get("feed/user/bob/", &server()).await.good()["results"][0].clone();
+    assert_eq!((&shown["id"], &shown["actor"], &shown["object"]), (&id, &json!("SU:bob"), &json!("edited")));
+    lab.post("feed/user/ann/", &server(), of("SU:ann", "a server may")).await.good();
+    lab.post("activity/", &server(), set("SU:cid")).await.good();
+}
