@@ -65,6 +65,8 @@ export interface Session {
   role: string | null;
   grants: string[];
   administers: boolean;
+  /** Whether it may read the API log. */
+  reads_calls: boolean;
 }
 
 export interface Storage {
@@ -263,6 +265,26 @@ export interface Moderation {
   pending: number;
   lag_ms: number;
   set_aside: number;
+}
+
+/** A call of the API log. */
+export interface Call {
+  id: string;
+  at_ms: number;
+  shard: number;
+  index: number;
+  node: number;
+  app: number | null;
+  door: string;
+  who: string;
+  method: string;
+  keyspace: string;
+  request: string | null;
+  request_bytes: number;
+  redacted: boolean;
+  replayed: boolean;
+  erased: boolean;
+  failed: string | null;
 }
 
 export interface Entry {

@@ -186,13 +186,21 @@ async function moderation(page, cli) {
   await sees(page, "with its outcome", "done");
   await usable(page, "audit");
   await picture(page, "audit");
+  await go(page, "#/apilog");
+  await sees(page, "the API log shows the newest calls", "keevo.kv.v1.Kv/");
+  await page.getByLabel("Method, caller or request with").fill("SendMessage");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByText("keevo.kv.v1.Kv/").first().waitFor({ ...WITHIN, state: "detached" });
+  await sees(page, "and those that one looks for", "keevo.chat.v1.Chat/SendMessage");
+  await usable(page, "API log");
+  await picture(page, "apilog");
 }
 
 async function small(browser, url) {
   const page = await open(browser, url, PHONE, "dark");
   await enter(page, ADMIN_KEY);
   await sees(page, "the phone shows the cluster", "3 of 3");
-  for (const [name, text] of [["cluster", "Shards"], ["metrics", "Throughput"], ["keys", "orders"], ["feeds", "user:alice"], ["channels", "team:roastery"], ["search?app=1&query=batch", "in team:roastery"], ["moderation", "garbage"], ["audit", "Decide"]]) {
+  for (const [name, text] of [["cluster", "Shards"], ["metrics", "Throughput"], ["keys", "orders"], ["feeds", "user:alice"], ["channels", "team:roastery"], ["search?app=1&query=batch", "in team:roastery"], ["moderation", "garbage"], ["apilog", "keevo."], ["audit", "Decide"]]) {
     await go(page, `#/${name}`);
     const [title] = name.split("?");
     await sees(page, `${title} on a phone`, text);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use keevo_chat::{AppId, Chat, ChatOptions, NewChannel, NewMember, NewMessage};
 use keevo_core::{Batch, Engine, KeyspaceKind};
 use keevo_feeds::{FeedId, NewActivity};
+use keevo_proto::chat::v1 as chat_pb;
 use serde_json::{Value, json};
 
 use super::support::{ADMIN_KEY, Node};
@@ -172,6 +173,44 @@ async fn messages_are_found_by_what_they_say() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_calls_are_shown_with_what_became_of_them() {
+    let node = Node::start(true, &[]).await;
+    let calls = async |filter: &str| -> Vec<Value> {
+        let page = node.get(ADMIN_KEY, &format!("apilog?limit=100{filter}")).await;
+        assert_eq!(page["shards"], json!(5), "{page}");
+        page["calls"].as_array().expect("a list").clone()
+    };
+    assert!(calls("").await.is_empty(), "nobody has called yet");
+    let mut chat = node.chat();
+    let new =
+        chat_pb::CreateChannelRequest { id: "team:logged".into(), created_by: "ann".into(), ..Default::default() };
+    chat.create_channel(new).await.expect("made");
+    for (user, ends_well) in [("ann", true), ("stranger", false)] {
+        let message = chat_pb::SendMessageRequest {
+            channel: "team:logged".into(),
+            id: format!("of-{user}"),
+            user: user.into(),
+            text: "a word".into(),
+            ..Default::default()
+        };
+        assert_eq!(chat.send_message(message).await.is_ok(), ends_well, "{user}");
+    }
+    let all = calls("").await;
+    assert_eq!(texts(&all, "method"), ["keevo.chat.v1.Chat/SendMessage", "keevo.chat.v1.Chat/CreateChannel"]);
+    let newest = &all[0];
+    assert_eq!((&newest["app"], &newest["door"], &newest["failed"]), (&json!(1), &json!("grpc"), &Value::Null));
+    assert!(newest["request_bytes"].as_u64() > Some(0) && newest["request"].is_null(), "{newest}");
+    assert_eq!(newest["who"], json!("key of auth_admin_key_file"));
+    assert_eq!(texts(&calls("&text=createch").await, "method"), ["keevo.chat.v1.Chat/CreateChannel"]);
+    for (filter, count) in
+        [("&app=1", 2), ("&app=0", 0), ("&text=of-ann", 1), ("&text=nothing", 0), ("&failed=true", 0)]
+    {
+        assert_eq!(calls(filter).await.len(), count, "{filter}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_an_index_says_so() {
     let node = Node::start(true, &[("search_heap_mib", "0")]).await;
     let (status, body) = node.ask(ADMIN_KEY, "search?app=1&query=message").await;
@@ -261,6 +300,9 @@ async fn bad_questions_are_refused_with_a_reason() {
         ("moderation/queue?app=1&after=zz", 400),
         ("audit?before=x", 400),
         ("audit?limit=100000", 400),
+        ("apilog?limit=0", 400),
+        ("apilog?app=x", 400),
+        ("apilog?failed=perhaps", 400),
         ("nothing/here", 404),
     ] {
         let (found, body) = node.ask(ADMIN_KEY, question).await;

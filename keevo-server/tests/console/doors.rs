@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::support::{ADMIN_KEY, Answered, Node, http};
 
 /// Everything that the API answers, by a question that is right.
-const QUESTIONS: [&str; 17] = [
+const QUESTIONS: [&str; 18] = [
     "session",
     "cluster",
     "metrics",
@@ -25,6 +25,7 @@ const QUESTIONS: [&str; 17] = [
     "moderation",
     "moderation/queue?app=1",
     "audit",
+    "apilog",
 ];
 
 async fn login(node: &Node, key: &str) -> Answered {
@@ -115,6 +116,7 @@ async fn each_role_sees_what_it_may_and_nothing_else() {
     let (_, support) = node.key("support", &["read feeds:1", "read chat:1"]).await;
     let (_, writer) = node.key("pen", &["write *"]).await;
     let (_, lord) = node.key("lord", &["read,admin *"]).await;
+    let (_, clerk) = node.key("clerk", &["read apilog"]).await;
     super::data::fill(&node).await;
     let reached = async |key: &str| {
         let mut reached = Vec::new();
@@ -155,6 +157,8 @@ async fn each_role_sees_what_it_may_and_nothing_else() {
     );
     assert_eq!(reached(&writer).await, only(&[]), "who may not read reads nothing here either");
     assert_eq!(reached(&lord).await, QUESTIONS.to_vec());
+    assert_eq!(reached(&clerk).await, only(&["apilog"]));
+    assert_eq!(node.get(&clerk, "session").await["reads_calls"], json!(true));
     assert_eq!(node.get(&sales, "partitions?keyspace=orders&prefix=eu").await["partitions"], json!(["eu"]));
     for hidden in ["partitions?keyspace=chat", "rows?keyspace=feeds&partition=x", "rows?keyspace=nowhere&partition=x"] {
         assert_eq!(node.ask(&sales, hidden).await.0, 404, "{hidden}");
