@@ -182,23 +182,23 @@ impl Sent {
     }
 }
 
+/// Waits for a call that may be given up at any point, and repeated. `Unavailable` when it takes too long.
+async fn within<T>(patience: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(patience, call).await.unwrap_or_else(|elapsed| {
+        let message = format!("no answer within {} ms: the work goes on later", patience.as_millis());
+        Err(Error::new(ErrorKind::Unavailable, message).with_source(elapsed))
+    })
+}
+
 impl<E: Engine> Feeds<E> {
     /// How long a step waits for its shards, and how long who does not answer is left alone at first.
     fn patience(&self) -> Duration {
         Duration::from_millis(self.options().patience_ms.max(1))
     }
 
-    /// Waits for a call that may be given up at any point, and repeated. `Unavailable` when it takes too long.
-    async fn within<T>(&self, patience: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::time::timeout(patience, call).await.unwrap_or_else(|elapsed| {
-            let message = format!("no answer within {} ms: the work goes on later", patience.as_millis());
-            Err(Error::new(ErrorKind::Unavailable, message).with_source(elapsed))
-        })
-    }
-
     /// Waits for a call as long as for a step.
     pub(crate) async fn patiently<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.within(self.patience(), call).await
+        within(self.patience(), call).await
     }
 
     /// Asks the shard of one partition, unless it is known not to answer. `Unavailable` then, and when it does not.
@@ -218,7 +218,7 @@ impl<E: Engine> Feeds<E> {
     /// not go on, so that a slow machine comes to an end too.
     pub(crate) async fn begin_drive<T>(&self, number: u64, begin: impl Future<Output = Result<T>>) -> Result<T> {
         let failures = self.inner.apart.job_failures(number);
-        self.within(longer(self.patience(), failures), begin).await
+        within(longer(self.patience(), failures), begin).await
     }
 
     /// Takes in what became of a drive of a pointer's job.
@@ -277,7 +277,7 @@ impl<E: Engine> Feeds<E> {
         if step.targets.is_empty() {
             return Ok(Sent::default());
         }
-        match self.within(self.patience(), retry(|| self.engine().fan_out(step.clone()))).await {
+        match within(self.patience(), retry(|| self.engine().fan_out(step.clone()))).await {
             Ok(done) => Ok(Sent { applied: done.applied, skipped: done.skipped, missed: 0 }),
             Err(error) if is_passing(error.kind()) => {
                 tracing::debug!(%error, targets = step.targets.len(), "a step of a fan-out goes on slot by slot");
@@ -298,7 +298,7 @@ impl<E: Engine> Feeds<E> {
             let part = FanOut { targets, ..step.clone() };
             async move {
                 let patience = longer(self.patience() / 2, self.inner.apart.failures(slot));
-                let done = self.within(patience, self.engine().fan_out(part)).await;
+                let done = within(patience, self.engine().fan_out(part)).await;
                 let silent = done.as_ref().is_err_and(|error| is_passing(error.kind()));
                 self.inner.apart.heard(slot, !silent, self.patience());
                 match done {
