@@ -298,6 +298,7 @@ async fn bad_questions_are_refused_with_a_reason() {
         ("search?app=1&query=x&channel=team:nobody", 404),
         ("search?app=77&query=x", 404),
         ("moderation/queue?app=1&after=zz", 400),
+        ("moderation/queue?app=1&action=eat", 400),
         ("audit?before=x", 400),
         ("audit?limit=100000", 400),
         ("apilog?limit=0", 400),
