@@ -81,8 +81,8 @@ trait Embedded: Sync {
     /// Reads up to [`SCAN_RECORDS`] keys and values of the partition, from a key on; returns how many there were.
     fn scan(&self, from: u64) -> Result<usize>;
 
-    /// Moves what is in memory to table files.
-    fn flush(&self) -> Result<()>;
+    /// Moves what is in memory to table files, and all of these to the last level.
+    fn compact(&self) -> Result<()>;
 }
 
 /// The partition and the sort key of a number.

@@ -129,7 +129,7 @@ impl<E: Engine> Chat<E> {
         }
         loop {
             let page = self.engine.scan(scan.clone()).await?;
-            if !visit(page.records)? || page.next.is_none() {
+            if !visit(page.records.into_vec())? || page.next.is_none() {
                 return Ok(());
             }
             scan = scan.after(page.next);

@@ -179,17 +179,25 @@ pub fn partition_hash(partition: &[u8]) -> u16 {
 
 /// The encoded start of a partition, with room for `sort_bytes` more.
 pub fn encode_partition(keyspace: Keyspace, partition: &[u8], sort_bytes: usize) -> BytesMut {
+    let plain = !partition.contains(&0);
     // The exact length: what does not fill its buffer is moved to a larger one when it is frozen.
     let frame_bytes = match keyspace.kind {
+        KeyspaceKind::Hashed if plain => 9,
         KeyspaceKind::Hashed => 8 + partition.split(|&byte| byte == 0).count(),
         KeyspaceKind::Ordered { .. } => 5,
     };
     let mut out = BytesMut::with_capacity(frame_bytes + partition.len() + sort_bytes);
     match keyspace.kind {
         KeyspaceKind::Hashed => {
-            out.put_u8(if keyspace.id == Keyspace::META.id { CLASS_META } else { CLASS_HASHED });
-            out.put_u16(partition_hash(partition));
-            out.put_u32(keyspace.id.0);
+            let [high, low] = partition_hash(partition).to_be_bytes();
+            let [a, b, c, d] = keyspace.id.0.to_be_bytes();
+            let class = if keyspace.id == Keyspace::META.id { CLASS_META } else { CLASS_HASHED };
+            out.put_slice(&[class, high, low, a, b, c, d]);
+            if plain {
+                out.put_slice(partition);
+                out.put_slice(&[0, 0]);
+                return out;
+            }
             for (number, part) in partition.split(|&byte| byte == 0).enumerate() {
                 if number > 0 {
                     out.put_slice(&[0, 0xff]);

@@ -69,7 +69,7 @@ pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
 pub use restore::{Archived, Restore, RestoreFence};
-pub use scan::{Direction, PageToken, Scan, ScanPage, ScanRange};
+pub use scan::{Direction, PageToken, RecordView, Records, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,
     StoreLoad, StoreOp, StoreView, Visit, verify_snapshot,

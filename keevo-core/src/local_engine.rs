@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use crossbeam_utils::sync::ShardedLock;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use options::{LocalOptions, LocalStats};
@@ -61,8 +62,8 @@ pub struct LocalEngine {
 
 #[derive(Debug)]
 struct Shared {
-    /// `None` once closed.
-    open: RwLock<Option<Open>>,
+    /// `None` once closed. In shards: a read takes one of them, so that threads do not wait for one another's count.
+    open: ShardedLock<Option<Open>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Keyspaces that are known to exist; none is ever removed or changed.
     known: RwLock<BTreeMap<KeyspaceId, KeyspaceKind>>,
@@ -130,7 +131,7 @@ impl LocalEngine {
             .spawn(move || writer.run())
             .map_err(|source| Error::new(ErrorKind::Io, "could not start the writer thread").with_source(source))?;
         let shared = Shared {
-            open: RwLock::new(Some(open)),
+            open: ShardedLock::new(Some(open)),
             thread: Mutex::new(Some(thread)),
             known: RwLock::default(),
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes_max)),
@@ -259,8 +260,8 @@ impl LocalEngine {
     }
 
     /// Where something was read that has expired since the last write: moves the clock, and says so.
-    async fn move_clock_if_expired<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<bool> {
-        let expired = have_expired(records, self.shared.clock.as_ref());
+    async fn move_clock_if_expired(&self, expiries: impl IntoIterator<Item = Option<u64>>) -> Result<bool> {
+        let expired = have_expired(expiries, self.shared.clock.as_ref());
         if expired {
             // Rare, so that its state weighs on no other read.
             Box::pin(self.submit(Command::MoveClock, None)).await?;
@@ -350,7 +351,7 @@ impl Engine for LocalEngine {
 
     async fn get(&self, key: Key, _consistency: Consistency) -> Result<Option<Record>> {
         let found = self.read(|reader| reader.get(&key))?;
-        if self.move_clock_if_expired(&found).await? {
+        if self.move_clock_if_expired(found.as_ref().map(|record| record.expires_at_ms)).await? {
             return self.read(|reader| reader.get(&key));
         }
         Ok(found)
@@ -358,7 +359,7 @@ impl Engine for LocalEngine {
 
     async fn multi_get(&self, keys: Vec<Key>, _consistency: Consistency) -> Result<Vec<Option<Record>>> {
         let found = self.get_all(keys.clone()).await?;
-        if self.move_clock_if_expired(found.iter().flatten()).await? {
+        if self.move_clock_if_expired(found.iter().flatten().map(|record| record.expires_at_ms)).await? {
             return self.get_all(keys).await;
         }
         Ok(found)
@@ -369,7 +370,7 @@ impl Engine for LocalEngine {
             return self.view_page(scan).await;
         }
         let page = self.scan_page(&scan).await?;
-        if self.move_clock_if_expired(page.records.iter().map(|(_, record)| record)).await? {
+        if self.move_clock_if_expired(page.records.views().map(|view| view.expires_at_ms)).await? {
             return self.scan_page(&scan).await;
         }
         Ok(page)
@@ -454,10 +455,11 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send +
     }
 }
 
-/// Whether one of the records has expired. Most reads meet none that ever does: they need not know the time.
-fn have_expired<'a>(records: impl IntoIterator<Item = &'a Record>, clock: &dyn Clock) -> bool {
-    let mut expiring = records.into_iter().filter(|record| record.expires_at_ms.is_some()).peekable();
-    expiring.peek().is_some() && has_expired(expiring, clock.now_ms())
+/// Whether one of the records that expire at `expiries` has expired. Most reads meet none that ever does: they need not
+/// know the time.
+fn have_expired(expiries: impl IntoIterator<Item = Option<u64>>, clock: &dyn Clock) -> bool {
+    let mut expiring = expiries.into_iter().flatten().peekable();
+    expiring.peek().is_some() && has_expired(expiring.map(Some), clock.now_ms())
 }
 
 fn refused_as_error(outcome: Outcome) -> Result<Outcome> {

@@ -139,7 +139,7 @@ impl MemoryEngine {
             views.end(id);
         }
         let next = next.map(|PageToken(last)| PageToken::in_view(id, &last));
-        Ok(ScanPage { records, next, as_of: self.cursor(view.revision) })
+        Ok(ScanPage { records: records.into(), next, as_of: self.cursor(view.revision) })
     }
 
     fn cursor(&self, revision: Revision) -> Cursor {
@@ -191,7 +191,7 @@ impl Engine for MemoryEngine {
         }
         let state = self.state_now();
         let (records, next) = scan::page(&state.records, state.now_ms, &scan)?;
-        Ok(ScanPage { records, next, as_of: self.cursor(state.revision) })
+        Ok(ScanPage { records: records.into(), next, as_of: self.cursor(state.revision) })
     }
 
     async fn write(&self, batch: Batch) -> Result<Written> {

@@ -31,10 +31,10 @@ pub struct Record {
     pub value: Bytes,
 }
 
-/// Whether one of the records has expired by `now_ms` though it was read: the shard's clock stands while nothing is
-/// written. Its leader then moves the clock and reads again.
-pub fn has_expired<'a>(records: impl IntoIterator<Item = &'a Record>, now_ms: u64) -> bool {
-    records.into_iter().any(|record| record.expires_at_ms.is_some_and(|at| at <= now_ms))
+/// Whether one of the records that expire at `expiries` has expired by `now_ms` though it was read: the shard's clock
+/// stands while nothing is written. Its leader then moves the clock and reads again.
+pub fn has_expired(expiries: impl IntoIterator<Item = Option<u64>>, now_ms: u64) -> bool {
+    expiries.into_iter().flatten().any(|at| at <= now_ms)
 }
 
 /// A record as it lies in the store: a user's value or the tombstone of a fan-out removal.

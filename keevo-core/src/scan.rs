@@ -2,17 +2,19 @@
 //!
 //! Each page is a view of its own, or, for a consistent scan, all pages of a shard are of one.
 
+mod records;
 mod token;
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::key::{Key, Keyspace, KeyspaceKind, validate_partition, validate_sort};
+use crate::key::{Keyspace, KeyspaceKind, validate_partition, validate_sort};
 use crate::limits::SCAN_LIMIT_MAX;
 use crate::read::Consistency;
-use crate::record::Record;
 use crate::views::ViewId;
 use crate::watch::Cursor;
+pub(crate) use records::{Packed, PackedRow};
+pub use records::{RecordView, Records};
 use token::Place;
 
 /// What a scan covers. `start` is included, `end` is not; an empty `end` means no end.
@@ -75,7 +77,7 @@ pub struct PageToken(pub Bytes);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanPage {
     /// The records, in the order of the scan. They may share memory: who keeps one of them for long copies it.
-    pub records: Vec<(Key, Record)>,
+    pub records: Records,
     /// Where the next page starts; `None` at the end of the range.
     pub next: Option<PageToken>,
     /// A cursor not newer than the page's read view: a watch from here misses nothing after the page.

@@ -140,7 +140,9 @@ impl Engine for Broken {
             _ => self.inner.scan(scan).await?,
         };
         if self.has(Fault::PagesLoseARecord) && page.next.is_some() {
-            page.records.pop();
+            let mut records = page.records.into_vec();
+            records.pop();
+            page.records = records.into();
         }
         if self.has(Fault::ScansEndEarly) {
             page.next = None;

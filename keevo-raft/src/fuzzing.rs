@@ -92,7 +92,7 @@ pub const DECODERS: &[Decoder] = &[
         accepts: |input| again(input, peer_messages::decode_page, |page| peer_messages::encode_page(page.clone())),
         samples: || {
             let page = ScanPage {
-                records: vec![(key("a"), record())],
+                records: vec![(key("a"), record())].into(),
                 next: Some(PageToken(key("a").encode())),
                 as_of: CURSOR,
             };

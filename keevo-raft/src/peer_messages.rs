@@ -142,8 +142,8 @@ impl ReadAnswer {
     /// Whether it shows something that has expired while the shard's clock stood.
     pub(crate) fn has_expired(&self, now_ms: u64) -> bool {
         match self {
-            Self::Records(records) => has_expired(records.iter().flatten(), now_ms),
-            Self::Page(page) => has_expired(page.records.iter().map(|(_, record)| record), now_ms),
+            Self::Records(records) => has_expired(records.iter().flatten().map(|record| record.expires_at_ms), now_ms),
+            Self::Page(page) => has_expired(page.records.views().map(|view| view.expires_at_ms), now_ms),
         }
     }
 
@@ -283,7 +283,7 @@ pub(crate) fn decode_page(body: &Bytes) -> Result<ScanPage> {
         revision: Revision(wire.revision),
         offset: wire.offset,
     };
-    Ok(ScanPage { records, next: wire.next.map(PageToken), as_of })
+    Ok(ScanPage { records: records.into(), next: wire.next.map(PageToken), as_of })
 }
 
 /// Decodes a leader's read index.

@@ -18,7 +18,8 @@ use crate::{plot, servers};
 /// The arguments of `keevo-bench compare rocksdb`.
 #[derive(Debug, Args)]
 pub(crate) struct RocksdbArgs {
-    /// What each thread does, in this order: reads before puts find every key once, in table files, on both sides.
+    /// What each thread does, in this order: reads before puts find every key once, in tables of the
+    /// last level, on both sides.
     #[arg(long, value_enum, value_delimiter = ',',
         default_values_t = [EmbeddedCase::Get, EmbeddedCase::Scan, EmbeddedCase::Put])]
     case: Vec<EmbeddedCase>,

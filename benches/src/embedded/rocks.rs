@@ -1,8 +1,8 @@
 //! The rocksdb crate by itself, with the options of Keevo's own store.
 //!
 //! RocksDB keeps its options in a file beside the data, so the peer opens with what the file of a fresh Keevo store says:
-//! the two cannot drift apart. Three things are not in that file and are set here as keevo-core sets them: the cache with
-//! its write-buffer manager, the rate limiter, and the counters. One option differs on purpose: memtables take writes of
+//! the two cannot drift apart. Four things are not in that file, or not read from it, and are set here as keevo-core sets
+//! them: the cache with its write-buffer manager, the rate limiter, the counters, and the filter of the tables. One option differs on purpose: memtables take writes of
 //! several threads at once, RocksDB's default, since here there are several.
 
 use std::path::Path;
@@ -11,14 +11,17 @@ use bytes::Bytes;
 use keevo_core::{Error, ErrorKind, Result, RocksOptions, RocksStore};
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{
-    Cache, ColumnFamily, DB, Direction, Env, FlushOptions, IteratorMode, Options, ReadOptions, WriteBufferManager,
-    WriteOptions,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, Direction, Env, FlushOptions, IteratorMode,
+    Options, ReadOptions, WriteBufferManager, WriteOptions,
 };
 
 use super::{Embedded, SCAN_RECORDS, split};
 
 /// The column family that holds a Keevo store's records, and the peer's.
 const FAMILY: &str = "data";
+
+/// The tables' filter as keevo-core sets it; RocksDB writes its kind into the options file and does not read it.
+const FILTER: (&str, &str) = ("block_based_table_factory", "{filter_policy=bloomfilter:10:false;}");
 
 /// The crate's own database.
 pub(super) struct RocksSide {
@@ -46,13 +49,15 @@ impl RocksSide {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         let db = DB::open_cf_descriptors(&options, folder, families).map_err(failed)?;
+        let family = db.cf_handle(FAMILY).ok_or_else(no_family)?;
+        db.set_options_cf(family, &[FILTER]).map_err(failed)?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         Ok(Self { db, synced })
     }
 
     fn family(&self) -> Result<&ColumnFamily> {
-        self.db.cf_handle(FAMILY).ok_or_else(|| Error::corrupt("the peer has no column family for its records"))
+        self.db.cf_handle(FAMILY).ok_or_else(no_family)
     }
 }
 
@@ -80,10 +85,14 @@ impl Embedded for RocksSide {
         Ok(std::hint::black_box(records).len())
     }
 
-    fn flush(&self) -> Result<()> {
+    fn compact(&self) -> Result<()> {
         let mut how = FlushOptions::default();
         how.set_wait(true);
-        self.db.flush_cf_opt(self.family()?, &how).map_err(failed)
+        self.db.flush_cf_opt(self.family()?, &how).map_err(failed)?;
+        let mut whole = CompactOptions::default();
+        whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(self.family()?, None::<&[u8]>, None::<&[u8]>, &whole);
+        Ok(())
     }
 }
 
@@ -91,6 +100,10 @@ impl Embedded for RocksSide {
 fn joined(key: u64) -> Vec<u8> {
     let (partition, sort) = split(key);
     [partition, sort].concat()
+}
+
+fn no_family() -> Error {
+    Error::corrupt("the peer has no column family for its records")
 }
 
 fn failed(error: rocksdb::Error) -> Error {

@@ -67,7 +67,8 @@ fn say(what: &impl Serialize) -> Result<()> {
     writeln!(out, "{}", serde_json::to_string(what).unwrap_or_default()).and_then(|()| out.flush()).map_err(closed)
 }
 
-/// Writes every key once and moves all of them to table files, so that reads come from there on both sides.
+/// Writes every key once and moves all of them to tables of the last level, so that reads find the same shape on both sides:
+/// how many files a load leaves is chance.
 fn preload(store: &impl Embedded, keys: u64, value_bytes: usize) -> Result<()> {
     let values = Values::new(value_bytes, u64::MAX);
     let write = |number: u64| -> Result<()> {
@@ -82,7 +83,7 @@ fn preload(store: &impl Embedded, keys: u64, value_bytes: usize) -> Result<()> {
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(ended_badly()))).collect()
     });
     written.into_iter().collect::<Result<()>>()?;
-    store.flush()
+    store.compact()
 }
 
 /// Drives the store with threads, and measures them and this process.

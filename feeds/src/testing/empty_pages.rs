@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use keevo_core::{
-    Batch, Consistency, Engine, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, PageToken, Record, Result, Scan,
-    ScanPage, Watch, WatchFrom, WatchRange, Written,
+    Batch, Consistency, Engine, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, PageToken, Record, Records, Result,
+    Scan, ScanPage, Watch, WatchFrom, WatchRange, Written,
 };
 
 /// Where the empty page says that its scan goes on.
@@ -49,7 +49,7 @@ impl<E: Engine> Engine for EmptyPages<E> {
         let page = self.inner.scan(scan).await?;
         if begins {
             let next = Some(PageToken(Bytes::from_static(BEGIN)));
-            return Ok(ScanPage { records: Vec::new(), next, as_of: page.as_of });
+            return Ok(ScanPage { records: Records::default(), next, as_of: page.as_of });
         }
         Ok(page)
     }

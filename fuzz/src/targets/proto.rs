@@ -41,7 +41,8 @@ pub(crate) const KV_PAGE: Target = Target {
     samples: || {
         let record = Record { revision: Revision(7), expires_at_ms: Some(9), value: Bytes::from_static(b"value") };
         let records = vec![(HASHED.key("alice", "a"), record.clone()), (HASHED.key("alice", "b"), record)];
-        let page = ScanPage { records, next: Some(PageToken(Bytes::from_static(b"\x10next"))), as_of: CURSOR };
+        let page =
+            ScanPage { records: records.into(), next: Some(PageToken(Bytes::from_static(b"\x10next"))), as_of: CURSOR };
         vec![sent(Ok(pb::ScanResponse::from(page)))]
     },
 };

@@ -4,7 +4,7 @@
 //! buffer   [key 0][header 0][value 0][key 1][header 1][value 1]…      rows   where each of them begins and ends
 //! ```
 //!
-//! A page of 25 records so costs a few allocations instead of three a record. Its keys and values share that memory: who
+//! A page of 25 records so costs a few allocations instead of three a record. Its keys and values lie in that memory: who
 //! keeps one of them keeps the page. What a record's checksum is of lies side by side in it, so that one pass verifies it.
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::{Key, Keyspace};
 use crate::record::{Record, RecordHead, StoredRecord, UnverifiedHead, verify_joined};
-use crate::scan::ScanRange;
+use crate::scan::{Packed, PackedRow, Records, ScanRange};
 
 /// For how many records like the first one there is room at once.
 const ROOM_RECORDS_MAX: usize = 128;
@@ -24,20 +24,9 @@ pub(super) struct PageRows {
     limit: usize,
     /// Encoded keys, headers and values.
     buffer: Vec<u8>,
-    rows: Vec<Row>,
+    rows: Vec<PackedRow>,
     /// Bytes of the encoded keys and of the values.
     bytes: usize,
-}
-
-/// A record without its value, and where in the buffer its parts lie.
-#[derive(Debug)]
-struct Row {
-    stored: StoredRecord,
-    /// Where what is kept of the key begins.
-    kept_at: usize,
-    key_end: usize,
-    value_at: usize,
-    value_end: usize,
 }
 
 impl PageRows {
@@ -87,7 +76,8 @@ impl PageRows {
         let visible = is_visible(&stored);
         if visible {
             self.bytes += key.len() + payload.len();
-            self.rows.push(Row { stored, kept_at, key_end, value_at, value_end });
+            let Record { revision, expires_at_ms, .. } = stored.record;
+            self.rows.push(PackedRow { revision, expires_at_ms, kept_at, key_end, value_at, value_end });
         } else {
             self.buffer.truncate(start);
         }
@@ -101,18 +91,23 @@ impl PageRows {
     }
 
     /// The records.
-    pub(super) fn into_records(self) -> Result<Vec<(Key, Record)>> {
+    pub(super) fn into_records(self) -> Result<Records> {
         let buffer = Bytes::from(self.buffer);
-        let mut records = Vec::with_capacity(self.rows.len());
-        for Row { stored, kept_at, key_end, value_at, value_end } in self.rows {
-            let key = self.decoder.key(buffer.slice(kept_at..key_end))?;
-            records.push((key, Record { value: buffer.slice(value_at..value_end), ..stored.record }));
+        let KeyDecoder { keyspace, partition, .. } = self.decoder;
+        if let Some(partition) = partition {
+            return Ok(Records::packed(Packed { keyspace, partition, buffer, rows: self.rows }));
         }
-        Ok(records)
+        let record = |row: PackedRow| {
+            let kind_of = |id| (id == keyspace.id).then_some(keyspace.kind);
+            let key = Key::decode(&buffer.slice(row.kept_at..row.key_end), kind_of)?;
+            let value = buffer.slice(row.value_at..row.value_end);
+            Ok((key, Record { revision: row.revision, expires_at_ms: row.expires_at_ms, value }))
+        };
+        self.rows.into_iter().map(record).collect()
     }
 }
 
-/// Turns the encoded keys of one scan into keys; within a partition only the sort key is new.
+/// How the encoded keys of one scan become keys; within a partition only the sort key is new.
 #[derive(Debug)]
 struct KeyDecoder {
     keyspace: Keyspace,
@@ -130,14 +125,6 @@ impl KeyDecoder {
                 Self { keyspace: *keyspace, partition: Some(partition.clone()), prefix_bytes }
             }
             ScanRange::Ordered { keyspace, .. } => Self { keyspace: *keyspace, partition: None, prefix_bytes: 0 },
-        }
-    }
-
-    /// The key of what was kept of it.
-    fn key(&self, kept: Bytes) -> Result<Key> {
-        match &self.partition {
-            Some(partition) => Ok(self.keyspace.key(partition.clone(), kept)),
-            None => Key::decode(&kept, |id| (id == self.keyspace.id).then_some(self.keyspace.kind)),
         }
     }
 }
@@ -193,7 +180,7 @@ mod tests {
             assert_eq!(rows.len(), 4);
             let bytes: usize = expected.iter().map(|(key, record)| key.encode().len() + record.value.len()).sum();
             assert_eq!(rows.bytes(), bytes);
-            assert_eq!(rows.into_records().expect("decoded"), expected);
+            assert_eq!(rows.into_records().expect("decoded").into_vec(), expected);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::ids::{Revision, ShardId};
 use crate::key::Key;
 use crate::limits::{MULTI_GET_KEYS_MAX, SCAN_BYTES_MAX};
 use crate::record::{Record, StoredRecord};
-use crate::scan::{Direction, PageToken, Scan, ScanPage};
+use crate::scan::{Direction, PageToken, Records, Scan, ScanPage};
 use crate::store::{Column, Store, Visit};
 use crate::system::{CHECKSUM, row_key};
 use crate::watch::{Changes, Cursor, Watch, WatchRange};
@@ -177,7 +177,7 @@ pub(super) fn fill_page(
     scan.validate()?;
     let (lower, upper) = scan.encoded_bounds();
     let (lower, upper) = (lower.max(place.lower.clone()), upper.min(place.upper.clone()));
-    let mut page = ScanPage { records: Vec::new(), next: None, as_of };
+    let mut page = ScanPage { records: Records::default(), next: None, as_of };
     if lower >= upper {
         return Ok(page);
     }

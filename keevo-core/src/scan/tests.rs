@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::KeyspaceId;
+use crate::key::Key;
 
 fn bytes(length: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
     let byte = prop_oneof![Just(0), Just(1), Just(0xfe), Just(0xff), any::<u8>()];

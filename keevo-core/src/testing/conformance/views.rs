@@ -32,7 +32,7 @@ async fn page<F: Factory>(bench: &Bench<'_, F>, scan: Scan) -> ScanPage {
 
 /// The rest of a scan after its first page.
 async fn rest<F: Factory>(bench: &Bench<'_, F>, scan: &Scan, first: ScanPage) -> Vec<(Key, Record)> {
-    let mut all = first.records;
+    let mut all = first.records.into_vec();
     if first.next.is_some() {
         all.extend(bench.collect(scan.clone().after(first.next)).await);
     }

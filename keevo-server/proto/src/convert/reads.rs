@@ -129,6 +129,6 @@ impl TryFrom<pb::ScanResponse> for ScanPage {
             records.push((keyspace.key(partition.clone(), one.sort), record));
         }
         let as_of = required(wire.as_of, "page.as_of")?.try_into()?;
-        Ok(Self { records, next: wire.next.map(PageToken), as_of })
+        Ok(Self { records: records.into(), next: wire.next.map(PageToken), as_of })
     }
 }

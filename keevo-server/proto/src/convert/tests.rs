@@ -147,8 +147,7 @@ fn page() -> impl Strategy<Value = ScanPage> {
     // Few partitions, so that neighbours often share one.
     let place = (0_u8..3, bytes(8), record());
     (keyspace(), vec(place, 0..8), option::of(bytes(20)), cursor()).prop_map(|(keyspace, places, next, as_of)| {
-        let records =
-            places.into_iter().map(|(at, sort, record)| (keyspace.key(vec![at, 7], sort), record)).collect::<Vec<_>>();
+        let records = places.into_iter().map(|(at, sort, record)| (keyspace.key(vec![at, 7], sort), record)).collect();
         ScanPage { records, next: next.map(PageToken), as_of }
     })
 }
