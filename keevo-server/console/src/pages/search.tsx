@@ -16,7 +16,7 @@ interface FoundPage {
   paused: boolean;
 }
 
-/** What is asked, as the address has it; times are local ones, as the browser's fields write them. */
+/** What is asked, as the address has it; `from` and `to` are days, `2026-05-01`, that begin where the browser is. */
 interface Question {
   query: string;
   channel: string;
@@ -32,9 +32,9 @@ const SORTS = [
   { value: "oldest", label: "Oldest first" },
 ];
 
-/** A local time as milliseconds; nothing where it is none. */
-function ms(local: string): number | undefined {
-  const at = local === "" ? Number.NaN : new Date(local).getTime();
+/** The beginning of a day as milliseconds; nothing where it is none. */
+function ms(day: string): number | undefined {
+  const at = new Date(`${day}T00:00`).getTime();
   return Number.isNaN(at) ? undefined : at;
 }
 
@@ -101,11 +101,11 @@ function Form({ asked, submit }: { asked: Question; submit: (asked: Question) =>
             <TextInput label="Words" placeholder='deploy "rolling restart" kube* -windows' leftSection={<Icon name="search" size={16} />} flex={1} miw={0} maxLength={1_000} {...field("query")} />
             <Button type="submit">Search</Button>
           </Group>
-          <SimpleGrid cols={{ base: 1, xs: 2, md: 5 }} spacing="sm" verticalSpacing="xs">
+          <SimpleGrid cols={{ base: 2, md: 5 }} spacing="sm" verticalSpacing="xs">
             <TextInput label="Channel" placeholder="team:general" {...field("channel")} />
             <TextInput label="Author" placeholder="anybody" {...field("author")} />
-            <TextInput label="From" type="datetime-local" {...field("from")} />
-            <TextInput label="Before" type="datetime-local" {...field("to")} />
+            <TextInput label="From the day" type="date" {...field("from")} />
+            <TextInput label="Before the day" type="date" {...field("to")} />
             <Select label="Order" data={SORTS} value={now.sort} allowDeselect={false} onChange={(sort) => setNow((before) => ({ ...before, sort: sort ?? "relevance" }))} />
           </SimpleGrid>
         </Stack>
