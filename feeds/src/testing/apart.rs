@@ -23,7 +23,7 @@ use crate::lanes::Lane;
 
 /// How long the feeds of these scenarios wait, and how long who has no leader lets them.
 const PATIENCE_MS: u64 = 100;
-const SILENCE: Duration = Duration::from_millis(2_000);
+const SILENCE: Duration = Duration::from_secs(2);
 /// So many jobs a worker drives at once, and one more wave.
 const STUCK: usize = 9;
 
