@@ -92,7 +92,7 @@ impl<E: Engine> Verdicts<E> {
 
     /// The verdicts on all versions of a text, in no order; at most `limit`.
     pub async fn of_text(&self, app: u32, kind: TextKind, id: &str, limit: usize) -> Result<Vec<Verdict>> {
-        let scan = Scan::prefix(self.keyspace, text::partition(app, kind, id), keys::VERDICT, limit);
+        let scan = Scan::prefix(self.keyspace, text::partition(app, kind, id), VERDICT, limit);
         let page = self.engine.scan(scan).await?;
         page.records.iter().map(|(_, record)| decode(&record.value, "a verdict")).collect()
     }
@@ -176,7 +176,7 @@ impl<E: Engine> Verdicts<E> {
     }
 
     fn verdict_key(&self, version: &TextVersion) -> Key {
-        keys::of_version(self.keyspace, keys::VERDICT, version)
+        keys::of_version(self.keyspace, VERDICT, version)
     }
 
     pub(crate) async fn get(&self, key: Key) -> Result<Option<Record>> {

@@ -5,7 +5,7 @@
 //! of the shard are told so and looked at.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -164,7 +164,9 @@ impl Hub {
         };
         let place = self.inner.chats.of(*app).trusted.user_place(user).await?;
         if place.shard != shard {
-            all.iter().for_each(|who| users.end(who, Closing::FAILED, None));
+            for who in &all {
+                users.end(who, Closing::FAILED, None);
+            }
             return Ok(None);
         }
         users.missed(shard);
