@@ -54,6 +54,11 @@ impl Node {
         Self { runtime, daemon: Some(daemon), grpc, http, folder }
     }
 
+    /// Waits a moment.
+    fn wait(&self) {
+        self.runtime.block_on(tokio::time::sleep(Duration::from_millis(100)));
+    }
+
     /// Runs the program: exit code, standard output, standard error.
     fn cli(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keevo-cli"));
@@ -256,7 +261,7 @@ fn messages_are_found_by_what_they_say() {
             match code {
                 Some(0) => {}
                 Some(_) if said.contains("is not open yet") => {
-                    std::thread::sleep(Duration::from_millis(100));
+                    node.wait();
                     continue;
                 }
                 _ => panic!("{args:?}: {out}{said}"),
@@ -276,7 +281,7 @@ fn messages_are_found_by_what_they_say() {
             break;
         }
         assert!(round < 200, "they are never found");
-        std::thread::sleep(Duration::from_millis(100));
+        node.wait();
     }
     assert_eq!(ids(&all), ["m1", "m2", "m3", "r1"]);
     assert_eq!(ids(&["marmalade", "--sort", "newest", "--limit", "2"]), ["r1", "m3"]);
@@ -289,7 +294,8 @@ fn messages_are_found_by_what_they_say() {
     assert!(table.contains("team:garden") && table.contains("oranges for marmalade"), "{table}");
     assert_eq!(node.done(&["chat", "search", "turnip"]), "nothing is found\n");
     let lines = node.done(&["chat", "search", "marmalade", "--output", "jsonl"]);
-    assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).count(), 4);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.len() == 4 && lines.iter().all(|one| one["text"].is_string()), "{lines:?}");
     let refused = |args: &[&str]| node.cli(&[&["chat", "search"], args].concat());
     let (code, _, said) = refused(&[]);
     assert!(code == Some(2) && said.contains("say words to look for"), "{said}");
