@@ -7,6 +7,7 @@
 //! Invariant: a shard that cannot be written keeps no other one waiting, nor the end of the node for long.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,10 +111,10 @@ impl Queues {
     fn ready(&mut self) -> Vec<(ShardId, Vec<(CallId, String)>)> {
         let mut ready = Vec::new();
         for (&shard, waiting) in &mut self.waiting {
-            if !self.busy.contains_key(&shard) {
+            if let Entry::Vacant(busy) = self.busy.entry(shard) {
                 let rest = waiting.split_off(waiting.len().min(ENTRY_MAX));
                 let entry = std::mem::replace(waiting, rest);
-                self.busy.insert(shard, entry.len());
+                busy.insert(entry.len());
                 ready.push((shard, entry));
             }
         }
@@ -219,7 +220,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())
         };
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let ended = async {
             tokio::time::sleep(Duration::from_millis(80)).await;
             stop.cancel();

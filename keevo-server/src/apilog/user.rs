@@ -100,15 +100,12 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {
         let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(0).zip(digit(1))) {
-            (b'%', Some((high, low))) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
-                rest = behind.get(2..).unwrap_or_default();
-            }
-            _ => {
-                out.push(*byte);
-                rest = behind;
-            }
+        if let (b'%', Some((high, low))) = (byte, digit(0).zip(digit(1))) {
+            out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+            rest = behind.get(2..).unwrap_or_default();
+        } else {
+            out.push(*byte);
+            rest = behind;
         }
     }
     out
