@@ -181,7 +181,7 @@ pub(super) fn id_in(call: &Call, map: &Map<String, Value>) -> ApiResult<Activity
 
 /// Activities by ids; resolved where the path or a reaction option says so.
 pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
-    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
+    read::may_read_by_ids(call)?;
     let found = call.feeds.activities(&named(call)?).await?;
     let results = read::shown(call, &found).await?;
     Ok(Reply::ok(json!({ "results": results })))

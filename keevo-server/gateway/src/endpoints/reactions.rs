@@ -38,7 +38,9 @@ fn children_options(call: &Call) -> ApiResult<EnrichOptions> {
     let own_children = call.query.flag("with_own_children")? || call.query.flag("withOwnChildren")?;
     let named = call.query.get("children_user_id").or_else(|| call.query.get("user_id"));
     let user_id = if own_children { call.user(named)? } else { None };
-    Ok(EnrichOptions { own_children, user_id, link_base: read::link_base(call), ..EnrichOptions::default() })
+    let activities = read::may_read_by_ids(call).is_ok();
+    let link_base = read::link_base(call);
+    Ok(EnrichOptions { own_children, user_id, link_base, activities, ..EnrichOptions::default() })
 }
 
 /// The target feeds that a body names; `None` = it says nothing of them.
@@ -164,7 +166,7 @@ pub(super) async fn filter(call: &Call) -> ApiResult<Reply> {
 
 /// The activity whose reactions are listed; one that does not exist is left out.
 async fn activity_of(call: &Call, id: &str) -> ApiResult<Option<Map<String, Value>>> {
-    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
+    read::may_read_by_ids(call)?;
     let Ok(id) = activity_id(id) else { return Ok(None) };
     let found = call.feeds.activities(&[id]).await?;
     let options = EnrichOptions { link_base: read::link_base(call), ..EnrichOptions::default() };

@@ -118,6 +118,25 @@ async fn policies_can_be_changed() {
     assert_eq!(read("activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000").await, 403);
 }
 
+/// Catches a policy that is got round by a reference: a user's own activity that refers to another showed all of it.
+#[tokio::test]
+async fn who_may_not_read_by_ids_does_not_by_references() {
+    let lab = Lab::new().await;
+    let hidden = format!("SA:{}", lab.add("timeline:bob", activity("hidden")).await);
+    let share = json!({ "actor": "SU:ann", "verb": "share", "object": hidden, "by": "SU:ann" });
+    lab.post("feed/user/ann/", &user("ann"), share).await.good();
+    lab.post("user/", &user("ann"), json!({ "id": "ann" })).await.good();
+    let read = |token: String| {
+        let lab = &lab;
+        async move { lab.get("enrich/feed/user/ann/", &token).await.good()["results"][0].clone() }
+    };
+    assert_eq!(read(user("ann")).await["object"]["object"], json!("hidden"), "by default users may");
+    lab.change(|app| app.policies.activities_read = false).await;
+    let shown = read(user("ann")).await;
+    assert_eq!((&shown["object"], &shown["by"]["id"]), (&json!(hidden), &json!("ann")), "it stays a reference");
+    assert_eq!(read(server()).await["object"]["object"], json!("hidden"));
+}
+
 #[tokio::test]
 async fn a_servers_token_covers_what_it_names() {
     let lab = Lab::new().await;
