@@ -271,6 +271,7 @@ async fn jobs_in_shards_that_answer_are_driven<E: Engine>(engine: &E) {
     stage.engine.kill(dead);
     let run = stage.feeds.run_lane(Lane::Prompt, 100).await.expect("a run");
     assert_eq!((run.driven, run.failed + run.waiting), (1, STUCK), "{run:?}");
+    assert!(run.failed < STUCK, "those of the next wave wait at once: {run:?}");
     let asked = stage.engine.unanswered();
     assert!(asked <= 8, "one wave of jobs learns that the shard does not answer: {asked}");
     for fan in stage.fans.iter().skip(1) {
