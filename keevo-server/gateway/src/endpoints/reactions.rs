@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::activities::{activity_id, asked};
 use super::read;
+use crate::auth::Principal;
 use crate::auth::rights::{self, FeedUse};
 use crate::call::{Call, bounded, needed, object, text};
 use crate::error::{ApiError, ApiResult};
@@ -78,10 +79,13 @@ pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
     Ok(Reply::ok(Value::Object(one(call, &reaction).await?)))
 }
 
-/// Reads reactions by their ids.
+/// Reads reactions by their ids. Of those that were softly deleted a user sees his own.
 pub(super) async fn get_many(call: &Call) -> ApiResult<Reply> {
     let ids = bounded(call.query.list("ids"), "ids", IDS_MAX)?;
-    let found = call.feeds.reactions_by_ids(&ids, call.query.flag("include_deleted")?).await?;
+    let mut found = call.feeds.reactions_by_ids(&ids, call.query.flag("include_deleted")?).await?;
+    if let Principal::User(user) = &call.principal {
+        found.retain(|one| one.deleted_at.is_none() || one.user_id == *user);
+    }
     let shown = call.feeds.render_reactions(&found, &children_options(call)?).await?;
     Ok(Reply::ok(json!({ "reactions": shown })))
 }
@@ -89,7 +93,7 @@ pub(super) async fn get_many(call: &Call) -> ApiResult<Reply> {
 /// The reaction of the path, if the caller may change it.
 async fn own(call: &Call) -> ApiResult<&str> {
     let id = call.found.part("id");
-    if matches!(call.principal, crate::auth::Principal::User(_)) {
+    if matches!(call.principal, Principal::User(_)) {
         let found = call.feeds.reactions_by_ids(&[id.to_owned()], true).await?;
         let reaction = found.first().ok_or_else(|| ApiError::not_found(format!("there is no reaction {id}")))?;
         rights::user(&call.principal, &reaction.user_id)?;

@@ -118,6 +118,21 @@ async fn policies_can_be_changed() {
     assert_eq!(read("activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000").await, 403);
 }
 
+/// What somebody has taken back is seen by him alone, and by servers.
+#[tokio::test]
+async fn nobody_reads_what_another_took_back() {
+    let lab = Lab::new().await;
+    let post = lab.add("user:ann", activity("o")).await;
+    let body = json!({ "id": "mine", "kind": "comment", "activity_id": post, "data": { "text": "regretted" } });
+    lab.post("reaction/", &user("bob"), body).await.good();
+    lab.delete("reaction/mine/?soft=true", &user("bob")).await.good();
+    for (token, seen) in [(user("ann"), 0), (user("bob"), 1), (server(), 1)] {
+        let found = lab.get("reaction/get_many/?ids=mine&include_deleted=true", &token).await.good();
+        assert_eq!(found["reactions"].as_array().map(Vec::len), Some(seen), "{found}");
+    }
+    assert_eq!(lab.get("reaction/mine/", &user("bob")).await.refused(), (404, 16));
+}
+
 /// Catches a policy that is got round by a reference: a user's own activity that refers to another showed all of it.
 #[tokio::test]
 async fn who_may_not_read_by_ids_does_not_by_references() {
