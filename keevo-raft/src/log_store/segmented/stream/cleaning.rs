@@ -92,15 +92,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies some live entries of the oldest segment to the end, if too much of the log is dead.
+    /// Copies some live entries of the oldest segment to the end, if too much of the log is dead; else some that are to be
+    /// sealed anew.
     fn move_some(&mut self, index: &Mutex<Index>) -> Result<()> {
         if self.moves.is_empty() {
-            let Some((oldest, _)) = self.closed.first_key_value() else { return Ok(()) };
             let index = lock(index);
-            if index.live_bytes(*oldest) == 0 || !self.is_wasteful(&index) {
-                return Ok(());
-            }
-            (self.moving, self.moves) = (*oldest, index.entries_in(*oldest));
+            let oldest = self.closed.first_key_value().map(|(number, _)| *number);
+            let wasteful = oldest.filter(|oldest| index.live_bytes(*oldest) > 0 && self.is_wasteful(&index));
+            let Some(number) = wasteful.or_else(|| self.stale.pop_first()) else { return Ok(()) };
+            (self.moving, self.moves) = (number, index.entries_in(number));
         }
         let bytes = self.batch_bytes.saturating_mul(MOVED_PER_BYTE);
         self.move_entries(index, bytes.clamp(MOVED_BYTES_MIN, MOVED_BYTES_MAX))
@@ -166,8 +166,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies one record. Of one that is damaged goes an empty one, which is as damaged to whoever reads it, and never
-    /// taken for a record that a crash has torn.
+    /// Copies one record, sealed with the newest key. Of one that is damaged goes an empty one, which is as damaged to
+    /// whoever reads it, and never taken for a record that a crash has torn.
     fn move_entry(
         &mut self,
         (group, at): (GroupId, u64),
@@ -182,7 +182,14 @@ impl Stream {
         let header = Header::read(record, place.position())?;
         let body = record.get(HEADER_BYTES..).unwrap_or_default();
         let to = if let Some(header) = header.filter(|header| header.is_body_sound(body)) {
-            self.settle(start, &header, index)?
+            match self.seals.anew(&header, body)? {
+                Some(sealed) => {
+                    self.buffer.truncate(start);
+                    let body = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&sealed);
+                    self.record((Kind::SealedEntry, group, at), body, index)?
+                }
+                None => self.settle(start, &header, index)?,
+            }
         } else {
             tracing::error!(group, index = at, "an entry of the log fails its checksum");
             self.buffer.truncate(start);
