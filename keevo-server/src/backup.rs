@@ -20,6 +20,7 @@ use keevo_archive::rebuild::Until;
 use keevo_archive::restore::{Fence, RestoreCounts, Restorer, Source};
 use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, Storage};
+use keevo_core::key_file::KeyRing;
 use keevo_core::{Clock, ClusterId, Error, ErrorKind, Hlc, Result, RocksOptions, RocksStore, ShardId, SystemClock};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
@@ -46,6 +47,8 @@ pub struct Backups {
     places: Option<Places>,
     /// A folder for shards that are being rebuilt.
     work: PathBuf,
+    /// What the values of such shards are sealed with.
+    keys: Option<Arc<KeyRing>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -93,15 +96,15 @@ impl Places {
 }
 
 impl Backups {
-    /// Opens the storage of the configuration. `Config` where there can be none at its address.
-    pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf) -> Result<Self> {
+    /// Opens the storage of the configuration; what lies on this node meanwhile is sealed with `keys`. `Config` where there can be none at its address.
+    pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf, keys: Option<Arc<KeyRing>>) -> Result<Self> {
         let open = |url: &String| open_storage(config, url);
         let backups = config.backup_url.as_ref().map(open).transpose()?;
         let archive = config.url.as_ref().map(open).transpose()?;
         let places =
             backups.map(|backups| Places { archive: archive.unwrap_or_else(|| Arc::clone(&backups)), backups });
         let engine = node.engine().with_deadline(DEADLINE);
-        Ok(Self { node: node.clone(), engine, places, work, clock: Arc::new(SystemClock::new()) })
+        Ok(Self { node: node.clone(), engine, places, work, keys, clock: Arc::new(SystemClock::new()) })
     }
 
     /// Where the log is archived, if it is.
@@ -352,6 +355,7 @@ impl Backups {
             let options = RocksOptions {
                 block_cache_bytes: REBUILD_CACHE_BYTES,
                 write_buffer_bytes: REBUILD_CACHE_BYTES / 2,
+                keys: backups.keys.as_ref().map(Arc::clone),
                 ..RocksOptions::without_wal()
             };
             let store = RocksStore::open(folder.path().join("shard"), options)?;
