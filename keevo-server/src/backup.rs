@@ -27,7 +27,7 @@ use keevo_raft::{ClusterEngine, Node};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::open_storage;
-use crate::config::ArchiveConfig;
+use crate::config::Config;
 use marker::{Marker, Moment};
 use pruning::Book;
 
@@ -96,14 +96,16 @@ impl Places {
 }
 
 impl Backups {
-    /// Opens the storage of the configuration; what lies on this node meanwhile is sealed with `keys`. `Config` where there can be none at its address.
-    pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf, keys: Option<Arc<KeyRing>>) -> Result<Self> {
-        let open = |url: &String| open_storage(config, url);
-        let backups = config.backup_url.as_ref().map(open).transpose()?;
-        let archive = config.url.as_ref().map(open).transpose()?;
+    /// Opens the storage of the configuration, and reads the keys of what lies on this node meanwhile. `Config` where there
+    /// can be none at its address, or the keys cannot be read.
+    pub fn open(config: &Config, node: &Node) -> Result<Self> {
+        let open = |url: &String| open_storage(&config.archive, url);
+        let backups = config.archive.backup_url.as_ref().map(open).transpose()?;
+        let archive = config.archive.url.as_ref().map(open).transpose()?;
         let places =
             backups.map(|backups| Places { archive: archive.unwrap_or_else(|| Arc::clone(&backups)), backups });
         let engine = node.engine().with_deadline(DEADLINE);
+        let (work, keys) = (config.data_dir.join("restoring"), config.storage.keys()?);
         Ok(Self { node: node.clone(), engine, places, work, keys, clock: Arc::new(SystemClock::new()) })
     }
 

@@ -131,8 +131,7 @@ impl Daemon {
             let care = StorageCare { disk: Arc::new(folders.disk()), limits: config.storage.limits };
             let node = Node::start_with(node_options(&config), parts, care).await?;
             let archiving = Archiving::open(&config.archive, &node)?;
-            let work = config.data_dir.join("restoring");
-            let backups = Backups::open(&config.archive, &node, work, config.storage.keys()?)?;
+            let backups = Backups::open(&config, &node)?;
             let shutdown = CancellationToken::new();
             let traces = config.traces.as_ref().map(|traces| trace_to(traces, &node)).transpose()?;
             let calls = Arc::new(Calls::watched(SlowLog::new(config.slow_call), traces));

@@ -383,7 +383,10 @@ impl Store for RocksStore {
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {
         self.check_writable()?;
+        // No row may be sealed anew over what comes.
+        let writing = self.seals().map(Seals::writing).transpose()?;
         snapshot::install(self, files)?;
+        drop(writing);
         self.flush()
     }
 

@@ -51,7 +51,8 @@ impl PeerHandler for Node {
         self.inner.gate.admit_files()?;
         // Before anything is sent: what cannot be opened here would be received for nothing.
         let (_, _, keys) = messages::decode_snapshot_head(&head.body)?;
-        self.inner.parts.store.admit_keys(&keys)?;
+        let admitted = self.inner.parts.store.admit_keys(&keys);
+        admitted.inspect_err(|error| tracing::error!(shard = %head.shard, %error, "a snapshot is refused"))?;
         StagedFiles::new(&self.inner.options.staging, &format!("receive-{}-{}", head.shard, head.replica))
     }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::errors::translate;
+use super::seals::Seals;
 use super::{RocksStore, view};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::scan::Direction;
 use crate::store::{Column, Durability, Store};
 
@@ -49,7 +50,7 @@ impl RocksStore {
             how.fill_cache(false);
             let rows = self.shared.db.raw_iterator_cf_opt(self.family(column)?, how);
             view::walk(rows, Direction::Forward, &mut |key, stored| {
-                if seals.stale(column, key, stored, newest.used())? {
+                if Seals::is_stale(column, key, stored, newest.used()) {
                     bytes += key.len() + stored.len();
                     keys.push(Bytes::copy_from_slice(key));
                 }
@@ -80,9 +81,16 @@ impl RocksStore {
         for row in keys {
             let found = self.shared.db.get_pinned_cf_opt(family, row, &self.shared.reads);
             let Some(stored) = found.map_err(|source| translate("read a row to be sealed", source))? else { continue };
-            if seals.stale(column, row, &stored, key.used())? {
-                let value = seals.open_value(column, row, &stored)?;
-                batch.put_cf(family, row, seals.seal(&key, column, row, &value)?);
+            if !Seals::is_stale(column, row, &stored, key.used()) {
+                continue;
+            }
+            match seals.open_value(column, row, &stored) {
+                Ok(value) => batch.put_cf(family, row, seals.seal(&key, column, row, &value)?),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(%error, "a row cannot be sealed anew: its key stays in use");
+                    seals.spoil_pass();
+                }
+                Err(error) => return Err(error),
             }
         }
         if batch.is_empty() {

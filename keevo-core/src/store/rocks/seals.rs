@@ -180,8 +180,9 @@ impl Seals {
     }
 
     /// Whether a row is to be sealed again, since it is not sealed with the newest key.
-    pub(super) fn stale(&self, column: Column, key: &[u8], stored: &[u8], newest: KeyUse) -> Result<bool> {
-        Ok(!is_clear(column, key) && SealedHead::read(stored)?.is_none_or(|head| head.key != newest))
+    pub(super) fn is_stale(column: Column, key: &[u8], stored: &[u8], newest: KeyUse) -> bool {
+        let head = SealedHead::read(stored);
+        !is_clear(column, key) && head.is_ok_and(|head| head.is_none_or(|head| head.key != newest))
     }
 
     /// The newest key.
@@ -200,12 +201,18 @@ impl Seals {
         // Whoever sealed with an older key has written.
         drop(self.alone());
         let mut ledger = self.lock();
+        self.name(&mut ledger, [newest])?;
         ledger.pass = match ledger.pass {
             _ if part == 0 => Some((newest, 0)),
             Some((began, next)) if next == part => Some((began, next)),
             _ => None,
         };
         Ok(())
+    }
+
+    /// Notes that a row could not be sealed anew: no key is struck out at the end of the pass.
+    pub(super) fn spoil_pass(&self) {
+        self.lock().pass = None;
     }
 
     /// Ends it; after the last part, strikes out the keys that nothing is sealed with any more.

@@ -69,6 +69,8 @@ pub(super) struct Stream {
     seals: EntrySeals,
     /// Segments with entries that were not sealed with the newest key when the log was opened.
     stale: BTreeSet<u64>,
+    /// The files of segments up to this one are not written again: they may hold entries in the open.
+    removed_upto: u64,
     /// The segments before the open one, and their bytes in use.
     pub(super) closed: BTreeMap<u64, u32>,
     number: u64,
@@ -113,6 +115,7 @@ impl Stream {
             patience,
             seals: EntrySeals::default(),
             stale: BTreeSet::new(),
+            removed_upto: 0,
             closed,
             number,
             file,
@@ -141,6 +144,9 @@ impl Stream {
 
     /// From now on entries are sealed with these; those of the segments `stale`, little by little, are sealed anew.
     pub(super) fn set_seals(&mut self, seals: EntrySeals, stale: BTreeSet<u64>) {
+        if !stale.is_empty() {
+            self.removed_upto = self.number;
+        }
         (self.seals, self.stale) = (seals, stale);
     }
 

@@ -66,7 +66,8 @@ impl Stream {
             let is_read = file.as_ref().is_none_or(|file| Arc::strong_count(file) > 1);
             let size = file.and_then(|file| file.size().ok()).unwrap_or(0);
             let is_whole = size >= u64::from(self.segment_bytes) && size <= u64::from(self.segment_bytes) * 2;
-            self.let_go(number, !is_read && is_whole && self.free.len() < FREE_MAX);
+            let is_fit = !is_read && is_whole && number > self.removed_upto;
+            self.let_go(number, is_fit && self.free.len() < FREE_MAX);
         }
         Ok(())
     }
