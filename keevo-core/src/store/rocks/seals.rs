@@ -1,5 +1,5 @@
 //! Values are sealed at the store's border: what RocksDB is given, and so all that lies in its files, is sealed; keys are not,
-//! and neither are the system rows, which hold no user's values.
+//! and neither are the system rows, which hold no user's values, but for the answers that sessions keep.
 //!
 //! ```text
 //! KEEVO-KEYS   beside RocksDB's files: the keys that values in them may be sealed with. A key is written down there
@@ -30,8 +30,11 @@ use crate::record::StoredRecord;
 use crate::seal::{KeyUse, SealKey, SealedHead, Sealer};
 use crate::store::files::io_error;
 use crate::store::{Column, Visit};
+use crate::system::SESSIONS;
 
 const FILE: &str = "KEEVO-KEYS";
+/// Where the tag of a system row stands in its key.
+const TAG_AT: usize = 9;
 const FORMAT: &str = "keevo keys 1";
 
 /// What seals and opens the values of a store.
@@ -168,7 +171,8 @@ impl Seals {
         if is_clear(column, key) {
             return Ok(Cow::Borrowed(value));
         }
-        let expires_at_ms = if column == Column::Data { StoredRecord::peek_expiry(value) } else { None };
+        let is_record = column == Column::Data && key.first() != Some(&CLASS_SYSTEM);
+        let expires_at_ms = if is_record { StoredRecord::peek_expiry(value) } else { None };
         let mut sealed = Vec::new();
         self.sealer.seal(with, &[&[tag(column)], key], expires_at_ms, value, &mut sealed)?;
         Ok(Cow::Owned(sealed))
@@ -249,9 +253,9 @@ impl Writing<'_> {
     }
 }
 
-/// System rows stay as they are.
+/// System rows stay as they are, but for the answers that sessions keep.
 fn is_clear(column: Column, key: &[u8]) -> bool {
-    column == Column::Data && key.first() == Some(&CLASS_SYSTEM)
+    column == Column::Data && key.first() == Some(&CLASS_SYSTEM) && key.get(TAG_AT) != Some(&SESSIONS)
 }
 
 fn tag(column: Column) -> u8 {

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ids::{Revision, ShardId};
+use crate::ids::{ClientId, Revision, ShardId};
 use crate::key_file::{KeyFile, KeyRing, SecretKey};
 use crate::record::Record;
 use crate::scan::Direction;
 use crate::store::{Durability, ExpiryClock, RocksOptions, RocksStore, Store, StoreBatch, StoreOp};
-use crate::system::{STATE, row_key};
+use crate::system::{STATE, outcomes_key, row_key};
 
 /// What must not be found on the disk.
 const SECRET: &str = "this-is-what-nobody-may-read";
@@ -105,7 +105,8 @@ fn no_file_shows_a_value() {
         let store = RocksStore::open(lab.folder(&name), settings.clone()).unwrap();
         fill(&store, 0..200);
         let change = StoreOp::Put(Column::Changes, key(1), Bytes::from(SECRET));
-        store.write(StoreBatch { ops: vec![change] }, Durability::Sync).unwrap();
+        let answer = StoreOp::Put(Column::Data, outcomes_key(ShardId(1), ClientId(2), 3), Bytes::from(SECRET));
+        store.write(StoreBatch { ops: vec![change, answer] }, Durability::Sync).unwrap();
         assert!(!shows(&lab.folder(&name)), "after writes");
         store.flush().unwrap();
         fill(&store, 100..250);
@@ -122,7 +123,7 @@ fn no_file_shows_a_value() {
         let target = RocksStore::open(lab.folder(&format!("target-{wal}")), settings.clone()).unwrap();
         target.admit_keys(&export.keys).unwrap();
         target.install(&export.files).unwrap();
-        assert_eq!((count(&store), count(&target)), (250, 250));
+        assert_eq!((count(&store), count(&target)), (251, 250));
         drop((store, target));
         let copy = RocksStore::open(lab.folder(&format!("copy-{wal}")), settings).unwrap();
         assert_eq!(copy.get(Column::Changes, &key(1)).unwrap().unwrap(), SECRET);
