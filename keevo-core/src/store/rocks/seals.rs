@@ -102,6 +102,8 @@ impl Seals {
         let seals = Self { sealer, folder: folder.to_owned(), gate: RwLock::default(), ledger: Mutex::new(ledger) };
         let newest = seals.sealer.newest()?.used();
         seals.name(&mut seals.lock(), [newest])?;
+        let keys: Vec<u32> = seals.named().iter().map(|used| used.id).collect();
+        tracing::info!(?keys, store = %folder.display(), "values are sealed with these keys, or, where there is a 0, not at all");
         Ok(seals)
     }
 
