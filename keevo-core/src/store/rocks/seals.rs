@@ -138,7 +138,7 @@ impl Seals {
 
     /// Takes keys of a snapshot that is to be installed: refuses those that are not there, with `Config`.
     pub(super) fn admit(&self, keys: &[KeyUse]) -> Result<()> {
-        keys.iter().try_for_each(|used| check(Some(&self.sealer), *used, &self.folder))?;
+        keys.iter().try_for_each(|used| check(Some(self.sealer.as_ref()), *used, &self.folder))?;
         let mut ledger = self.lock();
         ledger.admitted.extend(keys);
         self.name(&mut ledger, keys.iter().copied())
@@ -340,7 +340,7 @@ fn write(folder: &Path, named: &BTreeSet<KeyUse>) -> Result<()> {
     let body = format!("{FORMAT}\n{}", named.iter().map(line).collect::<String>());
     let text = format!("{body}crc {:08x}\n", crc32fast::hash(body.as_bytes()));
     let (path, temporary) = (folder.join(FILE), folder.join(format!("{FILE}.tmp")));
-    let put = || {
+    let put = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
