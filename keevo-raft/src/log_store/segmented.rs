@@ -220,6 +220,10 @@ impl Backend for SegmentedBackend {
     fn close(&self) {
         self.patience.end();
     }
+
+    fn oldest_key(&self) -> u32 {
+        self.seals.oldest()
+    }
 }
 
 /// The entry of a record that lies at `place`.

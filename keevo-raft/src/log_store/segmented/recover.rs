@@ -48,6 +48,7 @@ pub(super) fn recover(folder: &Arc<dyn Folder>, seals: &EntrySeals) -> Result<Re
     let names = folder.list().map_err(|error| io_error("list its folder", error))?;
     let Some(manifest) = read_manifest(folder.as_ref(), &names)? else {
         clear(folder.as_ref(), &names, &Manifest::default())?;
+        Replay::default().stale(seals)?;
         return Ok(Recovered::default());
     };
     let mut replay = Replay::default();
@@ -315,6 +316,9 @@ impl Replay {
         let found = || self.groups.values().flat_map(|group| group.places.values());
         seals.check(&found().filter_map(|(_, key)| *key).collect())?;
         let Some(newest) = seals.newest()? else { return Ok(BTreeSet::new()) };
+        let oldest = found().map(|(_, key)| key.map_or(0, |used| used.id)).min();
+        seals.set_opened(newest.used().id);
+        seals.set_oldest(oldest.unwrap_or(newest.used().id));
         let stale = found().filter(|(_, key)| *key != Some(newest.used()));
         Ok(stale.map(|(place, _)| place.segment).collect())
     }

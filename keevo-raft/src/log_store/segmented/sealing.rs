@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use keevo_core::key_file::KeyRing;
@@ -16,24 +17,50 @@ use crate::log_store::GroupId;
 
 /// What seals and opens entries, if anything does. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct EntrySeals(Option<Arc<Sealer>>);
+pub(super) struct EntrySeals {
+    sealer: Option<Arc<Sealer>>,
+    /// The number of the oldest key that entries may be sealed with; 0 = some may not be sealed.
+    oldest: Arc<AtomicU32>,
+    /// The number of the key that was the newest when the log was opened.
+    opened: Arc<AtomicU32>,
+}
 
 impl EntrySeals {
     /// Entries are sealed with `keys` from now on.
     pub(super) fn new(keys: Option<&Arc<KeyRing>>) -> Result<Self> {
         let sealer = keys.map(|keys| Sealer::new(Arc::clone(keys), Purpose::LogEntries)).transpose()?;
-        Ok(Self(sealer.map(Arc::new)))
+        Ok(Self { sealer: sealer.map(Arc::new), oldest: Arc::default(), opened: Arc::default() })
     }
 
     /// The key for the next entries; `None` = they are written as they are.
     pub(super) fn newest(&self) -> Result<Option<Arc<SealKey>>> {
-        self.0.as_ref().map(|sealer| sealer.newest()).transpose()
+        self.sealer.as_ref().map(|sealer| sealer.newest()).transpose()
+    }
+
+    /// The number of the oldest key that entries may be sealed with; 0 = some may not be sealed.
+    pub(super) fn oldest(&self) -> u32 {
+        self.oldest.load(Ordering::Relaxed)
+    }
+
+    /// Notes that all entries are sealed with this key or a later one.
+    pub(super) fn set_oldest(&self, id: u32) {
+        self.oldest.store(id, Ordering::Relaxed);
+    }
+
+    /// Notes the key that was the newest when the log was opened.
+    pub(super) fn set_opened(&self, id: u32) {
+        self.opened.store(id, Ordering::Relaxed);
+    }
+
+    /// Notes that what was there when the log was opened is sealed with the key that was the newest then, or a later one.
+    pub(super) fn all_anew(&self) {
+        self.set_oldest(self.opened.load(Ordering::Relaxed));
     }
 
     /// The body of an entry's record, sealed.
     pub(super) fn seal(&self, key: &SealKey, group: GroupId, index: u64, entry: &[u8]) -> Result<Vec<u8>> {
         let mut body = Vec::new();
-        match &self.0 {
+        match &self.sealer {
             Some(sealer) => {
                 let (group, index) = place(group, index);
                 sealer.seal(key, &[&group, &index], None, entry, &mut body)?;
@@ -51,7 +78,7 @@ impl EntrySeals {
         let (group, index) = (header.group, header.index);
         let named =
             |error: Error| Error::new(error.kind(), format!("entry {index} of group {group}: {}", error.message()));
-        let Some(sealer) = &self.0 else { return Err(named(no_keys(&body))) };
+        let Some(sealer) = &self.sealer else { return Err(named(no_keys(&body))) };
         let (group, index) = place(group, index);
         let opened = sealer.open(&[&group, &index], &body).map_err(named)?;
         Ok(opened.into_owned().into())
@@ -82,7 +109,7 @@ impl EntrySeals {
             tracing::info!(?keys, "entries of the log are sealed with these keys");
         }
         let refused = |error: Error| Error::new(error.kind(), format!("the log store: {}", error.message()));
-        used.iter().try_for_each(|used| match &self.0 {
+        used.iter().try_for_each(|used| match &self.sealer {
             Some(sealer) => sealer.key(*used).map(drop).map_err(refused),
             None => Err(refused(no_key(used.id))),
         })

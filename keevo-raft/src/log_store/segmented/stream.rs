@@ -69,6 +69,8 @@ pub(super) struct Stream {
     seals: EntrySeals,
     /// Segments with entries that were not sealed with the newest key when the log was opened.
     stale: BTreeSet<u64>,
+    /// Whether such entries may still be the only ones of their index.
+    is_stale: bool,
     /// The files of segments up to this one are not written again: they may hold entries in the open.
     removed_upto: u64,
     /// The segments before the open one, and their bytes in use.
@@ -115,6 +117,7 @@ impl Stream {
             patience,
             seals: EntrySeals::default(),
             stale: BTreeSet::new(),
+            is_stale: false,
             removed_upto: 0,
             closed,
             number,
@@ -147,6 +150,7 @@ impl Stream {
         if !stale.is_empty() {
             self.removed_upto = self.number;
         }
+        self.is_stale = !stale.is_empty();
         (self.seals, self.stale) = (seals, stale);
     }
 

@@ -44,6 +44,10 @@ impl Stream {
         if self.durable < self.end {
             return Ok(());
         }
+        if self.is_stale && self.stale.is_empty() && self.moves.is_empty() {
+            self.is_stale = false;
+            self.seals.all_anew();
+        }
         let gone: Vec<u64> = {
             let index = lock(index);
             self.closed.keys().copied().take_while(|number| index.live_bytes(*number) == 0).collect()

@@ -118,6 +118,7 @@ async fn sealing_begins_in_a_log_that_has_entries_and_seals_them_too() {
     fill(&open_memory(&lab.folder), 1).await;
     assert!(lab.shows(), "the search finds what there is");
     let store = lab.open();
+    assert_eq!(store.counters().oldest_key, 0);
     fill(&store, 2).await;
     expect_filled(&store, 1).await;
     expect_filled(&store, 2).await;
@@ -168,9 +169,11 @@ async fn a_key_is_retired_by_a_restart_and_some_writes() {
     fill(&lab.open(), 1).await;
     lab.rotate(6);
     let store = lab.open();
+    assert_eq!(store.counters().oldest_key, 1);
     for term in 8..100 {
         store.save_vote(1, Vote::new(term, 1)).await.unwrap();
     }
+    assert_eq!(store.counters().oldest_key, 2);
     drop(store);
     lab.file.remove(1).unwrap();
     lab.write();
