@@ -77,8 +77,9 @@ fn check(sealer: Option<&Sealer>, used: KeyUse, folder: &Path) -> Result<()> {
     let place = folder.display();
     let Some(sealer) = sealer else {
         let id = used.id;
-        let message =
-            format!("values in {place} are sealed with key {id}: set data_key_file to the file that has the key");
+        let message = format!(
+            "values in {place} are sealed with key {id}: set data_key_file, or RocksOptions::keys, to the file that has it"
+        );
         return Err(Error::new(ErrorKind::Config, message));
     };
     let named = |error: Error| Error::new(error.kind(), format!("{place}: {}", error.message()));
