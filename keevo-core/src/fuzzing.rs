@@ -14,6 +14,7 @@ use crate::ids::{ClusterId, KeyspaceId, NodeId, Revision, ShardId};
 use crate::key::{Keyspace, KeyspaceKind};
 use crate::machine;
 use crate::scan::{Direction, PageToken, Scan};
+use crate::seal::SealedHead;
 use crate::store::files;
 use crate::watch::Change;
 use crate::wire::{ChangeRow, StoredOutcome, StoredOutcomes};
@@ -48,6 +49,11 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "entry_note", accepts: entry_note, samples: entry_notes },
     Decoder { name: "identity_file", accepts: data_dir::is_identity, samples: identity_files },
     Decoder { name: "page_token", accepts: page_token, samples: page_tokens },
+    Decoder {
+        name: "sealed_value",
+        accepts: |input| SealedHead::read(input).is_ok_and(|head| head.is_some()),
+        samples: || [0, 1].map(|flags: u8| [&[94, flags, 0, 0, 0, 7][..], &[3; 40]].concat()).to_vec(),
+    },
     Decoder {
         name: "session_header",
         accepts: |input| machine::decode_header(input).is_ok(),

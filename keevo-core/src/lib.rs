@@ -37,6 +37,7 @@ mod read;
 mod record;
 mod restore;
 mod scan;
+pub mod seal;
 pub mod sessions;
 mod store;
 pub mod system;

@@ -21,6 +21,7 @@ use keevo_archive::rebuild::Until;
 use keevo_archive::restore::{Fence, RestoreCounts, Restorer, Source};
 use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, Storage};
+use keevo_core::key_file::KeyRing;
 use keevo_core::{
     Clock, ClusterId, Error, ErrorKind, Hlc, Levels, RestoreFence, Result, RocksOptions, RocksStore, ShardId,
     SystemClock,
@@ -29,7 +30,7 @@ use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
 
 use crate::archive::open_storage;
-use crate::config::ArchiveConfig;
+use crate::config::Config;
 use marker::{Marker, Moment};
 use pruning::Book;
 
@@ -49,6 +50,8 @@ pub struct Backups {
     places: Option<Places>,
     /// A folder for shards that are being rebuilt.
     work: PathBuf,
+    /// What the values of such shards are sealed with.
+    keys: Option<Arc<KeyRing>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -73,15 +76,17 @@ impl Places {
 }
 
 impl Backups {
-    /// Opens the storage of the configuration. `Config` where there can be none at its address.
-    pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf) -> Result<Self> {
-        let open = |url: &String| open_storage(config, url);
-        let backups = config.backup_url.as_ref().map(open).transpose()?;
-        let archive = config.url.as_ref().map(open).transpose()?;
+    /// Opens the storage of the configuration, and reads the keys of what lies on this node meanwhile. `Config` where there
+    /// can be none at its address, or the keys cannot be read.
+    pub fn open(config: &Config, node: &Node) -> Result<Self> {
+        let open = |url: &String| open_storage(&config.archive, url);
+        let backups = config.archive.backup_url.as_ref().map(open).transpose()?;
+        let archive = config.archive.url.as_ref().map(open).transpose()?;
         let places =
             backups.map(|backups| Places { archive: archive.unwrap_or_else(|| Arc::clone(&backups)), backups });
         let engine = node.engine().with_deadline(DEADLINE);
-        Ok(Self { node: node.clone(), engine, places, work, clock: Arc::new(SystemClock::new()) })
+        let (work, keys) = (config.data_dir.join("restoring"), config.storage.keys()?);
+        Ok(Self { node: node.clone(), engine, places, work, keys, clock: Arc::new(SystemClock::new()) })
     }
 
     /// Where the log is archived, if it is.
@@ -328,6 +333,7 @@ impl Backups {
             let options = RocksOptions {
                 block_cache_bytes: REBUILD_CACHE_BYTES,
                 write_buffer_bytes: REBUILD_CACHE_BYTES / 2,
+                keys: backups.keys.as_ref().map(Arc::clone),
                 ..RocksOptions::without_wal()
             };
             let store = RocksStore::open(folder.path().join("shard"), options)?;

@@ -112,7 +112,7 @@ impl Daemon {
             IdentityFile::in_dir(&config.data_dir).check_level(config.levels)?;
             let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
             let (data_db, log_folder) = folders.stores()?;
-            let store = RocksStore::open(data_db, config.storage.data_store())?;
+            let store = RocksStore::open(data_db, config.storage.data_store()?)?;
             let log = open_log(&log_folder, &config.storage)?;
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer =
@@ -131,7 +131,7 @@ impl Daemon {
             let care = StorageCare { disk: Arc::new(folders.disk()), limits: config.storage.limits };
             let node = Node::start_with(node_options(&config), parts, care).await?;
             let archiving = Archiving::open(&config.archive, &node)?;
-            let backups = Backups::open(&config.archive, &node, config.data_dir.join("restoring"))?;
+            let backups = Backups::open(&config, &node)?;
             let shutdown = CancellationToken::new();
             let traces = config.traces.as_ref().map(|traces| trace_to(traces, &node)).transpose()?;
             let calls = Arc::new(Calls::watched(SlowLog::new(config.slow_call), traces));

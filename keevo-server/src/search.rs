@@ -3,6 +3,8 @@
 pub(crate) mod messages;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -22,6 +24,10 @@ const FOLDER: &str = "search";
 /// The index of a daemon's node; `None` where it has no memory for one.
 pub(crate) fn of_node(config: &Config, node: &Node, engine: ClusterEngine, gateway: &Gateway) -> Option<SearchIndex> {
     if config.search_heap_bytes == 0 {
+        return None;
+    }
+    if config.storage.key_file.is_some() {
+        put_away(&config.data_dir.join(FOLDER));
         return None;
     }
     let heads_of = engine.clone();
@@ -54,6 +60,21 @@ pub(crate) fn of_node(config: &Config, node: &Node, engine: ClusterEngine, gatew
 fn has_room(storage: &StorageStatus) -> bool {
     let mark = storage.low_water_bytes;
     mark == 0 || (!storage.disk_full && storage.free_bytes >= mark.saturating_add(mark / 2))
+}
+
+/// Removes the index: it would hold the words of messages in the open where all else is sealed. It can be made anew.
+fn put_away(folder: &Path) {
+    tracing::warn!(
+        "there is no search over messages: with data_key_file values are sealed on disk, and the index cannot be; set \
+         search_heap_mib to 0 to say so"
+    );
+    match std::fs::remove_dir_all(folder) {
+        Ok(()) => tracing::info!(folder = %folder.display(), "the search index was removed"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::error!(folder = %folder.display(), %error, "the search index cannot be removed: do it by hand")
+        }
+    }
 }
 
 /// Keeps the index until `stop`.

@@ -4,7 +4,6 @@
 //! A local folder syncs what it writes.
 
 pub(crate) mod encrypted;
-mod keys;
 mod s3;
 
 use std::fmt::Debug;
@@ -24,7 +23,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
 use url::Url;
 
 pub use encrypted::Encrypted;
-pub use keys::KeyRing;
+pub use keevo_core::key_file::KeyRing;
 
 /// The largest object that is read: more than any that Keevo writes.
 const OBJECT_BYTES_MAX: u64 = 256 << 20;

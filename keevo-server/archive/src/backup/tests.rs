@@ -85,7 +85,7 @@ async fn a_chunk_that_does_not_decrypt_is_not_removed() {
     let with_key = |byte: u8| {
         let path = dir.path().join(byte.to_string());
         std::fs::write(&path, KeyFile::new(SecretKey([byte; 32])).text()).expect("written");
-        Encrypted::new(Arc::new(open.clone()), KeyRing::open(&path).expect("a key file"))
+        Encrypted::new(Arc::new(open.clone()), KeyRing::open("archive_key_file", &path).expect("a key file"))
     };
     let (right, wrong, counts) = (with_key(1), with_key(2), BackupCounts::default());
     let known = Known::new();

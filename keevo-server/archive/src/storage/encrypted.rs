@@ -24,10 +24,9 @@ use aws_lc_rs::hmac;
 use bytes::{Buf, BufMut, Bytes};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::key_file::SecretKey;
+use keevo_core::key_file::{KeyRing, SecretKey};
 use keevo_core::{Error, ErrorKind, Result};
 
-use super::keys::KeyRing;
 use super::{Object, Storage};
 
 const MAGIC: &[u8; 8] = b"KEEVOENC";
