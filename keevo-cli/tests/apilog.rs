@@ -150,6 +150,22 @@ fn cluster_a_user_is_erased_from_the_archived_calls_and_nobody_else() {
     assert_eq!((number(&again, "calls"), number(&again, "rewritten")), (0, 0), "{again}");
     assert_eq!(number(&look("bob"), "calls") + number(&look("bob"), "calls_left"), bobs, "all of another user");
     node.done(&["backup", "verify", &format!("round-{round}")]);
+
+    // What the log has purged comes from the archive; segments that were read before are forgotten within half a minute.
+    node.done(&["flush"]);
+    let shows_it =
+        |found: &Value| found["calls"].as_array().is_some_and(|calls| calls.iter().any(|one| one["erased"] == true));
+    let purged = (0..2 * LOOKS_MAX).find(|_| {
+        pause();
+        shows_it(&node.json(&["apilog", "search", "--method", "AddActivity"]))
+    });
+    assert!(purged.is_some(), "{}", node.json(&["apilog", "search"]));
+    let named = node.json(&["apilog", "search", "--text", "alice"]);
+    assert_eq!(named["calls"].as_array().map(Vec::len), Some(0), "{named}");
+    let copy = Node::start(1);
+    let report = node.json(&["apilog", "replay", "--into", &copy.grpc]);
+    assert_eq!((number(&report, "applied"), number(&report, "failed")), (round as u64, 0), "{report}");
+    assert!(number(&report, "erased") == 1 && report.to_string().contains("its user was erased"), "{report}");
     let (code, _, said) = node.cli(&["apilog", "erase", "--app", &app, "--user", "", "--yes"]);
     assert!(code == Some(2) && said.contains("1 to 255 bytes"), "{code:?} {said}");
 }
