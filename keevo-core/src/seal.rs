@@ -209,7 +209,7 @@ impl Sealer {
         if let Some(known) = self.known_key(id) {
             return Ok(known);
         }
-        self.learn(SealKey::new(id, &secret, self.purpose)?)
+        Ok(self.learn(SealKey::new(id, &secret, self.purpose)?))
     }
 
     /// The key that something was sealed with. `Config`, with what to do, where the file lacks it or has another one of its
@@ -227,7 +227,7 @@ impl Sealer {
                 Error::new(ErrorKind::Config, message)
             };
             let secret = self.ring.find(id).ok_or_else(lacks)?;
-            self.learn(SealKey::new(id, &secret, self.purpose)?)?
+            self.learn(SealKey::new(id, &secret, self.purpose)?)
         };
         if key.used == used {
             return Ok(key);
@@ -243,9 +243,9 @@ impl Sealer {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
     }
 
-    fn learn(&self, key: SealKey) -> Result<Arc<SealKey>> {
+    fn learn(&self, key: SealKey) -> Arc<SealKey> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(known.entry(key.used.id).or_insert_with(|| Arc::new(key))))
+        Arc::clone(known.entry(key.used.id).or_insert_with(|| Arc::new(key)))
     }
 
     /// Appends `value`, sealed with `key` for `place`, to `out`. The parts of a place have fixed lengths but for the last one.

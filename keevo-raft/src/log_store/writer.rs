@@ -174,7 +174,6 @@ impl<B> Shared<B> {
             disk_reads: load(disk_reads),
             queued: load(queued),
             cached_bytes: u64::try_from(self.cache.bytes()).unwrap_or(u64::MAX),
-            oldest_key: self.backend.oldest_key(),
             ..LogCounters::default()
         }
     }
