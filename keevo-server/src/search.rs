@@ -72,7 +72,7 @@ fn put_away(folder: &Path) {
         Ok(()) => tracing::info!(folder = %folder.display(), "the search index was removed"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::error!(folder = %folder.display(), %error, "the search index cannot be removed: do it by hand")
+            tracing::error!(folder = %folder.display(), %error, "the search index cannot be removed: do it by hand");
         }
     }
 }

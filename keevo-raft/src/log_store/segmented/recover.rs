@@ -318,7 +318,7 @@ impl Replay {
         let Some(newest) = seals.newest()? else { return Ok(BTreeSet::new()) };
         let oldest = found().map(|(_, key)| key.map_or(0, |used| used.id)).min();
         seals.set_opened(newest.used().id);
-        seals.set_oldest(oldest.unwrap_or(newest.used().id));
+        seals.set_oldest(oldest.unwrap_or_else(|| newest.used().id));
         let stale = found().filter(|(_, key)| *key != Some(newest.used()));
         Ok(stale.map(|(place, _)| place.segment).collect())
     }

@@ -187,9 +187,9 @@ async fn a_key_is_retired_by_a_restart_and_some_writes() {
 async fn an_entry_that_does_not_open_is_damaged_and_spares_the_others() {
     let lab = Lab::new();
     fill(&lab.open(), 1).await;
-    let name = super::super::stream::segment_name(1);
+    let name = stream::segment_name(1);
     let mut bytes = lab.folder.files()[&name].clone();
-    let mut at = super::super::stream::SEGMENT_HEADER_BYTES;
+    let mut at = stream::SEGMENT_HEADER_BYTES;
     let place = |at: usize| record::Position { segment: 1, offset: at.try_into().unwrap() };
     let header = loop {
         let header = Header::read(&bytes[at..], place(at)).unwrap().expect("there is an entry");
