@@ -168,7 +168,7 @@ fn is_asked_for(ask: &Ask, message: &Message) -> bool {
 }
 
 fn off() -> Error {
-    Error::new(ErrorKind::Unavailable, "search is off on this node: set search_heap_mib")
+    Error::new(ErrorKind::Unavailable, "search is off on this node: it needs search_heap_mib, and no data_key_file")
 }
 
 fn order(sort: Sort) -> u8 {

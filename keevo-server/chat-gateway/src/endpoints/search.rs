@@ -230,7 +230,8 @@ async fn channels(call: &Call) -> Answered<(Option<Vec<ChannelId>>, bool)> {
 }
 
 fn off() -> Refusal {
-    Error::new(ErrorKind::Unavailable, "search is off on this node: set search_heap_mib").into()
+    Error::new(ErrorKind::Unavailable, "search is off on this node: it needs search_heap_mib, and no data_key_file")
+        .into()
 }
 
 fn bad_cursor() -> Refusal {
