@@ -305,7 +305,7 @@ try {
   await go(free, "#/audit");
   await sees(free, "and that nothing is logged", "Authentication is off");
   await go(free, "#/keys");
-  await free.getByRole("heading", { name: "Keys" }).waitFor(WITHIN);
+  await free.getByRole("heading", { name: "Keys", exact: true }).waitFor(WITHIN);
   await usable(free, "an empty node");
   ok("no page complained", faults.length === 0, faults);
 } finally {
