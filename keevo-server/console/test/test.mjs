@@ -167,6 +167,9 @@ async function search(page) {
   await sees(page, "a filter leaves out", "Nothing is found");
   await go(page, "#/search?app=1&query=a*");
   await sees(page, "what cannot be asked is refused in words", "the beginning of a word has at least 2 characters");
+  // Of what is refused the browser itself tells; of this one it may.
+  const told = faults.findIndex((fault) => /status of 400/.test(fault));
+  if (told >= 0) faults.splice(told, 1);
 }
 
 async function moderation(page, cli) {
