@@ -56,7 +56,7 @@ impl Node {
 
     /// Waits a moment.
     fn wait(&self) {
-        self.runtime.block_on(tokio::time::sleep(Duration::from_millis(100)));
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(100)).await });
     }
 
     /// Runs the program: exit code, standard output, standard error.

@@ -48,7 +48,7 @@ pub(super) async fn find(State(console): State<Console>, caller: Caller, Asked(a
         app: AppId(asked.app),
         sort: asked.sort.as_deref().map(sort).transpose()?,
         query: asked.query,
-        channel: asked.channel,
+        channel: if asked.channel.is_empty() { None } else { Some(asked.channel.parse()?) },
         author: asked.author,
         after_ms: asked.after_ms,
         before_ms: asked.before_ms,

@@ -14,7 +14,7 @@ use keevo_raft::ClusterEngine;
 use keevo_search::{SearchIndex, Sort};
 use tonic::{Request, Response, Status};
 
-use super::chat::{APP, message};
+use super::chat::{APP, channel_named, message};
 use crate::auth::Pass;
 use crate::auth::grant::{Action, Target};
 use crate::search::messages::{Question, find};
@@ -59,7 +59,7 @@ impl ChatSearchService {
             app,
             sort: sort(request.order)?,
             query: request.query,
-            channel: request.channel,
+            channel: if request.channel.is_empty() { None } else { Some(channel_named(&request.channel)?) },
             author: request.user,
             after_ms: request.after_ms,
             before_ms: request.before_ms,

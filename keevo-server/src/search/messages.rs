@@ -15,14 +15,14 @@ const EXAMINED_MAX: usize = 500;
 /// The fewest hits that the index is asked for at once, but for the last.
 const HITS_MIN: usize = 20;
 
-/// What is looked for; empty texts ask for nothing.
+/// What is looked for; an empty text asks for nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     /// The app.
     pub(crate) app: AppId,
     /// What messages say, as the chat API's search takes it.
     pub(crate) query: String,
-    pub(crate) channel: String,
+    pub(crate) channel: Option<ChannelId>,
     pub(crate) author: String,
     /// Sent then or later, in milliseconds since the epoch.
     pub(crate) after_ms: Option<u64>,
@@ -90,9 +90,8 @@ pub(crate) async fn find<E: Engine>(
 }
 
 fn ask_of(question: &Question) -> Result<Ask> {
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let (query, author) = (TextQuery::parse(&question.query)?, given(&question.author));
-    let channel = given(&question.channel).map(|name| name.parse::<ChannelId>()).transpose()?;
+    let (query, channel) = (TextQuery::parse(&question.query)?, question.channel.clone());
+    let author = Some(question.author.clone()).filter(|author| !author.is_empty());
     if query.is_empty() && author.is_none() && channel.is_none() {
         return Err(Error::invalid("say words to look for, a channel or an author"));
     }

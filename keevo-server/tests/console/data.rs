@@ -195,18 +195,31 @@ async fn the_newest_calls_are_shown_with_what_became_of_them() {
         };
         assert_eq!(chat.send_message(message).await.is_ok(), ends_well, "{user}");
     }
-    let all = calls("").await;
-    assert_eq!(texts(&all, "method"), ["keevo.chat.v1.Chat/SendMessage", "keevo.chat.v1.Chat/CreateChannel"]);
-    let newest = &all[0];
-    assert_eq!((&newest["app"], &newest["door"], &newest["failed"]), (&json!(1), &json!("grpc"), &Value::Null));
-    assert!(newest["request_bytes"].as_u64() > Some(0) && newest["request"].is_null(), "{newest}");
-    assert_eq!(newest["who"], json!("key of auth_admin_key_file"));
+    let sent = "keevo.chat.v1.Chat/SendMessage";
+    assert_eq!(texts(&calls("").await, "method"), [sent, sent, "keevo.chat.v1.Chat/CreateChannel"], "newest first");
+    let found = calls("&text=of-ann").await;
+    let of_ann = &found[0];
+    assert_eq!((&of_ann["app"], &of_ann["door"], &of_ann["failed"]), (&json!(1), &json!("grpc"), &Value::Null));
+    assert!(of_ann["request_bytes"].as_u64() > Some(0) && of_ann["request"].is_null(), "{of_ann}");
+    assert_eq!(of_ann["who"], json!("key of auth_admin_key_file"));
     assert_eq!(texts(&calls("&text=createch").await, "method"), ["keevo.chat.v1.Chat/CreateChannel"]);
-    for (filter, count) in
-        [("&app=1", 2), ("&app=0", 0), ("&text=of-ann", 1), ("&text=nothing", 0), ("&failed=true", 0)]
-    {
-        assert_eq!(calls(filter).await.len(), count, "{filter}");
+    for (filter, count) in [("&app=1", 3), ("&app=0", 0), ("&text=nothing", 0), ("&limit=2", 2)] {
+        let path = format!("apilog?{}", filter.trim_start_matches('&'));
+        let page = node.get(ADMIN_KEY, &path).await;
+        assert_eq!(page["calls"].as_array().map(Vec::len), Some(count), "{filter}");
     }
+    // That it failed stands in the log a moment after it did.
+    let failed = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let failed = calls("&failed=true").await;
+            if !failed.is_empty() {
+                return failed;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let failed = failed.await.expect("its outcome is told");
+    assert_eq!((failed.len(), &failed[0]["failed"]), (1, &json!("PERMISSION_DENIED")), "{failed:?}");
     node.stop().await;
 }
 
