@@ -80,6 +80,15 @@ impl RestoreFences {
         Ok(true)
     }
 
+    /// Refuses rows without a fence where some with one have come: `Conflict`.
+    pub(crate) fn pass_unfenced(&self) -> Result<()> {
+        if self.takes.is_empty() {
+            return Ok(());
+        }
+        let message = "rows of a restore that began before the cluster was raised to this level: another has taken over since";
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
     /// The row's bytes.
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(9 + 16 * self.takes.len());

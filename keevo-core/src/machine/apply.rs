@@ -127,8 +127,9 @@ impl<S: Store> Applier<'_, S> {
     /// from, refuses all of them. Revisions go up all the same, as they have for the entries behind it.
     fn restore(&mut self, restore: Restore) -> Step<Outcome> {
         self.state.base = self.state.base.max(restore.base);
-        if let Some(fence) = restore.fence {
-            self.pass(fence)?;
+        match restore.fence {
+            Some(fence) => self.pass(fence)?,
+            None => self.pass_unfenced()?,
         }
         let mut rows = Vec::with_capacity(restore.rows.len());
         for (key, stored) in restore.rows {
@@ -146,15 +147,25 @@ impl<S: Store> Applier<'_, S> {
     }
 
     fn pass(&mut self, fence: RestoreFence) -> Step<()> {
-        let (fences, changed) = if let Some(known) = &mut self.restores {
-            known
-        } else {
-            let row = self.store.get(Column::Data, &row_key(self.place.shard, RESTORES))?;
-            let fences = row.map(|row| RestoreFences::decode(&row)).transpose()?.unwrap_or_default();
-            self.restores.insert((fences, false))
-        };
+        let (fences, changed) = self.fences()?;
         *changed |= fences.pass(fence).map_err(Stop::Refuse)?;
         Ok(())
+    }
+
+    /// Refuses rows of a restore that began before the cluster had fences once one with a fence was here. Such a row is there
+    /// only where all replicas know of it.
+    fn pass_unfenced(&mut self) -> Step<()> {
+        self.fences()?.0.pass_unfenced().map_err(Stop::Refuse)
+    }
+
+    /// Who sends rows of restores, and whether that has changed.
+    fn fences(&mut self) -> Result<&mut (RestoreFences, bool)> {
+        if self.restores.is_none() {
+            let row = self.store.get(Column::Data, &row_key(self.place.shard, RESTORES))?;
+            let fences = row.map(|row| RestoreFences::decode(&row)).transpose()?.unwrap_or_default();
+            self.restores = Some((fences, false));
+        }
+        Ok(self.restores.get_or_insert_with(Default::default))
     }
 
     fn checksum(&mut self, revision: Revision) -> Result<Outcome> {

@@ -155,6 +155,10 @@ impl RocksStore {
         if end.is_none() {
             self.compact_rows(Column::Changes, &[], &[])?;
         }
+        if self.seals().is_some() {
+            // What was sealed anew has to be on the disk before the keys of its older form are struck out.
+            self.flush()?;
+        }
         self.end_resealing(part, parts)?;
         self.check_writable()
     }
@@ -180,9 +184,10 @@ impl RocksStore {
     /// the file system allows it.
     pub fn checkpoint(&self, dir: &Path) -> Result<()> {
         self.check_writable()?;
+        let named = self.seals().map(Seals::named);
         let made = Checkpoint::new(&self.shared.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir));
         made.map_err(|source| translate(&format!("make a checkpoint in {}", dir.display()), source))?;
-        self.shared.seals.as_ref().map_or(Ok(()), |seals| seals.copy_to(dir))
+        self.seals().zip(named).map_or(Ok(()), |(seals, named)| seals.copy_to(dir, named))
     }
 
     fn seals(&self) -> Option<&Seals> {

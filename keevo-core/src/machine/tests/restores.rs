@@ -91,7 +91,7 @@ fn a_page_of_a_stream_that_lost_its_shard_is_refused_where_it_is_applied() {
         let encoded = key("a").encode();
         let record = Record { revision: Revision(5), expires_at_ms: None, value: value.into() };
         let stored = StoredRecord::value(record).encode(&encoded);
-        let fence = Some(RestoreFence { restore, source, take });
+        let fence = (restore > 0).then_some(RestoreFence { restore, source, take });
         let outcome = rig.one(Command::Restore(Restore { base: 10, rows: vec![(encoded, stored)], fence }));
         let taken = match outcome {
             Outcome::Done => true,
@@ -103,7 +103,9 @@ fn a_page_of_a_stream_that_lost_its_shard_is_refused_where_it_is_applied() {
         (taken, rig.value("a").expect("there"))
     };
     let told = |taken, value: &str| (taken, bytes::Bytes::copy_from_slice(value.as_bytes()));
+    assert_eq!(send(0, 0, 0, "bare"), told(true, "bare"), "a restore that began before there were fences");
     assert_eq!(send(1, 4, 1, "first"), told(true, "first"));
+    assert_eq!(send(0, 0, 0, "bare"), told(false, "first"), "and not behind one that has a fence");
     assert_eq!(send(1, 4, 2, "second"), told(true, "second"), "it is taken up again");
     assert_eq!(send(1, 4, 1, "late"), told(false, "second"));
     assert_eq!(send(1, 9, 1, "other"), told(true, "other"), "another shard of the backup has a count of its own");

@@ -132,13 +132,18 @@ impl Seals {
         self.lock().named.iter().copied().collect()
     }
 
-    /// Writes a copy of the list of keys into a copy of the store.
-    pub(super) fn copy_to(&self, folder: &Path) -> Result<()> {
-        write(folder, &self.lock().named)
+    /// Writes a copy of the list of keys into a copy of the store, with those that were `named` before it was made: a key may
+    /// have been struck out meanwhile.
+    pub(super) fn copy_to(&self, folder: &Path, named: Vec<KeyUse>) -> Result<()> {
+        let mut all = self.lock().named.clone();
+        all.extend(named);
+        write(folder, &all)
     }
 
-    /// Takes keys of a snapshot that is to be installed: refuses those that are not there, with `Config`.
+    /// Takes keys of a snapshot that is to be installed: refuses those that are not there, with `Config`. None at all come from
+    /// a node that has no keys, so its values are not sealed.
     pub(super) fn admit(&self, keys: &[KeyUse]) -> Result<()> {
+        let keys = if keys.is_empty() { &[KeyUse::NONE] } else { keys };
         keys.iter().try_for_each(|used| check(Some(self.sealer.as_ref()), *used, &self.folder))?;
         let mut ledger = self.lock();
         ledger.admitted.extend(keys);
@@ -150,6 +155,10 @@ impl Seals {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let key = self.sealer.newest()?;
         let mut ledger = self.lock();
+        // An older file was put back while a compaction is under way: it may not strike out what seals again.
+        if ledger.pass.is_some_and(|(began, _)| key.used().id < began.id) {
+            ledger.pass = None;
+        }
         if !ledger.named.contains(&key.used()) {
             tracing::info!(key = key.used().id, store = %self.folder.display(), "values are sealed with a new key");
             self.name(&mut ledger, [key.used()])?;

@@ -335,6 +335,38 @@ fn a_snapshot_whose_keys_are_missing_is_refused_before_it_comes() {
 }
 
 #[test]
+fn what_a_snapshot_of_a_node_without_keys_brings_is_not_taken_for_sealed() {
+    let lab = Lab::new();
+    let clear = RocksStore::open(lab.folder("clear"), RocksOptions::without_wal()).unwrap();
+    fill(&clear, 0..10);
+    let staging = lab.folder("staging");
+    std::fs::create_dir(&staging).unwrap();
+    let tile = (Bytes::from_static(&[0x10]), Bytes::from_static(&[0x11]));
+    let export = clear.export(&[tile], &[], &staging).unwrap();
+    assert_eq!(export.keys, [], "it knows of no keys");
+    let target = lab.open("db");
+    assert_eq!(target.key_ids(), [1]);
+    target.admit_keys(&export.keys).unwrap();
+    target.install(&export.files).unwrap();
+    assert_eq!(target.key_ids(), [0, 1], "values may lie open");
+    assert!(shows(&lab.folder("db")));
+    target.compact().unwrap();
+    assert!(!shows(&lab.folder("db")), "a compaction seals them");
+    assert_eq!(count(&target), 10);
+}
+
+#[test]
+fn a_snapshot_without_values_names_the_key_of_its_node() {
+    let lab = Lab::new();
+    let store = lab.open("db");
+    let staging = lab.folder("staging");
+    std::fs::create_dir(&staging).unwrap();
+    let tile = (Bytes::from_static(&[0x10]), Bytes::from_static(&[0x11]));
+    let keys = store.export(&[tile], &[], &staging).unwrap().keys;
+    assert_eq!(keys.iter().map(|used| used.id).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn the_list_of_keys_is_whole_or_says_that_it_is_not() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(read(dir.path()).unwrap(), None);
