@@ -39,15 +39,24 @@ impl<E: Engine> Verdicts<E> {
                 let listed = catalogue::key(self.keyspace, &text.partition());
                 return if self.get(listed.clone()).await?.is_some() { self.settle(listed).await } else { Ok(()) };
             }
-            // What lies elsewhere goes first: while a row is left here it is found again.
+            // What lies elsewhere goes first: while a row is left here it is found again. The notes go last: by them it is found
+            // by who erases its channel or its author, and was cut off.
+            let mut notes = Vec::new();
             for (key, _, beside) in &rows {
                 for other in beside {
-                    self.settle(other.clone()).await?;
+                    if matches!(other.partition.first(), Some(b'n' | b'u')) {
+                        notes.push(other.clone());
+                    } else {
+                        self.settle(other.clone()).await?;
+                    }
                 }
                 tracing::debug!(key = ?key.sort, "a row of an erased text goes");
             }
             let batch = rows.into_iter().fold(Batch::new(), |batch, (key, ..)| batch.delete(key));
             self.repeat(batch).await?;
+            for note in notes {
+                self.settle(note).await?;
+            }
         }
     }
 
