@@ -30,11 +30,11 @@ impl Node {
         Self::start_with(shards, |_folder| Vec::new())
     }
 
-    /// One whose log is archived and not kept beyond that, and which has a place for backups.
+    /// One whose log is archived, of which it keeps little more than that, and which has a place for backups.
     pub(crate) fn start_archived(shards: u32) -> Self {
         Self::start_with(shards, |folder| {
             let storage = folder.join("storage").display().to_string();
-            let [every_ms, kept] = ["200", "0"].map(str::to_owned);
+            let [every_ms, kept] = ["200", "4"].map(str::to_owned);
             vec![("archive_url", storage), ("archive_every_ms", every_ms), ("log_entries_kept", kept)]
         })
     }
