@@ -41,7 +41,10 @@ async fn cluster_of_two_releases_writes_on_and_is_raised_when_all_know_the_level
     assert_eq!(note_archived(&cluster, 1).await, Ok(()));
     let refused = engine.finalize_upgrade().await.expect_err("node 3 does not know the new level");
     assert_eq!(refused.kind(), ErrorKind::Conflict);
-    assert!(refused.message().contains("node 3 runs") && refused.message().contains(&format!("level {}", NEW.max)), "{refused}");
+    assert!(
+        refused.message().contains("node 3 runs") && refused.message().contains(&format!("level {}", NEW.max)),
+        "{refused}"
+    );
 
     // A node that is down could be of any release.
     cluster.stop_node(3).await;
