@@ -85,7 +85,8 @@ impl RestoreFences {
         if self.takes.is_empty() {
             return Ok(());
         }
-        let message = "rows of a restore that began before the cluster was raised to this level: another has taken over since";
+        let message =
+            "rows of a restore that began before the cluster was raised to this level: another has taken over since";
         Err(Error::new(ErrorKind::Conflict, message))
     }
 
