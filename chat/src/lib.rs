@@ -248,7 +248,7 @@ pub use retention::{RetentionCursor, RetentionRun};
 pub use review::{Flag, Flagged, Verdict};
 pub use rights::{APP_ADMIN, Actor, Denied, DeniedCode, decide};
 pub use subscribe::{ResumeFrom, Subscription};
-pub use text_change::{ErasedUser, HeldChange, MessageChange};
+pub use text_change::{ErasedChannel, ErasedUser, HeldChange, MessageChange};
 pub use thread::{Participant, Thread, ThreadUnread};
 pub use token::ResumeToken;
 pub use user_change::{UserChange, UserSaid};

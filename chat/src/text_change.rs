@@ -8,7 +8,7 @@ use crate::held::Held;
 use crate::ids::{AppId, ChannelId};
 use crate::keys::{Personal, Row, parse_channel, parse_user};
 use crate::message::Message;
-use crate::rows::{self, ErasureRow, MessageRow};
+use crate::rows::{self, DeletionRow, ErasureRow, MessageRow};
 
 /// A message as a commit left it: new, edited, or deleted, and then without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,31 @@ impl ErasedUser {
     }
 }
 
+/// A channel that a commit says is being erased, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedChannel {
+    /// The app.
+    pub app: AppId,
+    /// The channel; nothing is ever called so again.
+    pub channel: ChannelId,
+}
+
+impl ErasedChannel {
+    /// The channel that a commit in [`KEYSPACE`](crate::KEYSPACE) says is erased, or `None`. Each step of the erasure tells it
+    /// anew; its messages are told one by one too, as [`MessageChange`].
+    ///
+    /// # Errors
+    /// `Corrupt` where the row is one of a deletion and does not decode.
+    pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
+        let Some((app, channel)) = parse_channel(&event.key.partition) else { return Ok(None) };
+        let (Row::Deletion, Change::Put { value, .. }) = (Row::parse(&event.key.sort)?, &event.change) else {
+            return Ok(None);
+        };
+        let row: DeletionRow = rows::decode(value, "a deletion")?;
+        Ok((row.erases && !row.restores).then_some(Self { app, channel }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
@@ -133,5 +158,30 @@ mod tests {
         assert_eq!((told[0].user_id.as_str(), &told[0].stand_in), ("alice", &None));
         assert_eq!((told[1].app, told[1].user_id.as_str()), (AppId(3), "bob"));
         assert!(told[1].stand_in.as_ref().is_some_and(|name| name.starts_with("deleted-")));
+    }
+
+    #[tokio::test]
+    async fn only_what_is_erased_for_good_is_told_as_an_erased_channel() {
+        let engine = MemoryEngine::new();
+        let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await.expect("made");
+        let watch = engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Now).await.expect("watched");
+        let chat = Chat::new(engine, AppId(3), ChatOptions::default());
+        for name in ["team:back", "team:gone"] {
+            let channel: ChannelId = name.parse().expect("a name");
+            let new = NewChannel { created_by: "alice".into(), ..NewChannel::default() };
+            chat.create_channel(&channel, new).await.expect("made");
+            chat.delete_channel(&channel, "alice", false).await.expect("deleted");
+            if name == "team:back" {
+                chat.restore_channel(&channel).await.expect("restored");
+            }
+        }
+        let gone: ChannelId = "team:gone".parse().expect("a name");
+        chat.delete_channel(&gone, "alice", true).await.expect("erased");
+        chat.run_outbox_once().await.expect("the worker runs");
+        let told = watch.filter_map(async |event| ErasedChannel::of(&event.expect("an event")).expect("it decodes"));
+        let told: Vec<ErasedChannel> =
+            Box::pin(told).take_until(tokio::time::sleep(std::time::Duration::from_millis(200))).collect().await;
+        assert!(told.len() > 1, "the beginning and the end at least: {told:?}");
+        assert!(told.iter().all(|one| one.app == AppId(3) && one.channel == gone), "{told:?}");
     }
 }

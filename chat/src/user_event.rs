@@ -191,14 +191,21 @@ impl<E: Engine> Chat<E> {
         let token = match from {
             Some(token) if token.app == self.app && token.user == user => token,
             Some(_) => return Err(Error::invalid("the resume token belongs to another user or app")),
-            None => {
-                let page = self.engine.scan(Scan::partition(keyspace, partition.clone(), 1)).await?;
-                UserToken { app: self.app, user: user.to_owned(), cursor: page.as_of }
-            }
+            None => UserToken { app: self.app, user: user.to_owned(), cursor: self.user_place(user).await? },
         };
         let range = WatchRange::Partition { keyspace, partition, prefix: Bytes::new() };
         let watch = self.engine.watch(range, WatchFrom::After(vec![token.cursor])).await?;
         Ok(UserSubscription { token, watch, ended: false })
+    }
+}
+
+impl<E: Engine> Chat<E> {
+    /// Where what happens to a user is now: in which shard, and behind which change. Whoever watches that shard from there on,
+    /// with [`UserChange`](crate::UserChange), misses nothing of it.
+    pub async fn user_place(&self, user: &str) -> Result<Cursor> {
+        validate_name("a user id", user)?;
+        let (keyspace, partition) = (self.keyspace().await?, keys::user_partition(self.app, user));
+        Ok(self.engine.scan(Scan::partition(keyspace, partition, 1)).await?.as_of)
     }
 }
 

@@ -16,15 +16,17 @@
 //! so is read after the placing (`merge.rs` says why); removals go to every follower all the same.
 //!
 //! It goes in steps, a page of followers each or less, which `pace.rs` spreads over time: whoever reads meanwhile passes.
+//! Followers in shards that do not answer are left out, and walked to once more when the others are served (`apart.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use keevo_core::{Batch, Check, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Result, Revision, Target};
+use keevo_core::{Batch, Check, Consistency, Engine, Error, ErrorKind, FanOut, FanOutAction, Result, Revision, Target};
 use tokio::time::Instant;
 
+use crate::apart::{bit, slot_of};
 use crate::feed_id::FeedId;
 use crate::feeds::{Feeds, retry};
 use crate::followers::{Follower, FollowerPage, Position};
@@ -147,14 +149,18 @@ impl<E: Engine> Feeds<E> {
             let limit = (budget - spent).clamp(1, pace.targets());
             let mut page = match first.get(&feed).filter(|_| at == Position::default()) {
                 Some(page) => Arc::clone(page),
-                None => Arc::new(self.follower_page(&feed, &at, limit).await?),
+                None => Arc::new(self.answering_page(&feed, &at, limit, job.row.is_again()).await?),
             };
+            if page.left_out {
+                job.row.missed_lists |= bit(at.bucket);
+            }
             let begun = match walk.take() {
                 Some(walk) => walk,
                 None => self.begin_walk(feed.clone(), &at, &page).await?,
             };
             // Who does not know yet which feeds gather writes to all followers: a row that is merged too shows once.
-            if !job.row.remove && self.knows_groups() && begun.source.leaves_out(job.id, job.row.began_us) {
+            let written = page.left_out || job.row.remove || !self.knows_groups();
+            if !written && begun.source.leaves_out(job.id, job.row.began_us) {
                 page = Arc::new(self.gathered_page(&feed, &at, limit).await?);
             }
             spent += page.followers.len();
@@ -173,6 +179,7 @@ impl<E: Engine> Feeds<E> {
             job.row.bucket = u32::from(next.bucket);
             job.row.after = next.after;
         }
+        reach.finished = !job.row.walk_again();
         Ok(reach)
     }
 
@@ -207,10 +214,11 @@ impl<E: Engine> Feeds<E> {
         }
     }
 
-    /// Fans a job out to some followers, at its pace; how many rows that changed.
+    /// Fans a job out to some followers, at its pace; how many rows that changed. Those in shards that do not answer are left
+    /// out, which the job notes.
     async fn fan_out_page(
         &self,
-        job: &ActivityJob,
+        job: &mut ActivityJob,
         entry: &EntryRow,
         feed: &FeedId,
         page: &[Follower],
@@ -218,8 +226,13 @@ impl<E: Engine> Feeds<E> {
     ) -> Result<usize> {
         let mut applied = 0;
         let mut puts: BTreeMap<Bytes, Vec<Target>> = BTreeMap::new();
+        let (is_again, only, only_lists) = (job.row.is_again(), job.row.only, job.row.only_lists);
+        let is_missed =
+            |one: &Follower| (only & bit(slot_of(&one.target.partition))) != 0 || (only_lists & bit(one.bucket)) != 0;
+        let is_meant = |one: &&Follower| !is_again || is_missed(one);
+        let page: Vec<&Follower> = page.iter().filter(is_meant).collect();
         if job.row.remove {
-            let unguarded = |one: &Follower| Target { partition: one.target.partition.clone(), guard: None };
+            let unguarded = |one: &&Follower| Target { partition: one.target.partition.clone(), guard: None };
             puts.insert(Bytes::new(), page.iter().map(unguarded).collect());
         } else {
             let last_us = self.last_follow_us(&job.row);
@@ -235,15 +248,18 @@ impl<E: Engine> Feeds<E> {
                 (FanOutAction::Put { value, ttl_ms: None }, Some(guard))
             };
             let sort = keys::timeline(job.id, Some(feed), entry.generation);
-            let mut fan_out = FanOut { keyspace: self.layout().keyspace, sort, action, guard_sort, targets };
-            while !fan_out.targets.is_empty() {
-                let later = fan_out.targets.split_off(pace.targets().min(fan_out.targets.len()));
+            let whole = FanOut { keyspace: self.layout().keyspace, sort, action, guard_sort, targets: Vec::new() };
+            let mut left = targets;
+            while !left.is_empty() {
+                let later = left.split_off(pace.targets().min(left.len()));
+                let count = left.len();
                 let began = pace.turn().await;
-                let done = retry(|| self.engine().fan_out(fan_out.clone())).await?;
-                pace.ended(fan_out.targets.len(), began, Instant::now());
-                applied += usize::try_from(done.applied).unwrap_or(usize::MAX);
-                add(&self.counters().entries_skipped, usize::try_from(done.skipped).unwrap_or(usize::MAX));
-                fan_out.targets = later;
+                let sent = self.send_step(FanOut { targets: left, ..whole.clone() }, is_again).await?;
+                pace.ended(count, began, Instant::now());
+                applied += usize::try_from(sent.applied).unwrap_or(usize::MAX);
+                add(&self.counters().entries_skipped, usize::try_from(sent.skipped).unwrap_or(usize::MAX));
+                job.row.missed |= sent.missed;
+                left = later;
             }
         }
         Ok(applied)
@@ -307,11 +323,15 @@ impl<E: Engine> Feeds<E> {
         budget: usize,
     ) -> Result<Option<Driven>> {
         let wanted = vec![self.layout().activity(id), self.layout().activity_job(id, pointer.number)];
-        let mut records = self.engine().multi_get(wanted, Consistency::Linearizable).await?.into_iter();
+        let read = self.engine().multi_get(wanted, Consistency::Linearizable);
+        let mut records = self.ask(&self.layout().home(id), read).await?.into_iter();
         let (activity, job) = (records.next().flatten(), records.next().flatten());
         let Some(record) = job else { return Ok(None) };
         let row: JobRow = decode(&record)?;
         if row.claimed_by != self.inner.instance && row.claimed_until_ms > self.now_ms() {
+            return Ok(Some(Driven::Elsewhere));
+        }
+        if self.is_held_up(&row) {
             return Ok(Some(Driven::Elsewhere));
         }
         let mut job = ActivityJob { id, row, pointer: None };
@@ -320,10 +340,16 @@ impl<E: Engine> Feeds<E> {
             let activity = activity.as_ref().map(decode::<ActivityRow>).transpose()?.unwrap_or_default();
             job.row.entries.retain(|entry| activity.entries.contains(entry));
         }
-        if !self.claim(&mut job, pointer, record.revision).await? {
+        let begin = Box::pin(async {
+            let claimed = self.claim(&mut job, pointer, record.revision).await?;
+            if claimed {
+                self.place(std::slice::from_mut(&mut job)).await?;
+            }
+            Ok::<_, Error>(claimed)
+        });
+        if !self.begin_drive(pointer.number, begin).await? {
             return Ok(Some(Driven::Elsewhere));
         }
-        self.place(std::slice::from_mut(&mut job)).await?;
         let reach = self.fan_out_job(&mut job, Some(pointer.lane), &FirstPages::new(), budget).await?;
         self.consider_merging(reach.many).await;
         if reach.finished {
@@ -355,7 +381,7 @@ pub(crate) enum Driven {
     Finished,
     /// Some way.
     Further,
-    /// Nowhere: another instance is at it.
+    /// Nowhere: another instance is at it, or those whom it has yet to reach do not answer.
     Elsewhere,
 }
 

@@ -36,6 +36,8 @@ pub const OBJECTS_MAX: usize = 20_000;
 pub struct EnrichOptions {
     /// Whether references are replaced.
     pub references: bool,
+    /// Whether those to activities are, too: whoever may not read activities by their ids would read them so.
+    pub activities: bool,
     /// Whose reactions are own ones.
     pub user_id: Option<String>,
     /// `withOwnReactions`: up to five of each kind.
@@ -58,6 +60,7 @@ impl Default for EnrichOptions {
     fn default() -> Self {
         Self {
             references: true,
+            activities: true,
             user_id: None,
             own_reactions: false,
             recent_reactions: false,

@@ -10,6 +10,7 @@ use keevo_core::{
     Clock, Engine, Error, ErrorKind, KeyspaceKind, Random, Result, Scan, ScanPage, SeededRandom, SystemClock, call,
 };
 
+use crate::apart::Apart;
 use crate::groups::Groups;
 use crate::ids::AppId;
 use crate::keys::Layout;
@@ -55,6 +56,9 @@ pub struct FeedsOptions {
     /// How far the clocks of two instances may be apart, in milliseconds. Must not be too small: a follow that is
     /// dated this much after a post was placed is taken to have seen it.
     pub clock_skew_ms_max: u64,
+    /// How long a step of a fan-out, and a job of the outbox, waits for its shards before it goes on without those that do
+    /// not answer, in milliseconds. These are asked again later, with more patience.
+    pub patience_ms: u64,
     /// How many engine calls one operation keeps in flight.
     pub concurrency: usize,
 }
@@ -74,6 +78,7 @@ impl Default for FeedsOptions {
             pointer_grace_ms: 600_000,
             claim_ms: 30_000,
             clock_skew_ms_max: 5_000,
+            patience_ms: 2_000,
             concurrency: 64,
         }
     }
@@ -106,6 +111,8 @@ pub(crate) struct Inner<E> {
     pub(crate) instance: u64,
     pub(crate) counters: Counters,
     pub(crate) lanes: Lanes,
+    /// What does not answer, and waits.
+    pub(crate) apart: Apart,
     /// By how many targets fan-outs go.
     pub(crate) step: Step,
     /// Held while finished work is taken out of the outbox.
@@ -146,6 +153,7 @@ impl<E: Engine> Feeds<E> {
             options,
             counters: Counters::default(),
             lanes: Lanes::default(),
+            apart: Apart::default(),
             step: Step::default(),
             flushing: tokio::sync::Mutex::default(),
             turns: Turns::default(),

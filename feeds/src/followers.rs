@@ -7,6 +7,7 @@
 //! Invariant: per follower and bucket, the row with the highest (epoch, gone) wins, whatever the order in which
 //! steps of follows and unfollows arrive. The counters change in the batch that changes the row, so they are exact.
 
+mod answering;
 mod gathered;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub(crate) struct Position {
 #[derive(Debug, Clone)]
 pub(crate) struct Follower {
     pub(crate) target: Target,
+    /// The list that it stands in.
+    pub(crate) bucket: u8,
     /// When its edge was made, in microseconds.
     pub(crate) created_us: u64,
 }
@@ -76,6 +79,8 @@ pub(crate) struct FollowerPage {
     pub(crate) next: Option<Position>,
     /// How the feed reaches them; only a page that begins with the first follower says it.
     pub(crate) source: SourceRow,
+    /// Whether the list at its place did not answer, and was passed by.
+    pub(crate) left_out: bool,
 }
 
 /// Some followers of one bucket.
@@ -214,7 +219,7 @@ impl<E: Engine> Feeds<E> {
         if at.bucket == 0 {
             let BucketPage { followers, next, wide, source } = self.bucket_page(feed, at.clone(), limit).await?;
             let next = next.or_else(|| wide.then(|| Position { bucket: 1, after: String::new() }));
-            return Ok(FollowerPage { followers, next, source });
+            return Ok(FollowerPage { followers, next, source, left_out: false });
         }
         let last = self.buckets_within(feed, at.bucket, limit).await?;
         let walk = (at.bucket..=last).map(|bucket| {
@@ -228,11 +233,11 @@ impl<E: Engine> Feeds<E> {
             followers.extend(page.followers);
             if page.next.is_some() {
                 // What the later buckets gave is read again: counters had run behind.
-                return Ok(FollowerPage { followers, next: page.next, source });
+                return Ok(FollowerPage { followers, next: page.next, source, left_out: false });
             }
         }
         let next = (last + 1 < FOLLOWER_BUCKETS).then(|| Position { bucket: last + 1, after: String::new() });
-        Ok(FollowerPage { followers, next, source })
+        Ok(FollowerPage { followers, next, source, left_out: false })
     }
 
     /// The last bucket, from `first` on, up to which the counters add up to no more than `limit`.
@@ -285,7 +290,7 @@ impl<E: Engine> Feeds<E> {
                 if !row.gone {
                     let guard = Some(Revision(row.epoch));
                     let target = Target { partition: self.layout().feed(&follower), guard };
-                    found.followers.push(Follower { target, created_us: row.created_us });
+                    found.followers.push(Follower { target, bucket, created_us: row.created_us });
                 }
                 last = Some(follower.to_string());
             }

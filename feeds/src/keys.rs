@@ -23,6 +23,8 @@ pub(crate) const HEAD_FOLLOWERS: u64 = 1_000;
 
 /// Sort key of the activity in its home partition.
 pub(crate) const ACTIVITY: &[u8] = b"a";
+/// Sort key of the mark that says that an activity or a reaction was erased, in its home.
+pub(crate) const ERASED: &[u8] = b"b";
 /// Start of the jobs, in an activity's home or a feed's partition.
 pub(crate) const JOB: &[u8] = b"j";
 /// Start of a feed's own rows.
@@ -101,6 +103,11 @@ impl Layout {
 
     pub(crate) fn activity(self, id: ActivityId) -> Key {
         self.key(self.home(id), ACTIVITY)
+    }
+
+    /// The mark that whoever follows the changes is told an erasure by.
+    pub(crate) fn erased(self, home: Bytes) -> Key {
+        self.key(home, ERASED)
     }
 
     pub(crate) fn activity_job(self, id: ActivityId, number: u64) -> Key {

@@ -12,6 +12,7 @@
 //! partition           sort key                       value
 //! a ‹activity›        a                              the activity and the feeds that hold it directly
 //!                     j ‹number›                     an outbox job of it
+//!                     b                              it was erased, when (expires)
 //! f ‹feed›            d ‹time id› ‹generation›       own row: the feed holds it directly
 //!                     t ‹time id› ‹source› 0 ‹gen.›  timeline row; source = the followed feed, empty = own
 //!                                                    (what gathers the activity, unless the feed is flat)
@@ -36,7 +37,7 @@
 //!                     r, q ‹kind› 0 ‹time› ‹id›     what the user left: reactions, all and by kind
 //!                     h ‹time id›                    activities whose actor the user is
 //! g ‹type› 0 ‹id›     f ‹user›                       flags of an activity, reaction or user
-//! x ‹reaction›        a, j ‹number›                  the reaction and its jobs
+//! x ‹reaction›        a, j ‹number›, b               the reaction, its jobs, and that it was erased (expires)
 //! s ‹subject›         s                              tally of the reactions on an activity or a reaction
 //!                     o ‹user›                       tally of one user's
 //!                     t, k ‹kind› 0, m ‹user› 0, n ‹user› 0 ‹kind› 0
@@ -60,6 +61,7 @@
 
 mod activity;
 mod add;
+mod apart;
 mod audit;
 mod change;
 mod collections;
@@ -134,7 +136,7 @@ pub use reactions::{
 };
 pub use read::{FeedPage, OFFSET_MAX, PAGE_LIMIT_MAX, PageRequest};
 pub use targets::{ChangedTargets, Targets};
-pub use text_change::{Said, TextChange};
+pub use text_change::{DeletedUser, ErasedText, Said, TextChange};
 pub use time::ActivityTime;
 pub use update::PartialUpdate;
 pub use users::{ADD_USERS_MAX, GET_MANY_MAX, User};

@@ -88,6 +88,13 @@ impl CopyRow {
         }
     }
 
+    /// Whether a follow that copied so must show an own row of its target: clocks may be `skew_us` apart, so what may have
+    /// begun on either side of the listing is demanded only if both ask for it.
+    pub(crate) fn demands(&self, id: ActivityId, row: OwnRow, skew_us: u64) -> bool {
+        let listed = [self.listed_us.saturating_sub(skew_us), self.listed_us.saturating_add(skew_us)];
+        listed.into_iter().all(|listed_us| Self { listed_us, ..self.clone() }.admits(id, row, 0))
+    }
+
     /// From which date on a source that is merged since `since_us` may hold what was not written to the follower.
     pub(crate) fn merged_from_us(&self, since_us: u64, slack_us: u64) -> u64 {
         if self.everything {

@@ -92,7 +92,10 @@ impl<E: Engine> Feeds<E> {
     /// Pointers to jobs that are about to be written, all in one outbox partition.
     pub(crate) fn new_pointers(&self, jobs: impl IntoIterator<Item = JobAt>) -> Vec<Pointer> {
         let random = &self.options().random;
-        let bucket = u8::try_from(random.next_u64() % u64::from(OUTBOX_BUCKETS)).unwrap_or_default();
+        let first = u8::try_from(random.next_u64() % u64::from(OUTBOX_BUCKETS)).unwrap_or_default();
+        // The next one that answers, as far as is known.
+        let answers = |bucket: &u8| !self.inner.apart.is_silent(&self.layout().outbox(*bucket));
+        let bucket = (first..OUTBOX_BUCKETS).chain(0..first).find(answers).unwrap_or(first);
         let make =
             |at| Pointer { lane: Lane::Prompt, bucket, created_us: self.stamp_us(), number: random.next_u64(), at };
         jobs.into_iter().map(make).collect()
@@ -185,7 +188,8 @@ impl<E: Engine> Feeds<E> {
         let count = done.len();
         let delete_job = |done: Done| async move {
             let Some(job) = done.job else { return Some(done.pointer) };
-            match retry(|| self.engine().write(Batch::new().delete(job.clone()))).await {
+            let delete = retry(|| self.engine().write(Batch::new().delete(job.clone())));
+            match self.ask(&job.partition, delete).await {
                 Ok(_) => Some(done.pointer),
                 Err(error) => {
                     tracing::debug!(%error, "a finished outbox job stays for now");
@@ -215,6 +219,7 @@ impl<E: Engine> Feeds<E> {
         if batch.ops.is_empty() {
             return Ok(());
         }
-        retry(|| self.engine().write(batch.clone())).await.map(|_| ())
+        let Some(partition) = pointers.first().map(|one| self.layout().outbox(one.bucket)) else { return Ok(()) };
+        self.ask(&partition, retry(|| self.engine().write(batch.clone()))).await.map(|_| ())
     }
 }

@@ -111,6 +111,32 @@ impl<E: Engine> Feeds<E> {
         Ok(count)
     }
 
+    /// As [`Self::delete_activities`], and whoever keeps copies of what they said, such as moderation, is told to erase these. So
+    /// are those told that are deleted already. Repeatable.
+    pub async fn erase_activities(&self, ids: &[ActivityId]) -> Result<usize> {
+        let count = self.delete_activities(ids).await?;
+        self.tell_erased(ids.iter().map(|id| self.layout().home(*id)).collect()).await?;
+        Ok(count)
+    }
+
+    /// As [`Self::delete_reactions`], and whoever keeps copies of what they said is told to erase these, likewise.
+    pub async fn erase_reactions(&self, ids: &[String]) -> Result<usize> {
+        let count = self.delete_reactions(ids).await?;
+        self.tell_erased(ids.iter().map(|id| self.layout().reaction(id)).collect()).await?;
+        Ok(count)
+    }
+
+    /// Leaves a mark in each home, behind what it says of the end: a change that tells the erasure.
+    async fn tell_erased(&self, homes: Vec<Bytes>) -> Result<()> {
+        let (now_us, ttl_ms) = (self.stamp_us(), self.options().removed_ttl_ms);
+        let mark = |home| Batch::new().put_ttl(self.layout().erased(home), now_us.to_be_bytes().to_vec(), ttl_ms);
+        futures::stream::iter(homes.into_iter().map(|home| self.list(mark(home))))
+            .buffer_unordered(self.options().concurrency)
+            .try_collect::<Vec<()>>()
+            .await
+            .map(drop)
+    }
+
     /// Puts the activities of jobs into the lists of their actors, or takes them out.
     pub(crate) async fn list_by_actor(&self, jobs: &[ActivityJob]) -> Result<()> {
         let mut added: BTreeMap<String, Batch> = BTreeMap::new();

@@ -99,6 +99,35 @@ pub(crate) struct JobRow {
     /// The user that is the activity's actor, whose list gets it or, where it is gone, loses it; empty = none.
     #[prost(string, tag = "16")]
     pub(crate) actor: String,
+    /// Progress: the slots whose followers were left out since the walk began, as a mask; `apart.rs` says which they are.
+    #[prost(fixed64, tag = "17")]
+    pub(crate) missed: u64,
+    /// Progress: the buckets of followers that were left out as a whole, as a mask.
+    #[prost(fixed64, tag = "18")]
+    pub(crate) missed_lists: u64,
+    /// What was `missed` by the walk before this one, which is for it alone.
+    #[prost(fixed64, tag = "19")]
+    pub(crate) only: u64,
+    /// As `only`, of `missed_lists`. Where neither has any the walk is the first, and for all followers.
+    #[prost(fixed64, tag = "20")]
+    pub(crate) only_lists: u64,
+}
+
+impl JobRow {
+    /// Whether followers were left out before, and the walk is for these alone.
+    pub(crate) fn is_again(&self) -> bool {
+        (self.only, self.only_lists) != (0, 0)
+    }
+
+    /// Begins the walk over the followers anew for those that were left out. False when there are none.
+    pub(crate) fn walk_again(&mut self) -> bool {
+        if (self.missed, self.missed_lists) == (0, 0) {
+            return false;
+        }
+        (self.only, self.only_lists) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.missed_lists));
+        (self.entry, self.bucket, self.after) = (0, 0, String::new());
+        true
+    }
 }
 
 /// A feed's own row for an activity that it holds directly.

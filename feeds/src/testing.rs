@@ -3,6 +3,7 @@
 //! `suite(engine)` runs everything; each scenario uses an app of its own, so that one engine serves them all and
 //! what it held before does not matter. A scenario that fails panics and says what differs.
 
+mod apart;
 mod basics;
 mod crash;
 mod duels;
@@ -73,6 +74,7 @@ fn everything(engine: AnyEngine, effort: Effort) -> impl Future<Output = ()> + S
         lists::run(&engine).await;
         if effort == Effort::Thorough {
             limits::run(&engine).await;
+            apart::run(&engine).await;
         }
         verified::run(&engine).await;
         many::run(&engine).await;
@@ -234,9 +236,24 @@ mod tests {
     use keevo_core::MemoryEngine;
 
     use super::{
-        Effort, enriched, entities, lanes, late_reactions, limits, merged, model, privacy, races, reaction_faults,
-        reactions, suite_with, updates, verified,
+        Effort, apart, basics, enriched, entities, groups, lanes, late_reactions, limits, lists, many, merged, model,
+        outbox, privacy, races, reaction_faults, reactions, suite_with, updates, verified,
     };
+
+    #[tokio::test]
+    async fn feeds_and_their_pages() {
+        let engine = keevo_core::AnyEngine::new(MemoryEngine::new());
+        basics::run(&engine).await;
+        lists::run(&engine).await;
+        groups::run(&engine).await;
+    }
+
+    #[tokio::test]
+    async fn followers_of_any_number() {
+        let engine = keevo_core::AnyEngine::new(MemoryEngine::new());
+        outbox::run(&engine).await;
+        many::run(&engine).await;
+    }
 
     #[tokio::test]
     async fn users_and_collections() {
@@ -276,6 +293,11 @@ mod tests {
     #[tokio::test]
     async fn limits_are_kept() {
         limits::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
+    }
+
+    #[tokio::test]
+    async fn silent_shards_hold_up_nobody_else() {
+        apart::run(&keevo_core::AnyEngine::new(MemoryEngine::new())).await;
     }
 
     #[tokio::test]

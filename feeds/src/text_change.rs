@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::{ActivityId, AppId};
 use crate::json::decode_object;
-use crate::keys::ACTIVITY;
+use crate::keys::{ACTIVITY, ENTITY, ERASED};
 use crate::reactions::ReactionRow;
 use crate::rows::{ActivityRow, decode};
 
@@ -51,16 +51,12 @@ impl TextChange {
     /// # Errors
     /// `Corrupt` where the row is an activity's or a reaction's and does not decode.
     pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
-        let (Change::Put { value, .. }, Some((&tag, rest))) = (&event.change, event.key.partition.split_first()) else {
-            return Ok(None);
-        };
-        if event.key.sort != ACTIVITY || !matches!(tag, b'a' | b'x') {
+        let Change::Put { value, .. } = &event.change else { return Ok(None) };
+        if event.key.sort != ACTIVITY {
             return Ok(None);
         }
+        let Some((tag, app, name)) = home(&event.key.partition)? else { return Ok(None) };
         let bad = || Error::corrupt("the partition of a text is malformed");
-        let mut name = rest;
-        let app = prost::encoding::decode_varint(&mut name).map_err(|error| bad().with_source(error))?;
-        let app = AppId(u32::try_from(app).map_err(|error| bad().with_source(error))?);
         let record = Record { revision: Revision(0), expires_at_ms: None, value: value.clone() };
         let change = if tag == b'a' {
             let row: ActivityRow = decode(&record)?;
@@ -93,6 +89,77 @@ impl TextChange {
         };
         Ok(Some(change).filter(|change| !change.text.is_empty()))
     }
+}
+
+/// A text that a commit says is erased: whoever keeps something of it is to forget it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedText {
+    /// The app.
+    pub app: AppId,
+    /// What said it.
+    pub said: Said,
+}
+
+impl ErasedText {
+    /// The text that a commit in the keyspace of feeds says is erased ([`Feeds::erase_activities`](crate::Feeds::erase_activities)),
+    /// or `None`. Something else may be said under the id later.
+    ///
+    /// # Errors
+    /// `Corrupt` where the row is such a mark and its key is malformed.
+    pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
+        if event.key.sort != ERASED || !matches!(event.change, Change::Put { .. }) {
+            return Ok(None);
+        }
+        let Some((tag, app, name)) = home(&event.key.partition)? else { return Ok(None) };
+        let said = if tag == b'a' {
+            Said::Activity(ActivityId::from_bytes(name)?)
+        } else {
+            let bad = |error| Error::corrupt("the partition of an erased reaction is malformed").with_source(error);
+            Said::Reaction(std::str::from_utf8(name).map_err(bad)?.to_owned())
+        };
+        Ok(Some(Self { app, said }))
+    }
+}
+
+/// A user that a commit deletes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedUser {
+    /// The app.
+    pub app: AppId,
+    /// The user.
+    pub id: String,
+}
+
+impl DeletedUser {
+    /// The user that a commit in the keyspace of feeds deletes, or `None`.
+    ///
+    /// # Errors
+    /// `Corrupt` where the row is a user's and its key is malformed.
+    pub fn of(event: &CommitEvent) -> Result<Option<Self>> {
+        let is_user = event.key.partition.first() == Some(&b'u') && event.key.sort == ENTITY;
+        if !is_user || !matches!(event.change, Change::Delete) {
+            return Ok(None);
+        }
+        let (app, name) = of_app(event.key.partition.get(1..).unwrap_or_default())?;
+        let bad = |error| Error::corrupt("the partition of a user is malformed").with_source(error);
+        Ok(Some(Self { app, id: std::str::from_utf8(name).map_err(bad)?.to_owned() }))
+    }
+}
+
+/// The tag, the app and the name of the home of an activity or a reaction; `None` for other partitions.
+fn home(partition: &[u8]) -> Result<Option<(u8, AppId, &[u8])>> {
+    match partition.split_first() {
+        Some((&tag, rest)) if matches!(tag, b'a' | b'x') => of_app(rest).map(|(app, name)| Some((tag, app, name))),
+        _ => Ok(None),
+    }
+}
+
+/// The app that a partition is of, behind its tag, and what follows.
+fn of_app(mut rest: &[u8]) -> Result<(AppId, &[u8])> {
+    let bad = || Error::corrupt("the partition of a text is malformed");
+    let app = prost::encoding::decode_varint(&mut rest).map_err(|error| bad().with_source(error))?;
+    let app = AppId(u32::try_from(app).map_err(|error| bad().with_source(error))?);
+    Ok((app, rest))
 }
 
 /// All strings in a value, a line each, in the order of the names.
@@ -229,6 +296,45 @@ mod tests {
         for other in ["", "a\n*****\nhell", "a\n*****\nhello!", "a *****\nhello"] {
             assert_eq!(posted.saying(other), None, "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_erased_is_told_once_it_is_gone_and_also_when_it_was() {
+        let engine = MemoryEngine::new();
+        let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await.expect("made");
+        let watch = engine.watch(WatchRange::Keyspace(keyspace), WatchFrom::Now).await.expect("watched");
+        let feeds = Feeds::open(engine, AppId(300), FeedsOptions::default()).await.expect("opened");
+        let feed: FeedId = "user:alice".parse().expect("a feed");
+        let posted = feeds.add_activity(&feed, NewActivity::new("SU:alice", "post", "note:1")).await.expect("added");
+        let other = feeds.add_activity(&feed, NewActivity::new("SU:alice", "post", "note:2")).await.expect("added");
+        let on = ReactTo::Activity(other.id.to_string());
+        let like = feeds.add_reaction(NewReaction::new("like", on, "alice")).await.expect("added");
+        feeds.add_user("alice", Map::new()).await.expect("added");
+        feeds.delete_activities(&[posted.id]).await.expect("deleted");
+        assert_eq!(feeds.erase_activities(&[posted.id, other.id]).await.expect("erased"), 1, "one was deleted before");
+        assert_eq!(feeds.erase_reactions(std::slice::from_ref(&like.id)).await.expect("erased"), 1);
+        feeds.delete_user("alice").await.expect("deleted");
+        assert!(feeds.activities(&[posted.id, other.id]).await.expect("read").is_empty());
+        let again = feeds.add_activity(&feed, NewActivity::new("SU:alice", "post", "note:1")).await;
+        assert!(again.is_ok(), "what is erased may be posted again: {again:?}");
+        let events: Vec<CommitEvent> = Box::pin(watch.map(|event| event.expect("an event")))
+            .take_until(tokio::time::sleep(std::time::Duration::from_millis(200)))
+            .collect()
+            .await;
+        let mut erased: Vec<ErasedText> =
+            events.iter().filter_map(|event| ErasedText::of(event).expect("it decodes")).collect();
+        erased.sort_by_key(|one| format!("{one:?}"));
+        let app = AppId(300);
+        let mut wanted = vec![
+            ErasedText { app, said: Said::Activity(posted.id) },
+            ErasedText { app, said: Said::Activity(other.id) },
+            ErasedText { app, said: Said::Reaction(like.id) },
+        ];
+        wanted.sort_by_key(|one| format!("{one:?}"));
+        assert_eq!(erased, wanted);
+        let gone: Vec<DeletedUser> =
+            events.iter().filter_map(|event| DeletedUser::of(event).expect("it decodes")).collect();
+        assert_eq!(gone, [DeletedUser { app, id: "alice".into() }]);
     }
 
     #[test]

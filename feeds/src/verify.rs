@@ -2,8 +2,10 @@
 //!
 //! A feed must show what it holds itself and, of each feed it follows, all that the follow copied or that was
 //! posted since; and nothing else. Exact when the outbox is empty and nobody writes. Posts that were dated
-//! further back than the copy reaches are demanded only if they began after the follower was listed. Of sources that are
-//! merged the same is demanded as of others. The lists of follows and their counters, groups and what is seen of them, and
+//! further back than the copy reaches are demanded only if they began after the follower was listed, and by more than
+//! clocks may be apart: who posted and who followed may have been two nodes. What is added to many feeds, and to none of
+//! their followers, is demanded only if it began before by as much. Of sources that are merged the same is demanded as of
+//! others. The lists of follows and their counters, groups and what is seen of them, and
 //! the tallies, lists and target feeds of reactions are recomputed too.
 
 mod bounded;
@@ -221,7 +223,7 @@ impl<E: Engine> Feeds<E> {
         let copied = self.layout().copied(feed, target);
         let copied = self.engine().get(copied, Consistency::Linearizable).await?;
         let copied: CopyRow = copied.as_ref().map(decode).transpose()?.unwrap_or_default();
-        self.live_own(target, |id, row| copied.admits(id, row, 0)).await
+        self.live_own(target, |id, row| copied.demands(id, row, self.skew_us())).await
     }
 
     async fn is_listed(&self, follower: &FeedId, target: &FeedId, edge: &Record) -> Result<bool> {

@@ -3,7 +3,8 @@
 //! Invariants: it may run anywhere, any number of times at once; claims on jobs only save double work. It never
 //! loses a job: a failed attempt stays in the outbox for the next sweep. Pointers that wait take no room from jobs
 //! that can be driven, and a run that drove nothing does not ask for another at once. The lanes are driven side by
-//! side: a large job takes one slice of the prompt lane and no more.
+//! side: a large job takes one slice of the prompt lane and no more. What a shard without a leader holds up waits apart
+//! (`apart.rs`), and takes no room meanwhile.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::deliver::Driven;
 use crate::feed_id::FeedId;
-use crate::feeds::Feeds;
+use crate::feeds::{Feeds, is_passing};
 use crate::ids::ActivityId;
 use crate::keys;
 use crate::lanes::Lane;
@@ -113,8 +114,20 @@ impl<E: Engine> Feeds<E> {
                     break;
                 }
                 let partition = self.layout().outbox(bucket);
-                let scan = self.layout().scan(partition, lane.tag(), Bytes::from_static(lane.tag()), SWEEP_PAGE);
-                let page = self.engine().scan(scan.after(token)).await?;
+                let scan =
+                    self.layout().scan(partition.clone(), lane.tag(), Bytes::from_static(lane.tag()), SWEEP_PAGE);
+                // A shard that does not answer keeps nobody from the pointers in the others.
+                if self.inner.apart.waits(&partition) {
+                    run.waiting += 1;
+                    break;
+                }
+                let page = match self.ask(&partition, self.engine().scan(scan.after(token))).await {
+                    Err(error) if is_passing(error.kind()) => {
+                        self.failed(&error, run);
+                        break;
+                    }
+                    page => page?,
+                };
                 let read = |(key, record): &(Key, Record)| self.pointer_in(lane, bucket, key, record, run);
                 let found: Vec<Pointer> = page.records.iter().filter_map(read).collect();
                 let all = found.len();
@@ -169,7 +182,7 @@ impl<E: Engine> Feeds<E> {
 
     /// Drives the jobs behind pointers. `ended` says that the calls that wrote them are over.
     async fn drive_all(&self, lane: Lane, pointers: Vec<Pointer>, ended: bool, run: &mut OutboxRun) {
-        let drive = |pointer| Box::pin(self.drive_pointer(pointer, ended));
+        let drive = |pointer| Box::pin(self.drive_or_wait(pointer, ended));
         let at_once = if lane == Lane::Prompt { JOBS_AT_ONCE } else { BULK_AT_ONCE };
         let mut steps = futures::stream::iter(pointers.into_iter().map(drive)).buffer_unordered(at_once);
         while let Some(step) = steps.next().await {
@@ -177,13 +190,27 @@ impl<E: Engine> Feeds<E> {
                 Ok(Step::Driven) => run.driven += 1,
                 Ok(Step::Dropped) => run.dropped += 1,
                 Ok(Step::Waiting) => run.waiting += 1,
-                Err(error) => {
-                    run.failed += 1;
-                    add(&self.counters().jobs_failed, 1);
-                    tracing::warn!(%error, "an outbox job stays for the next sweep");
-                }
+                Err(error) => self.failed(&error, run),
             }
         }
+    }
+
+    /// Counts an attempt that failed.
+    fn failed(&self, error: &Error, run: &mut OutboxRun) {
+        run.failed += 1;
+        add(&self.counters().jobs_failed, 1);
+        tracing::warn!(%error, "work in the outbox stays for the next sweep");
+    }
+
+    /// Drives the job behind a pointer on, unless it waits apart.
+    async fn drive_or_wait(&self, pointer: Pointer, ended: bool) -> Result<Step> {
+        if self.waits_apart(&pointer) {
+            return Ok(Step::Waiting);
+        }
+        let number = pointer.number;
+        let driven = self.drive_pointer(pointer, ended).await;
+        self.drove(number, &driven);
+        driven
     }
 
     async fn drive_pointer(&self, pointer: Pointer, ended: bool) -> Result<Step> {
@@ -195,7 +222,7 @@ impl<E: Engine> Feeds<E> {
                 self.after_drive(driven, pointer, ended).await
             }
             JobAt::Reaction(id) => {
-                let driven = self.drive_reaction(&id, &pointer).await?;
+                let driven = self.begin_drive(pointer.number, Box::pin(self.drive_reaction(&id, &pointer))).await?;
                 self.after_drive(driven, pointer, ended).await
             }
             JobAt::Source(feed) => {
@@ -205,7 +232,7 @@ impl<E: Engine> Feeds<E> {
             JobAt::Edges(feed) => {
                 let mut driven = false;
                 for _ in 0..EDGE_PAGES {
-                    if self.drive_edges(&feed).await? == 0 {
+                    if self.begin_drive(pointer.number, Box::pin(self.drive_edges(&feed))).await? == 0 {
                         // The jobs may have been another call's: the pointer itself waits for its grace time.
                         let step = self.drop_pointer(pointer, ended).await?;
                         return Ok(if driven { Step::Driven } else { step });

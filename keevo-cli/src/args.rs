@@ -211,7 +211,7 @@ pub(crate) enum Command {
     /// Make a development CA and certificates, and show certificates
     #[command(subcommand, after_help = cert::EXAMPLES)]
     Cert(cert::Cert),
-    /// Make and rotate the keys that archive and backups are encrypted with
+    /// Make and rotate the keys that archive and backups, or values on disk, are encrypted with
     #[command(subcommand, after_help = key::EXAMPLES)]
     Key(key::Key),
     /// Write to channels, and read and watch them

@@ -17,6 +17,8 @@ use serde_json::Value;
 /// How often it is looked whether the workers of feeds and chat are done, and at most how many times.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 const LOOKS_MAX: usize = 40;
+/// More entries than have to follow what the log lets go: it does so with 256 at once.
+const LOG_ENTRIES: usize = 400;
 
 /// The hashes once they have stood still, or those that were wanted.
 fn hashes(node: &Node, wanted: Option<&Value>) -> Value {
@@ -111,4 +113,65 @@ fn cluster_calls_are_searched_counted_exported_and_replayed_from_a_file() {
     }
     assert!(copy.done(&["kv", "get", "user/bob"]).contains("two"));
     assert_eq!(number(&node.json(&replay), "skipped"), 3);
+}
+
+#[test]
+fn cluster_a_user_is_erased_from_the_archived_calls_and_nobody_else() {
+    let node = Node::start_archived(1);
+    let add = |user: &str, number: usize| {
+        let (feed, object) = (format!("user:{user}"), format!("photo:{number}"));
+        node.done(&["feed", "add", &feed, "--actor", user, "--verb", "like", "--object", &object]);
+    };
+    // The first one makes the keyspace, and is recorded in the meta group.
+    add("bob", 0);
+    add("alice", 0);
+    let found = node.json(&["apilog", "search", "--method", "AddActivity"]);
+    let app = found["calls"][0]["app"].to_string();
+    let erase =
+        |user: &str, more: &[&str]| node.json(&[&["apilog", "erase", "--app", &app, "--user", user], more].concat());
+    let look = |user: &str| erase(user, &["--dry-run"]);
+    let pause = || node.runtime.block_on(async { tokio::time::sleep(LOOK_EVERY).await });
+    let archived = (0..LOOKS_MAX).find(|_| {
+        pause();
+        number(&look("alice"), "calls_left") == 1
+    });
+    assert!(archived.is_some(), "without a backup the archive is needed: {}", look("alice"));
+
+    // The segment in which a shard goes on is needed too, so others follow it.
+    let free = (1..LOOKS_MAX).find(|round| {
+        add("bob", *round);
+        pause();
+        node.done(&["backup", "create", "--id", &format!("round-{round}")]);
+        node.done(&["backup", "prune", "--keep", "1"]);
+        number(&look("alice"), "calls") == 1
+    });
+    let round = free.unwrap_or_else(|| panic!("a backup needs it still: {}", look("alice")));
+    let bobs = number(&look("bob"), "calls") + number(&look("bob"), "calls_left");
+    let told = erase("alice", &["--yes"]);
+    assert_eq!((number(&told, "calls"), number(&told, "calls_left")), (1, 0), "{told}");
+    assert!(number(&told, "rewritten") >= 1 && told["oldest_backup"] == format!("round-{round}"), "{told}");
+    let again = erase("alice", &["--yes"]);
+    assert_eq!((number(&again, "calls"), number(&again, "calls_left")), (0, 0), "{again}");
+    assert_eq!(number(&look("bob"), "calls") + number(&look("bob"), "calls_left"), bobs, "all of another user");
+    node.done(&["backup", "verify", &format!("round-{round}")]);
+
+    // What the log has purged comes from the archive; segments that were read before are forgotten within half a minute.
+    workload::fill(&node, LOG_ENTRIES);
+    let shows_it =
+        |found: &Value| found["calls"].as_array().is_some_and(|calls| calls.iter().any(|one| one["erased"] == true));
+    let purged = (0..2 * LOOKS_MAX).find(|_| {
+        // It is purged up to a flush that is archived by now.
+        node.done(&["flush"]);
+        pause();
+        shows_it(&node.json(&["apilog", "search", "--method", "AddActivity"]))
+    });
+    assert!(purged.is_some(), "{}", node.json(&["apilog", "search"]));
+    let named = node.json(&["apilog", "search", "--text", "alice"]);
+    assert_eq!(named["calls"].as_array().map(Vec::len), Some(0), "{named}");
+    let copy = Node::start(1);
+    let report = node.json(&["apilog", "replay", "--app", &app, "--into", &copy.grpc]);
+    assert_eq!((number(&report, "applied"), number(&report, "failed")), (1 + round as u64, 0), "{report}");
+    assert!(number(&report, "erased") == 1 && report.to_string().contains("its user was erased"), "{report}");
+    let (code, _, said) = node.cli(&["apilog", "erase", "--app", &app, "--user", "", "--yes"]);
+    assert!(code == Some(2) && said.contains("1 to 255 bytes"), "{code:?} {said}");
 }

@@ -137,6 +137,13 @@ fn what_destroys_is_told_by_a_dry_run_and_needs_a_yes_where_nobody_can_be_asked(
     let left = node.json(&["kv", "scan", "user"]);
     assert_eq!((&left["records"][0]["sort"], left["records"].as_array().map(Vec::len)), (&"bob".into(), Some(1)));
     assert_eq!(run(&["app", "delete", "77", "--dry-run"]).0, Some(4));
+    let entry = "0".repeat(47) + "1";
+    let decide = ["moderation", "decide", "1", entry.as_str(), "remove", "--reviewer", "eve"];
+    let (code, _, said) = run(&decide);
+    assert!(code == Some(2) && said.contains("--dry-run") && said.contains("--yes"), "{said}");
+    let (code, _, said) = run(&[&decide[..], &["--dry-run"]].concat());
+    assert!(code == Some(4) && said.contains("nothing in the queue of app 1"), "{said}");
+    assert_eq!(run(&[&decide[..], &["--yes"]].concat()).0, Some(4), "it is asked for, and is not there");
 }
 
 #[test]

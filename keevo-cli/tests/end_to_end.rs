@@ -54,6 +54,11 @@ impl Node {
         Self { runtime, daemon: Some(daemon), grpc, http, folder }
     }
 
+    /// Waits a moment.
+    fn wait(&self) {
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(100)).await });
+    }
+
     /// Runs the program: exit code, standard output, standard error.
     fn cli(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keevo-cli"));
@@ -234,6 +239,68 @@ fn feeds_and_what_lies_around_them_are_carried_to_another_cluster() {
     let reached = other.done(&["feed", "get", "timeline:bob", "--output", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&reached).expect("JSON")["activities"].as_array().map(Vec::len), Some(2));
     assert!(other.done(&["feed", "groups", "notification:ann"]).contains("1 not seen"), "the reaction's target too");
+}
+
+#[test]
+fn messages_are_found_by_what_they_say() {
+    let node = Node::start();
+    node.done(&["chat", "create", "team:kitchen", "--by", "ann", "--member", "bob"]);
+    node.done(&["chat", "create", "team:garden", "--by", "bob"]);
+    for (channel, user, id, text) in [
+        ("team:kitchen", "ann", "m1", "the marmalade is done"),
+        ("team:kitchen", "bob", "m2", "is the marmalade bitter?"),
+        ("team:garden", "bob", "m3", "oranges for marmalade"),
+    ] {
+        node.done(&["chat", "send", channel, "--user", user, "--id", id, text]);
+    }
+    node.done(&["chat", "send", "team:kitchen", "--user", "ann", "--id", "r1", "--parent", "m2", "not the marmalade"]);
+    // The index is a moment behind.
+    let found = |args: &[&str]| -> Value {
+        for _ in 0..200 {
+            let (code, out, said) = node.cli(&[&["chat", "search", "--output", "json"], args].concat());
+            match code {
+                Some(0) => {}
+                Some(_) if said.contains("is not open yet") => {
+                    node.wait();
+                    continue;
+                }
+                _ => panic!("{args:?}: {out}{said}"),
+            }
+            return serde_json::from_str(&out).expect("JSON");
+        }
+        panic!("the index is never open");
+    };
+    let ids = |args: &[&str]| -> Vec<String> {
+        let found = found(args);
+        let id = |one: &Value| one["id"].as_str().expect("an id").to_owned();
+        found["messages"].as_array().expect("a list").iter().map(id).collect()
+    };
+    let all = ["marmalade", "--sort", "oldest"];
+    for round in 0.. {
+        if ids(&all).len() == 4 {
+            break;
+        }
+        assert!(round < 200, "they are never found");
+        node.wait();
+    }
+    assert_eq!(ids(&all), ["m1", "m2", "m3", "r1"]);
+    assert_eq!(ids(&["marmalade", "--sort", "newest", "--limit", "2"]), ["r1", "m3"]);
+    assert_eq!(found(&["marmalade", "--limit", "2"])["more"], json!(true));
+    assert_eq!(ids(&["marm* -bitter", "--channel", "team:kitchen", "--sort", "oldest"]), ["m1", "r1"]);
+    assert_eq!(ids(&["--user", "bob", "--sort", "oldest"]), ["m2", "m3"]);
+    assert_eq!(ids(&["marmalade", "--to", "2020-01-01T00:00:00Z"]).len(), 0);
+    assert_eq!(ids(&["\"marmalade is\"", "--from", "1h"]), ["m1"]);
+    let table = node.done(&["chat", "search", "oranges"]);
+    assert!(table.contains("team:garden") && table.contains("oranges for marmalade"), "{table}");
+    assert_eq!(node.done(&["chat", "search", "turnip"]), "nothing is found\n");
+    let lines = node.done(&["chat", "search", "marmalade", "--output", "jsonl"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.len() == 4 && lines.iter().all(|one| one["text"].is_string()), "{lines:?}");
+    let refused = |args: &[&str]| node.cli(&[&["chat", "search"], args].concat());
+    let (code, _, said) = refused(&[]);
+    assert!(code == Some(2) && said.contains("say words to look for"), "{said}");
+    assert_eq!(refused(&["x", "--channel", "team:nowhere"]).0, Some(4));
+    assert_eq!(refused(&["x", "--app", "77"]).0, Some(4));
 }
 
 #[test]

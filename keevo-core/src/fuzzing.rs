@@ -14,6 +14,7 @@ use crate::ids::{ClusterId, KeyspaceId, NodeId, Revision, ShardId};
 use crate::key::{Keyspace, KeyspaceKind};
 use crate::machine;
 use crate::scan::{Direction, PageToken, Scan};
+use crate::seal::SealedHead;
 use crate::store::files;
 use crate::watch::Change;
 use crate::wire::{ChangeRow, StoredOutcome, StoredOutcomes};
@@ -49,6 +50,11 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "identity_file", accepts: data_dir::is_identity, samples: identity_files },
     Decoder { name: "page_token", accepts: page_token, samples: page_tokens },
     Decoder {
+        name: "sealed_value",
+        accepts: |input| SealedHead::read(input).is_ok_and(|head| head.is_some()),
+        samples: || [0, 1].map(|flags: u8| [&[94, flags, 0, 0, 0, 7][..], &[3; 40]].concat()).to_vec(),
+    },
+    Decoder {
         name: "session_header",
         accepts: |input| machine::decode_header(input).is_ok(),
         samples: || vec![[&[1][..], &7_u64.to_be_bytes()].concat()],
@@ -82,12 +88,13 @@ fn sample_envelope() -> Envelope {
         request: CallRequest::Body(Bytes::from_static(b"request")),
         redacted: false,
         origin: Some(CallOrigin { cluster: ClusterId(5), shard: ShardId(2), index: 44 }),
+        erased: false,
     }
 }
 
 fn call_envelopes() -> Vec<Vec<u8>> {
     let write = Envelope { request: CallRequest::Command, origin: None, ..sample_envelope() };
-    [sample_envelope(), write].map(|one| one.encode().to_vec()).into()
+    [sample_envelope(), write, sample_envelope().erase()].map(|one| one.encode().to_vec()).into()
 }
 
 fn entry_note(input: &[u8]) -> bool {

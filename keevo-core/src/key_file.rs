@@ -8,8 +8,12 @@
 //!
 //! Invariant: no key shows in an error or in what is written for debugging.
 
+mod ring;
+
 use std::collections::BTreeMap;
 use std::fmt;
+
+pub use ring::KeyRing;
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -3,7 +3,8 @@
 //! | level | brings | since |
 //! | --- | --- | --- |
 //! | 1 | all commands: batches, fan-outs, sessions, checksums, moves of the clock, rows of a backup, the archive's cursor | 0.1.0 |
-//! | 2 | the level in the folder of a node; what comes next | 0.1.0 |
+//! | 2 | the level in the folder of a node | 0.1.0 |
+//! | 3 | rows of a backup that say which restore sends them | 0.1.0 |
 //!
 //! A release knows a range of levels; a cluster is at one, which its shard map tells. It is raised, by a person, once every
 //! node knows the next one, and never goes back.
@@ -25,9 +26,11 @@ pub struct Levels {
 
 impl Levels {
     /// Those of this release.
-    pub const OURS: Self = Self { min: 1, max: 2 };
+    pub const OURS: Self = Self { min: 1, max: 3 };
     /// The level of what does not tell one: it is from before levels were told.
     pub const FIRST: u32 = 1;
+    /// The level from which on rows of a backup say which restore sends them.
+    pub const FENCED_RESTORE: u32 = 3;
 
     /// What a peer says of itself; one that says nothing is from before levels were told.
     pub fn told(min: u32, max: u32) -> Self {
@@ -66,6 +69,7 @@ impl Command {
     /// The level from which on it may be written.
     pub fn level(&self) -> u32 {
         match self {
+            Self::Restore(restore) if restore.fence.is_some() => Levels::FENCED_RESTORE,
             // The releases from before levels were told know all of these.
             Self::Write(_)
             | Self::FanOut(_)
@@ -81,7 +85,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::Archived;
+    use crate::restore::{Archived, Restore, RestoreFence};
 
     #[test]
     fn a_node_outside_of_the_range_is_told_what_to_do() {
@@ -100,5 +104,8 @@ mod tests {
         assert!(Levels::OURS.contains(Command::MoveClock.level()));
         let archived = Command::Archived(Archived { from: 0, upto: 1 });
         assert_eq!(archived.level(), Levels::FIRST, "a cluster from before levels archives on, or its writes stop");
+        let restore = |fence| Command::Restore(Restore { base: 0, rows: Vec::new(), fence });
+        let fence = RestoreFence { restore: 1, source: 0, take: 1 };
+        assert_eq!((restore(None).level(), restore(Some(fence)).level()), (Levels::FIRST, 3));
     }
 }

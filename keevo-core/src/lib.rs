@@ -37,6 +37,7 @@ mod read;
 mod record;
 mod restore;
 mod scan;
+pub mod seal;
 pub mod sessions;
 mod store;
 pub mod system;
@@ -68,7 +69,7 @@ pub use local_engine::{LocalEngine, LocalOptions, LocalStats};
 pub use memory_engine::MemoryEngine;
 pub use read::Consistency;
 pub use record::{Record, StoredRecord, has_expired};
-pub use restore::{Archived, Restore};
+pub use restore::{Archived, Restore, RestoreFence};
 pub use scan::{Direction, PageToken, RecordView, Records, Scan, ScanPage, ScanRange};
 pub use store::{
     Column, DataStore, Durability, ExpiryClock, Export, MemoryStore, Pressure, SnapshotFile, Store, StoreBatch,

@@ -30,6 +30,8 @@ pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
 pub const RESTORE_ROWS_MAX: usize = 4_096;
 /// The most bytes of their keys and records.
 pub const RESTORE_BYTES_MAX: usize = 4 << 20;
+/// The most shards of a backup that a restore puts in place.
+pub const RESTORE_SOURCES_MAX: usize = 65_536;
 /// The most requests of one client that may be in flight at once, in one shard.
 pub const SESSION_WINDOW: u64 = 1_024;
 /// The most sessions that one shard keeps; the least recently used gives way.

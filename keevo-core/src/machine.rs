@@ -148,6 +148,7 @@ impl<S: Store> Machine<S> {
             overlay: Overlay::new(&mut self.guards),
             checksum: None,
             archived: None,
+            restores: None,
         };
         let outcomes = applier.apply(entries)?;
         let batch = applier.finish(rows, count);

@@ -25,8 +25,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Direction;
+use crate::seal::KeyUse;
 
 /// The columns of the data store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +95,9 @@ pub struct Export {
     pub files: Vec<SnapshotFile>,
     /// The values under the rows that were asked for, in their order, as of the files' read view.
     pub rows: Vec<Option<Bytes>>,
+    /// The keys that values in the files are sealed with; [`KeyUse::NONE`] where some are not sealed. Empty for a store without
+    /// keys.
+    pub keys: Vec<KeyUse>,
 }
 
 /// The clock of a shard as of the last flush, and the keys that it is the clock of.
@@ -148,6 +152,18 @@ pub trait Store: Clone + Debug + Send + Sync + 'static {
     /// at any point, none of them. The files must not overlap; their CRCs are verified first. The files are
     /// consumed.
     fn install(&self, files: &[SnapshotFile]) -> Result<()>;
+
+    /// Takes note that an install is to bring values that are sealed with these keys. `Config`, with what to do, where a key
+    /// is missing. A store that cannot open values refuses all keys.
+    fn admit_keys(&self, keys: &[KeyUse]) -> Result<()> {
+        match keys.iter().find(|used| **used != KeyUse::NONE) {
+            Some(used) => {
+                let message = format!("values are sealed with key {}, and this store has no keys", used.id);
+                Err(Error::new(ErrorKind::Config, message))
+            }
+            None => Ok(()),
+        }
+    }
 
     /// How much work waits in the store's background; nothing by default.
     fn load(&self) -> Result<StoreLoad> {

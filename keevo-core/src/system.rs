@@ -29,6 +29,8 @@ pub const DESTROYED: u8 = 0x07;
 pub const INSTALLING: u8 = 0x08;
 /// How far the archive holds the shard's log ([`encode_archived`]).
 pub const ARCHIVED: u8 = 0x09;
+/// The latest restore that the shard has heard of, and how often it took up each shard of the backup.
+pub const RESTORES: u8 = 0x0a;
 
 /// One row of [`TAGS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub const TAGS: &[Tag] = &[
     Tag { tag: DESTROYED, name: "destroyed", since: "0.1" },
     Tag { tag: INSTALLING, name: "installing", since: "0.1" },
     Tag { tag: ARCHIVED, name: "archived", since: "0.1" },
+    Tag { tag: RESTORES, name: "restores", since: "0.1" },
 ];
 
 /// The key of the single row that `shard` keeps under `tag`.

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use keevo_core::fuzzing::Decoder;
+use keevo_core::seal::KeyUse;
 use keevo_core::{
     Batch, Change, ClusterId, Command, CommitEvent, Consistency, Cursor, Hlc, Key, Keyspace, KeyspaceId, KeyspaceKind,
     PageToken, Record, Result, Revision, Scan, ScanPage, ShardId, WatchRange,
@@ -130,12 +131,15 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "peer_snapshot_head",
         accepts: |input| {
-            again(input, messages::decode_snapshot_head, |(vote, meta)| messages::encode_snapshot_head(vote, meta))
+            let encode =
+                |head: &(Vote, SnapshotMeta, Vec<KeyUse>)| messages::encode_snapshot_head(&head.0, &head.1, &head.2);
+            again(input, messages::decode_snapshot_head, encode)
         },
         samples: || {
             let meta =
                 SnapshotMeta { last_log_id: Some(log_id(3, 12, 400)), last_membership: StoredMembership::default() };
-            vec![messages::encode_snapshot_head(&Vote::new_committed(8, 13), &meta).to_vec()]
+            let keys = [KeyUse::NONE, KeyUse { id: 2, check: [1, 2, 3, 4] }];
+            vec![messages::encode_snapshot_head(&Vote::new_committed(8, 13), &meta, &keys).to_vec()]
         },
     },
     Decoder {

@@ -30,7 +30,9 @@ use keevo_core::machine::{Machine, ShardReader, ShardView, scan_in_view};
 use keevo_core::mutants::{self, Mutant};
 use keevo_core::trace;
 use keevo_core::views::Views;
-use keevo_core::{Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, verify_snapshot};
+use keevo_core::{
+    Clock, ClusterId, Command, DataStore, Error, ErrorKind, Hlc, Result, ShardId, Store, verify_snapshot,
+};
 use openraft::errors::{Fatal, ForwardReason, ForwardToLeader, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::Semaphore;
@@ -382,8 +384,12 @@ impl Group {
             Error::new(ErrorKind::Unavailable, format!("shard {} is installing a snapshot already", self.shard))
                 .with_source(error)
         })?;
-        let (vote, meta) = messages::decode_snapshot_head(head)?;
-        let check = move || verify_snapshot(&staged.files).map(|_sorted| staged);
+        let (vote, meta, keys) = messages::decode_snapshot_head(head)?;
+        let shared = Arc::clone(&self.shared);
+        let check = move || {
+            shared.store.admit_keys(&keys)?;
+            verify_snapshot(&staged.files).map(|_sorted| staged)
+        };
         let staged = blocking::run(&self.shared.store, "the check of a snapshot", check).await?;
         let snapshot = Snapshot { meta, snapshot: GroupSnapshot::Received(staged) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;

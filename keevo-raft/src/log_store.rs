@@ -154,4 +154,6 @@ pub struct LogCounters {
     pub queued_bytes: u64,
     /// The most that there may be before callers wait.
     pub queued_bytes_max: u64,
+    /// The number of the oldest key that entries may be sealed with; 0 = some may not be sealed.
+    pub oldest_key: u32,
 }

@@ -3,6 +3,7 @@
 //! Invariant: decoding refuses nonsense with `Corrupt`; it never panics, whatever a peer sends.
 
 use bytes::Bytes;
+use keevo_core::seal::KeyUse;
 use keevo_core::{Error, Result, Revision};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -65,6 +66,9 @@ struct SnapshotHeadWire {
     vote: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     meta: Bytes,
+    /// The keys that values in its files are sealed with, eight bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    keys: Vec<Bytes>,
 }
 
 fn parse<M: Message + Default>(what: &str, body: &Bytes) -> Result<M> {
@@ -191,13 +195,21 @@ pub(crate) fn decode_transfer(body: &Bytes) -> Result<TransferLeaderRequest<Type
     Ok(TransferLeaderRequest::new(wire::decode_vote(&wire.vote)?, wire.to, log_id))
 }
 
-pub(crate) fn encode_snapshot_head(vote: &Vote, meta: &SnapshotMeta) -> Bytes {
-    bytes(&SnapshotHeadWire { vote: wire::encode_vote(vote), meta: wire::encode_snapshot_meta(meta) })
+pub(crate) fn encode_snapshot_head(vote: &Vote, meta: &SnapshotMeta, keys: &[KeyUse]) -> Bytes {
+    let keys = keys.iter().map(|used| Bytes::copy_from_slice(&used.to_bytes())).collect();
+    bytes(&SnapshotHeadWire { vote: wire::encode_vote(vote), meta: wire::encode_snapshot_meta(meta), keys })
 }
 
-pub(crate) fn decode_snapshot_head(body: &Bytes) -> Result<(Vote, SnapshotMeta)> {
+pub(crate) fn decode_snapshot_head(body: &Bytes) -> Result<(Vote, SnapshotMeta, Vec<KeyUse>)> {
     let wire: SnapshotHeadWire = parse("a snapshot head", body)?;
-    Ok((wire::decode_vote(&wire.vote)?, wire::decode_snapshot_meta(&wire.meta)?))
+    let key = |bytes: &Bytes| {
+        let wrong = |error: std::array::TryFromSliceError| {
+            Error::corrupt("a snapshot head has a key of a wrong length").with_source(error)
+        };
+        bytes.as_ref().try_into().map(KeyUse::from_bytes).map_err(wrong)
+    };
+    let keys = wire.keys.iter().map(key).collect::<Result<_>>()?;
+    Ok((wire::decode_vote(&wire.vote)?, wire::decode_snapshot_meta(&wire.meta)?, keys))
 }
 
 pub(crate) fn encode_snapshot_answer(answer: &SnapshotResponse<TypeConfig>) -> Bytes {

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use keevo_core::machine::ShardReader;
+use keevo_core::seal::KeyUse;
 use keevo_core::{ClusterId, DataStore, Error, ErrorKind, Result, Store, failpoint};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
@@ -146,11 +147,11 @@ impl PeerClient {
     }
 
     /// Writes the snapshot's files from one read view; the meta is read from that same view.
-    fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles)>> + Send + 'static {
+    fn export(&self) -> impl Future<Output = Result<(SnapshotMeta, StagedFiles, Vec<KeyUse>)>> + Send + 'static {
         let (shared, store) = (Arc::clone(&self.shared), self.shared.store.clone());
         let (staging, name) = (self.staging.clone(), format!("send-{}-{}", shared.shard, self.replica));
         async move {
-            let work = move || -> Result<(SnapshotMeta, StagedFiles)> {
+            let work = move || -> Result<(SnapshotMeta, StagedFiles, Vec<KeyUse>)> {
                 shared.gate.admit_files()?;
                 let mut staged = StagedFiles::new(&staging, &name)?;
                 let row = |tag| keevo_core::encode_system(shared.shard, tag).freeze();
@@ -160,7 +161,7 @@ impl PeerClient {
                 failpoint("snapshot.exported");
                 let mut rows = export.rows.into_iter();
                 let (last_log_id, last_membership) = decode_position(rows.next().flatten(), rows.next().flatten())?;
-                Ok((SnapshotMeta { last_log_id, last_membership }, staged))
+                Ok((SnapshotMeta { last_log_id, last_membership }, staged, export.keys))
             };
             blocking::run(&store, "the snapshot export", work).await
         }
@@ -249,12 +250,12 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let send = async {
             // The log behind the snapshot is what the follower goes on with: it is kept meanwhile.
             let _sending = self.shared.begin_sending();
-            let (meta, staged) = self.export().await?;
+            let (meta, staged, keys) = self.export().await?;
             let head = SnapshotHead {
                 cluster: self.cluster,
                 shard: self.shared.shard,
                 replica: self.replica,
-                body: messages::encode_snapshot_head(&vote, &meta),
+                body: messages::encode_snapshot_head(&vote, &meta, &keys),
             };
             let peer = self.addresses.peer(&self.node);
             tracing::info!(shard = %head.shard, node = peer.node_id, files = staged.files.len(), "sending a snapshot");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use keevo_core::key_file::{KeyFile, KeyRing, SecretKey};
 use keevo_core::{Batch, Consistency, Engine, ErrorKind, Keyspace, KeyspaceKind, Scan, ShardId};
 use keevo_raft::Timing;
 use keevo_raft::testing::cluster::TestCluster;
@@ -172,6 +173,71 @@ async fn a_node_far_behind_is_mended_by_a_snapshot_and_watches_say_so() {
     cluster.ready().await;
     assert_eq!(cluster.hashes_agree(victim).await, 2);
     cluster.stop().await;
+}
+
+/// Values travel sealed: a node that lacks a key takes no snapshot, and says which; with it, it does. No file of any node shows
+/// a value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_a_snapshot_of_sealed_values_takes_their_keys() {
+    const SECRET: &[u8] = b"this-is-what-nobody-may-read";
+    let dir = tempfile::tempdir().expect("a folder");
+    let files = tempfile::tempdir().expect("a folder");
+    let ring = |name: &str, file: &KeyFile| {
+        let path = files.path().join(name);
+        std::fs::write(&path, file.text()).expect("written");
+        Arc::new(KeyRing::open("data_key_file", &path).expect("a key file"))
+    };
+    let mut file = KeyFile::new(SecretKey([1; 32]));
+    let mut cluster = TestCluster::prepare(dir.path(), 3, 1, Timing::quick());
+    let (shared, lacking) = (ring("shared", &file), ring("lacking", &file));
+    for id in 1..=3 {
+        cluster.keys.insert(id, if id == 3 { Arc::clone(&lacking) } else { Arc::clone(&shared) });
+        cluster.start_node(id, false).await;
+    }
+    cluster.ready().await;
+    let keyspace = counters(&cluster.engine(1)).await;
+    cluster.stop_node(3).await;
+    // A key that node 3 does not get.
+    file.add(SecretKey([2; 32])).expect("room");
+    std::fs::write(files.path().join("shared"), file.text()).expect("written");
+    for number in 0..3_000_u32 {
+        let key = keyspace.key(format!("k{}", number % 100), format!("{number}"));
+        cluster.engine(1).write(Batch::new().put(key, SECRET)).await.expect("written");
+    }
+    for id in 1..=2 {
+        cluster.node(id).flush().await.expect("flushed");
+    }
+    let leader = cluster.leader(ShardId(1)).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while cluster.node(leader).replicas().iter().find(|one| one.shard == ShardId(1)).expect("here").purged <= 1_500 {
+        assert!(tokio::time::Instant::now() < deadline, "the log was not purged");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.start_node(3, false).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let applied = |cluster: &TestCluster| {
+        let replicas = cluster.node(3).replicas();
+        replicas.iter().find(|one| one.shard == ShardId(1)).map_or(0, |one| one.applied)
+    };
+    assert!(applied(&cluster) < 1_500, "a snapshot was taken whose values cannot be opened");
+    std::fs::write(files.path().join("lacking"), file.text()).expect("written");
+    cluster.ready().await;
+    assert_eq!(cluster.hashes_agree(3).await, 2);
+    for id in 1..=3 {
+        cluster.node(id).flush().await.expect("flushed");
+    }
+    cluster.stop().await;
+    assert!(!shows(dir.path(), SECRET));
+}
+
+/// Whether a file below a folder shows these bytes.
+fn shows(folder: &std::path::Path, wanted: &[u8]) -> bool {
+    std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("read").path()).any(|path| {
+        if path.is_dir() {
+            return shows(&path, wanted);
+        }
+        std::fs::read(&path).expect("read").windows(wanted.len()).any(|part| part == wanted)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

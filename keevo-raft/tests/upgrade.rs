@@ -7,7 +7,7 @@ use keevo_raft::Timing;
 use keevo_raft::testing::cluster::TestCluster;
 
 const OLD: Levels = Levels { min: 1, max: 1 };
-const NEW: Levels = Levels { min: 1, max: 2 };
+const NEW: Levels = Levels::OURS;
 /// A shard with data.
 const SHARD: ShardId = ShardId(1);
 
@@ -36,12 +36,15 @@ async fn cluster_of_two_releases_writes_on_and_is_raised_when_all_know_the_level
 
     // It was founded at the level that all know. Its log is archived all the same: what stops there stops writes in the end.
     let state = engine.upgrade_state().await.expect("the state");
-    assert_eq!((state.level, state.newest), (1, 2));
+    assert_eq!((state.level, state.newest), (1, NEW.max));
     assert_eq!(state.obstacles().len(), 1, "{:?}", state.obstacles());
     assert_eq!(note_archived(&cluster, 1).await, Ok(()));
-    let refused = engine.finalize_upgrade().await.expect_err("node 3 does not know level 2");
+    let refused = engine.finalize_upgrade().await.expect_err("node 3 does not know the new level");
     assert_eq!(refused.kind(), ErrorKind::Conflict);
-    assert!(refused.message().contains("node 3 runs") && refused.message().contains("level 2"), "{refused}");
+    assert!(
+        refused.message().contains("node 3 runs") && refused.message().contains(&format!("level {}", NEW.max)),
+        "{refused}"
+    );
 
     // A node that is down could be of any release.
     cluster.stop_node(3).await;
@@ -54,12 +57,12 @@ async fn cluster_of_two_releases_writes_on_and_is_raised_when_all_know_the_level
     cluster.start_node(3, false).await;
     cluster.ready().await;
     let state = engine.upgrade_state().await.expect("the state");
-    assert_eq!((state.level, state.newest, state.obstacles()), (1, 2, Vec::new()));
-    assert_eq!(engine.finalize_upgrade().await.expect("raised").level, 2);
-    assert_eq!(engine.finalize_upgrade().await.expect("again").level, 2, "repeatable");
+    assert_eq!((state.level, state.newest, state.obstacles()), (1, NEW.max, Vec::new()));
+    assert_eq!(engine.finalize_upgrade().await.expect("raised").level, NEW.max);
+    assert_eq!(engine.finalize_upgrade().await.expect("again").level, NEW.max, "repeatable");
     write(&engine, 3).await;
     let deadline = tokio::time::Instant::now() + keevo_raft::DEADLINE;
-    while !(1..=3).all(|id| cluster.node(id).map().is_some_and(|map| map.level == 2)) {
+    while !(1..=3).all(|id| cluster.node(id).map().is_some_and(|map| map.level == NEW.max)) {
         assert!(tokio::time::Instant::now() < deadline, "a node does not hear of the new level");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     "keevo/feeds/v1/social.proto",
     "keevo/chat/v1/chat.proto",
     "keevo/chat/v1/realtime.proto",
+    "keevo/chat/v1/search.proto",
     "keevo/chat/v1/transfer.proto",
 ];
 

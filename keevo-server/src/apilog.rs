@@ -19,6 +19,7 @@ pub(crate) mod outcomes;
 pub(crate) mod read;
 pub(crate) mod redact;
 pub(crate) mod replay;
+pub(crate) mod user;
 
 pub(crate) use logged::Logged;
 pub(crate) use replay::Replayer;

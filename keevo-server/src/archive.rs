@@ -14,7 +14,7 @@ use crate::config::ArchiveConfig;
 pub(crate) fn open_storage(config: &ArchiveConfig, url: &str) -> Result<Arc<dyn Storage>> {
     let storage: Arc<dyn Storage> = Arc::new(ObjectStorage::open(url)?);
     Ok(match &config.key_file {
-        Some(path) => Arc::new(Encrypted::new(storage, KeyRing::open(path)?)),
+        Some(path) => Arc::new(Encrypted::new(storage, KeyRing::open("archive_key_file", path)?)),
         None => storage,
     })
 }

@@ -3,6 +3,7 @@
 //! Invariant: whoever calls drives the steps; each of them can be repeated. What a restore has done is a row of the meta
 //! group, so that it goes on through any node.
 
+mod erasing;
 mod marker;
 mod pruning;
 
@@ -20,13 +21,16 @@ use keevo_archive::rebuild::Until;
 use keevo_archive::restore::{Fence, RestoreCounts, Restorer, Source};
 use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, Storage};
-use keevo_core::{Clock, ClusterId, Error, ErrorKind, Hlc, Result, RocksOptions, RocksStore, ShardId, SystemClock};
+use keevo_core::key_file::KeyRing;
+use keevo_core::{
+    Clock, ClusterId, Error, ErrorKind, Hlc, Levels, RestoreFence, Result, RocksOptions, RocksStore, ShardId,
+    SystemClock,
+};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::{ClusterEngine, Node};
-use tokio_util::sync::CancellationToken;
 
 use crate::archive::open_storage;
-use crate::config::ArchiveConfig;
+use crate::config::Config;
 use marker::{Marker, Moment};
 use pruning::Book;
 
@@ -46,6 +50,8 @@ pub struct Backups {
     places: Option<Places>,
     /// A folder for shards that are being rebuilt.
     work: PathBuf,
+    /// What the values of such shards are sealed with.
+    keys: Option<Arc<KeyRing>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -56,52 +62,31 @@ struct Places {
 }
 
 impl Places {
-    /// Removes old backups, and says so in the book; stops before its next step once `gone` is cancelled.
+    /// Removes old backups, alone.
     async fn prune(
         self,
-        cluster: ClusterId,
-        book: Book,
+        archive: Archive,
         retention: Retention,
-        (counts, gone): (Arc<PruneCounts>, CancellationToken),
+        counts: Arc<PruneCounts>,
+        fence: Fence,
     ) -> Result<Pruned> {
-        let archive = Archive::new(Arc::clone(&self.archive), cluster);
-        let number = if retention.dry_run { None } else { Some(book.begin(cluster).await?) };
-        let asked = book.clone();
-        let fence: Fence = Arc::new(move || {
-            let (book, gone) = (asked.clone(), gone.is_cancelled());
-            async move {
-                match number {
-                    _ if gone => {
-                        Err(Error::new(ErrorKind::Conflict, "whoever asked for the pruning has gone: it stops"))
-                    }
-                    Some(number) => book.go_on(number).await,
-                    None => Ok(()),
-                }
-            }
-            .boxed()
-        });
         let stores = (self.archive.as_ref(), &archive);
-        let work = prune(self.backups.as_ref(), stores, retention, &counts, &fence);
-        let pruned = pruning::renewed(work, &fence).await;
-        let ended = match number {
-            Some(number) => book.end(number).await,
-            None => Ok(()),
-        };
-        let pruned = pruned?;
-        ended.map(|()| pruned)
+        prune(self.backups.as_ref(), stores, retention, &counts, &fence).await
     }
 }
 
 impl Backups {
-    /// Opens the storage of the configuration. `Config` where there can be none at its address.
-    pub fn open(config: &ArchiveConfig, node: &Node, work: PathBuf) -> Result<Self> {
-        let open = |url: &String| open_storage(config, url);
-        let backups = config.backup_url.as_ref().map(open).transpose()?;
-        let archive = config.url.as_ref().map(open).transpose()?;
+    /// Opens the storage of the configuration, and reads the keys of what lies on this node meanwhile. `Config` where there
+    /// can be none at its address, or the keys cannot be read.
+    pub fn open(config: &Config, node: &Node) -> Result<Self> {
+        let open = |url: &String| open_storage(&config.archive, url);
+        let backups = config.archive.backup_url.as_ref().map(open).transpose()?;
+        let archive = config.archive.url.as_ref().map(open).transpose()?;
         let places =
             backups.map(|backups| Places { archive: archive.unwrap_or_else(|| Arc::clone(&backups)), backups });
         let engine = node.engine().with_deadline(DEADLINE);
-        Ok(Self { node: node.clone(), engine, places, work, clock: Arc::new(SystemClock::new()) })
+        let (work, keys) = (config.data_dir.join("restoring"), config.storage.keys()?);
+        Ok(Self { node: node.clone(), engine, places, work, keys, clock: Arc::new(SystemClock::new()) })
     }
 
     /// Where the log is archived, if it is.
@@ -250,14 +235,10 @@ impl Backups {
         let retention = Retention { keep, log: request.log, dry_run: request.dry_run };
         let counts = Arc::new(PruneCounts::default());
         let counted = Arc::clone(&counts);
-        let gone = CancellationToken::new();
-        let asked = gone.clone().drop_guard();
-        let work = async move {
-            // When nobody listens any more it stops at its next step, and notes that it has ended.
-            let pruned = tokio::spawn(places.prune(cluster, book, retention, (counted, gone))).await;
-            drop(asked);
-            pruned.map_err(|error| Error::new(ErrorKind::Io, "the pruning was cut off").with_source(error))?
-        };
+        let archive = Archive::new(Arc::clone(&places.archive), cluster);
+        let work = pruning::alone(book, cluster, retention.dry_run, move |fence| {
+            places.prune(archive, retention, counted, fence)
+        });
         Ok(told_of(work, move |done: Option<&Pruned>| {
             let Pruned { removed, kept } = done.cloned().unwrap_or_default();
             pb::PruneProgress {
@@ -352,6 +333,7 @@ impl Backups {
             let options = RocksOptions {
                 block_cache_bytes: REBUILD_CACHE_BYTES,
                 write_buffer_bytes: REBUILD_CACHE_BYTES / 2,
+                keys: backups.keys.as_ref().map(Arc::clone),
                 ..RocksOptions::without_wal()
             };
             let store = RocksStore::open(folder.path().join("shard"), options)?;
@@ -361,7 +343,9 @@ impl Backups {
                 async move { marker::check(&engine, shard, fence).await }.boxed()
             };
             let restorer = Restorer::new(source, marker.moment.until(), backups.engine.clone()).await?;
-            let restored = restorer.fenced(Arc::new(fenced)).shard(shard, store.into(), &counted).await?;
+            let number = backups.fenced_by(marker.fence(shard, fence))?;
+            let restored =
+                restorer.fenced(Arc::new(fenced)).numbered(number).shard(shard, store.into(), &counted).await?;
             marker::done(&backups.engine, shard, fence, restored.revision).await
         };
         Ok(told_of(work, move |done| pb::RestoreProgress {
@@ -370,6 +354,12 @@ impl Backups {
             entries: counts.entries.load(Ordering::Relaxed),
             finished: done.is_some(),
         }))
+    }
+
+    /// What rows of a restore go with, in a cluster that knows it.
+    fn fenced_by(&self, fence: RestoreFence) -> Result<Option<RestoreFence>> {
+        let knows = self.node.serving_map()?.level >= Levels::FENCED_RESTORE;
+        Ok(knows.then_some(fence))
     }
 
     pub(crate) async fn finish_restore(&self) -> Result<pb::FinishRestoreResponse> {
@@ -382,7 +372,8 @@ impl Backups {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let restorer = Restorer::new(source, marker.moment.until(), self.engine.clone()).await?;
-        restorer.raise(marker.revision).await?;
+        // Nothing of the restore is taken behind this.
+        restorer.numbered(self.fenced_by(marker.end())?).raise(marker.revision).await?;
         marker::finish(&self.engine).await?;
         Ok(pb::FinishRestoreResponse { backup: marker.backup, records_here: self.records_here().await? })
     }

@@ -327,6 +327,7 @@ mod tests {
             backup_url           = ""                  default
             block_cache_mib      = "auto"              default
             data_dir             = "keevo-data"        default
+            data_key_file        = ""                  default
             disk_ballast_mib     = "64"                default
             disk_low_water_mib   = "1024"              default
             drift_ms_max         = "200"               default

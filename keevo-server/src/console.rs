@@ -11,6 +11,7 @@
 //! Invariant: every answer is bounded, nothing here writes but decisions of moderation, and those are audited. A caller's
 //! rights are looked at in every call, so a key that is revoked ends its sessions.
 
+mod apilog;
 mod assets;
 mod audit;
 mod bytes;
@@ -24,6 +25,7 @@ mod keyspaces;
 mod moderation;
 mod partitions;
 mod reply;
+mod search;
 mod sessions;
 
 use std::fmt;
@@ -38,6 +40,7 @@ use keevo_gateway::Gateway;
 use keevo_raft::{ClusterEngine, Node};
 use tokio_util::sync::CancellationToken;
 
+use crate::apilog::read::Reader;
 use crate::auth::Authority;
 use crate::metrics::Metrics;
 use crate::moderation::Moderation;
@@ -76,6 +79,7 @@ struct Inner {
     parts: ConsoleParts,
     sessions: Sessions,
     history: History,
+    calls: Reader,
 }
 
 impl fmt::Debug for Console {
@@ -89,7 +93,9 @@ impl Console {
     pub(crate) fn new(parts: ConsoleParts) -> Self {
         let sessions = Sessions::new(Arc::clone(&parts.clock), Arc::clone(&parts.random));
         let history = History::new(Arc::clone(&parts.clock));
-        Self(Arc::new(Inner { parts, sessions, history }))
+        // What the logs have purged is for keevo-cli, which waits for archives.
+        let calls = Reader::new(parts.node.clone(), None);
+        Self(Arc::new(Inner { parts, sessions, history, calls }))
     }
 
     /// Takes samples for the plots, until `shutdown`.
@@ -115,10 +121,12 @@ impl Console {
             .route("/console/api/channels", get(channels::list))
             .route("/console/api/messages", get(channels::messages))
             .route("/console/api/members", get(channels::members))
+            .route("/console/api/search", get(search::find))
             .route("/console/api/moderation", get(moderation::status))
             .route("/console/api/moderation/queue", get(moderation::queue))
             .route("/console/api/moderation/decide", post(moderation::decide))
             .route("/console/api/audit", get(audit::tail))
+            .route("/console/api/apilog", get(apilog::tail))
             .route("/console/api/{*path}", any(nothing_there))
             .layer(from_fn_with_state(self.clone(), guard::same_site))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
@@ -128,6 +136,11 @@ impl Console {
 
     fn parts(&self) -> &ConsoleParts {
         &self.0.parts
+    }
+
+    /// Reads the API log of this node.
+    fn calls(&self) -> &Reader {
+        &self.0.calls
     }
 }
 

@@ -44,6 +44,7 @@ use crate::grpc::auth::AuthService;
 use crate::grpc::backup::BackupService;
 use crate::grpc::chat::ChatService;
 use crate::grpc::chat_realtime::RealtimeService;
+use crate::grpc::chat_search::ChatSearchService;
 use crate::grpc::chat_transfer::ChatTransferService;
 use crate::grpc::feeds::FeedsService;
 use crate::grpc::kv::KvService;
@@ -59,10 +60,9 @@ use crate::metrics::{Metrics, meters};
 use crate::moderation::{self, Moderation};
 use crate::observe::{RecentLog, trace_to};
 use crate::peer::{GrpcTransport, LocalPeer, RaftService};
-use crate::search;
 use crate::slow::SlowLog;
 use crate::stores::{Stores, open_log};
-use crate::streams;
+use crate::{search, streams};
 
 /// How long requests under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl Daemon {
             IdentityFile::in_dir(&config.data_dir).check_level(config.levels)?;
             let folders = Arc::new(Folders::open(&config.data_dir, config.node_id, random.as_ref())?);
             let (data_db, log_folder) = folders.stores()?;
-            let store = RocksStore::open(data_db, config.storage.data_store())?;
+            let store = RocksStore::open(data_db, config.storage.data_store()?)?;
             let log = open_log(&log_folder, &config.storage)?;
             let stores = Stores::new(store.clone(), Arc::clone(&log), Arc::clone(&folders), &config.storage);
             let local_peer =
@@ -131,7 +131,7 @@ impl Daemon {
             let care = StorageCare { disk: Arc::new(folders.disk()), limits: config.storage.limits };
             let node = Node::start_with(node_options(&config), parts, care).await?;
             let archiving = Archiving::open(&config.archive, &node)?;
-            let backups = Backups::open(&config.archive, &node, config.data_dir.join("restoring"))?;
+            let backups = Backups::open(&config, &node)?;
             let shutdown = CancellationToken::new();
             let traces = config.traces.as_ref().map(|traces| trace_to(traces, &node)).transpose()?;
             let calls = Arc::new(Calls::watched(SlowLog::new(config.slow_call), traces));
@@ -140,7 +140,7 @@ impl Daemon {
             let gateway = gateway(&config, &node, &call_log, shutdown.clone())?;
             let moderation = moderation::of_node(&config.moderation, &node, layers(&node), gateway.registry())?;
             let gate = moderation.gate().map(|gate| Arc::new(gate) as Arc<dyn Gatekeeper>);
-            let search = search::of_node(&config, layers(&node), &gateway);
+            let search = search::of_node(&config, &node, layers(&node), &gateway);
             let options = ChatGatewayOptions { search: search.clone(), ..ChatGatewayOptions::default() };
             let chat = ChatGateway::new(gateway.clone(), gate, options);
             let sinks = streams::runner(&config, &node, layers(&node));
@@ -408,7 +408,7 @@ async fn serve_grpc(
         chat: chat.router(),
     };
     let replayer = Replayer::new(layers(node), Arc::clone(call_log), clock, doors);
-    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer, backups.archive());
+    let log_service = ApiLogService::server(node.clone(), Arc::clone(call_log), replayer, backups.clone());
     let proven = door.proven;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(8 << 20)
@@ -429,6 +429,7 @@ async fn serve_grpc(
         .add_service(Counted::new(Refusals::of(Logged::new(social_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(chat_service, call_log)), calls))
         .add_service(Counted::new(Refusals::of(Logged::new(transfer_service, call_log)), calls))
+        .add_service(Counted::new(Refusals::of(ChatSearchService::server(layers(node), gateway, chat.search())), calls))
         .add_service(Counted::new(Refusals::of(RealtimeService::server(chat.clone())), calls))
         .add_service(health_service)
         .add_service(reflection);

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod backup;
 pub mod chat;
 pub mod chat_realtime;
+pub mod chat_search;
 pub mod chat_transfer;
 pub mod feeds;
 pub mod kv;

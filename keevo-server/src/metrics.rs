@@ -193,6 +193,8 @@ impl Metrics {
         gauge("keevo_log_queued_bytes", "Their bytes.", log.queued_bytes);
         gauge("keevo_log_queued_bytes_max", "Bytes that may wait before callers do.", log.queued_bytes_max);
         gauge("keevo_log_cached_bytes", "Bytes of entries that the log holds in memory.", log.cached_bytes);
+        let help = "The oldest key that entries of the log may be sealed with; 0 = some may not be sealed.";
+        gauge("keevo_log_oldest_key", help, log.oldest_key.into());
     }
 
     fn store(&self) {
@@ -221,6 +223,8 @@ impl Metrics {
         gauge("keevo_store_cache_bytes", "Bytes in its block cache, write buffers included.", stats.cache_bytes);
         gauge("keevo_store_level0_files", "Tables that are not sorted into levels yet.", stats.level0_files);
         let waiting = stats.immutable_memtables;
+        let help = "The oldest key that values may be sealed with; 0 = some may not be sealed.";
+        gauge("keevo_store_oldest_key", help, self.store.key_ids().first().copied().unwrap_or_default().into());
         gauge("keevo_store_immutable_memtables", "Full write buffers that wait for their flush.", waiting);
     }
 

@@ -86,6 +86,9 @@ impl<E: Engine> Moderation<E> {
         let store = store.map(|url| Store::new(&url, StoreOptions::default(), Arc::clone(&clock))).transpose()?;
         let sources = sources::of(config, &engine);
         let moderator = Moderator::new(engine, policies, judge, clock);
+        if store.is_some() {
+            moderator.keep_catalogue();
+        }
         let queues = config.kafka.as_ref().map(kafka::open).transpose()?;
         let queues = queues.map(|queue| Arc::new(queue) as Arc<dyn TextQueue>).into_iter().collect();
         Ok(Self { moderator, effects, pool, sources, queues, store })

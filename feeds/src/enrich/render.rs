@@ -65,6 +65,9 @@ impl<'a> Renderer<'a> {
     fn reference(&mut self, text: &str, depth: usize) -> Result<Option<Object>> {
         let Some(reference) = Reference::parse(text) else { return Ok(None) };
         let Some(want) = reference.want.clone() else { return Ok(Some(reference.not_found())) };
+        if matches!(want, Want::Activity(_)) && !self.options.activities {
+            return Ok(None);
+        }
         let found = match self.look(want) {
             Look::There(found) => found,
             Look::Absent => return Ok(Some(reference.not_found())),

@@ -34,10 +34,11 @@ impl<E: Engine> Feeds<E> {
                 // Behind all names of this slug, where there are no more of them.
                 let behind = || Position { bucket, after: format!("{slug};") };
                 let next = page.next.unwrap_or_else(behind);
-                return Ok(FollowerPage { followers: page.followers, next: Some(next), source: SourceRow::default() });
+                let source = SourceRow::default();
+                return Ok(FollowerPage { followers: page.followers, next: Some(next), source, left_out: false });
             }
         }
-        Ok(FollowerPage { followers: Vec::new(), next: None, source: SourceRow::default() })
+        Ok(FollowerPage { followers: Vec::new(), next: None, source: SourceRow::default(), left_out: false })
     }
 
     /// How many followers of each slug a feed has in its buckets from `first` on.

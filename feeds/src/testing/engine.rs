@@ -1,11 +1,13 @@
 //! An engine that breaks on purpose, and one that lets others in between.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use keevo_core::{
     Batch, Consistency, Engine, Error, ErrorKind, FanOut, FannedOut, Key, Keyspace, KeyspaceKind, Random, Record,
-    Result, Scan, ScanPage, SeededRandom, Watch, WatchFrom, WatchRange, Written,
+    Result, Scan, ScanPage, ScanRange, SeededRandom, Watch, WatchFrom, WatchRange, Written,
 };
 
 /// What happens at the chosen call.
@@ -38,6 +40,8 @@ struct Shared {
     dead: AtomicBool,
     jitter: Option<SeededRandom>,
     reads: AtomicU64,
+    /// How many rows scans have read of each partition.
+    scanned: Mutex<BTreeMap<Bytes, usize>>,
 }
 
 impl<E: Engine> TestEngine<E> {
@@ -60,6 +64,7 @@ impl<E: Engine> TestEngine<E> {
             dead: AtomicBool::new(false),
             jitter,
             reads: AtomicU64::new(0),
+            scanned: Mutex::default(),
         };
         Self { inner, shared: Arc::new(shared) }
     }
@@ -72,6 +77,15 @@ impl<E: Engine> TestEngine<E> {
     /// How many gets, multi-gets and scans there were.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::SeqCst)
+    }
+
+    /// How many rows scans have read of a partition.
+    pub fn scanned(&self, partition: &Bytes) -> usize {
+        self.scans().get(partition).copied().unwrap_or_default()
+    }
+
+    fn scans(&self) -> MutexGuard<'_, BTreeMap<Bytes, usize>> {
+        self.shared.scanned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn step(&self) -> Result<()> {
@@ -138,7 +152,10 @@ impl<E: Engine> Engine for TestEngine<E> {
     async fn scan(&self, scan: Scan) -> Result<ScanPage> {
         self.shared.reads.fetch_add(1, Ordering::SeqCst);
         self.step().await?;
-        let read = self.inner.scan(scan).await;
+        let read = self.inner.scan(scan.clone()).await;
+        if let (Ok(page), ScanRange::Partition { partition, .. }) = (&read, scan.range) {
+            *self.scans().entry(partition).or_default() += page.records.len();
+        }
         self.step().await?;
         read
     }

@@ -7,7 +7,7 @@ use super::entities::object;
 use super::reactions::child;
 use super::{Scene, TestEngine, at, feed};
 use crate::activity::{Activity, NewActivity};
-use crate::enrich::{EnrichOptions, OBJECTS_MAX, ROUNDS_MAX};
+use crate::enrich::{DEPTH_MAX, EnrichOptions, OBJECTS_MAX, ROUNDS_MAX};
 use crate::reactions::{NewReaction, ReactTo};
 
 pub(crate) async fn run<E: Engine>(engine: &E) {
@@ -16,6 +16,7 @@ pub(crate) async fn run<E: Engine>(engine: &E) {
     children_are_nested(engine).await;
     the_number_of_reads_does_not_grow(engine).await;
     circles_end(engine).await;
+    so_deep_and_no_deeper(engine).await;
     options_are_checked(engine).await;
 }
 
@@ -236,6 +237,23 @@ async fn circles_end<E: Engine>(engine: &E) {
     let activities = text.matches("\"foreign_id\":\"one\"").count();
     assert!(activities > 1_000 && activities <= OBJECTS_MAX + 1, "{activities}");
     assert!(counting.reads() <= u64::try_from(ROUNDS_MAX).expect("small"));
+}
+
+/// Catches activities within activities that are shown at any depth.
+async fn so_deep_and_no_deeper<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    let mut last = add(&scene, NewActivity::new("a", "x", "the first")).await;
+    for n in 1..8 {
+        let object = format!("SA:{}", last.id);
+        last = add(&scene, NewActivity::new("a", "x", object).identified(format!("n{n}"), at(n))).await;
+    }
+    let shown = Value::Object(show(&scene, &last, &EnrichOptions::default()).await);
+    let (mut at, mut depth) = (at_path(&shown, "/object"), 0);
+    while at.is_object() {
+        (at, depth) = (at_path(at, "/object"), depth + 1);
+    }
+    assert_eq!(depth, DEPTH_MAX);
+    assert!(at.as_str().is_some_and(|text| text.starts_with("SA:")), "the next one stays a reference: {at}");
 }
 
 async fn options_are_checked<E: Engine>(engine: &E) {

@@ -8,6 +8,7 @@ use crate::feeds::{Feeds, FeedsOptions};
 use crate::follow::NewFollow;
 use crate::keys::OUTBOX_BUCKETS;
 use crate::lanes::Lane;
+use crate::outbox::JobAt;
 use crate::worker::OutboxRun;
 
 /// Followers of the large feed; the first is reached by the post's call, three by the prompt lane.
@@ -20,6 +21,7 @@ pub(crate) async fn run<E: Engine>(engine: &E, every: usize) {
     a_large_post_does_not_delay_a_small_one(engine).await;
     another_process_finds_a_large_job(engine).await;
     a_large_removal_makes_way_too(engine).await;
+    so_many_jobs_are_remembered(engine).await;
     let mut points = 0;
     for fault in FAULTS {
         let mut at = 0;
@@ -138,6 +140,16 @@ async fn a_large_removal_makes_way_too<E: Engine>(engine: &E) {
     scene.drain().await;
     let report = scene.feeds.verify(fans()).await.expect("a verification");
     assert!(report.is_clean() && report.stale_rows == 0, "{report:?}");
+}
+
+/// What is left beyond that is found by a sweep.
+async fn so_many_jobs_are_remembered<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    for pointer in scene.feeds.new_pointers((0..4_097).map(|_| JobAt::Edges(star()))) {
+        scene.feeds.leave(pointer);
+    }
+    assert_eq!(scene.feeds.inner.lanes.of(Lane::Prompt).left().len(), 4_096);
+    assert_eq!(scene.feeds.metrics().jobs_left, 4_097);
 }
 
 /// Breaks a worker at its mutating call `at`; another process ends the work. False when it was over before.

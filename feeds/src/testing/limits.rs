@@ -2,20 +2,24 @@
 //!
 //! The limits of activities, pages, templates and expressions stand in the scenarios of those.
 
-use keevo_core::{Engine, ErrorKind, Result};
+use keevo_core::{Batch, Engine, ErrorKind, Result};
 use serde_json::json;
 
 use super::entities::object;
 use super::reactions::on_activity;
-use super::{Scene, feed, post};
+use super::{Scene, at, feed, post};
 use crate::audit::{AuditQuery, EntityType};
+use crate::enrich::EnrichOptions;
 use crate::feed_id::FeedId;
 use crate::flags::{FlaggedType, NewFlag};
 use crate::groups::{AggregatedRequest, GroupId, Mark, Marks};
-use crate::ids::ActivityId;
+use crate::ids::{ActivityId, Identity};
+use crate::keys;
 use crate::lists::ListRequest;
 use crate::ranking::{RankedRequest, Ranking};
 use crate::reactions::{NewReaction, ReactionQuery, ReactionsOf};
+use crate::rows::{TimelineRow, encode};
+use crate::text_change::strings;
 
 pub(crate) async fn run<E: Engine>(engine: &E) {
     users_and_entries_are_bounded(engine).await;
@@ -23,6 +27,9 @@ pub(crate) async fn run<E: Engine>(engine: &E) {
     an_activity_lies_in_so_many_feeds(engine).await;
     so_many_activities_are_ranked(engine).await;
     a_list_looks_at_so_many_reactions(engine).await;
+    a_call_that_is_refused_has_stored_nothing(engine).await;
+    a_page_of_groups_reads_so_many_rows(engine).await;
+    texts_are_gathered_so_deep();
 }
 
 /// What a call was refused with.
@@ -162,10 +169,68 @@ async fn so_many_activities_are_ranked<E: Engine>(engine: &E) {
     assert_eq!(page.activities.first().map(|one| one.activity.id), ids.get(1).copied(), "the oldest has no part in it");
     let all = scene.feeds.ranked_page(&user, &ranking, &request(1_000, 0)).await.expect("the largest page");
     assert!(all.activities.len() == 1_000 && !all.more);
+    let of_bytes = |bytes: usize| Ranking::parse(&json!({ "score": format!("{:>bytes$}", 1) }).to_string());
+    of_bytes(2_000).expect("the longest score");
+    assert_eq!(refused("a score", of_bytes(2_001)), ErrorKind::Invalid);
     let none = scene.feeds.ranked_page(&user, &ranking, &request(1, 10_000)).await.expect("the largest offset");
     assert!(none.activities.is_empty());
     for bad in [request(0, 0), request(1_001, 0), request(1, 10_001)] {
         assert_eq!(refused("a page", scene.feeds.ranked_page(&user, &ranking, &bad).await), ErrorKind::Invalid);
+    }
+}
+
+/// Catches a bound that is looked at only when a thing is stored: those before it would be there.
+async fn a_call_that_is_refused_has_stored_nothing<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    let feeds = &scene.feeds;
+    let both = || {
+        let large = object(json!({ "text": "x".repeat(65_537 - 11) }));
+        vec![("small".to_owned(), object(json!({ "n": 1 }))), ("large".to_owned(), large)]
+    };
+    assert_eq!(refused("users", feeds.add_users(both(), true).await), ErrorKind::BatchTooLarge);
+    assert_eq!(refused("entries", feeds.upsert_entries("food", both()).await), ErrorKind::BatchTooLarge);
+    assert_eq!(feeds.users(&["small".to_owned()]).await.expect("users"), []);
+    assert_eq!(feeds.entries(&[("food".to_owned(), "small".to_owned())]).await.expect("entries"), []);
+    let one = feeds.add_reaction(on_activity("like", "alice")).await.expect("an add");
+    let (many, options) = (vec![one; 1_001], EnrichOptions::default());
+    let shown = feeds.render_reactions(many.split_at(1_000).0, &options).await.expect("as many as may be");
+    assert_eq!(shown.len(), 1_000);
+    assert_eq!(refused("reactions", feeds.render_reactions(&many, &options).await), ErrorKind::Invalid);
+}
+
+/// The cost of a page of groups does not grow with its feed.
+async fn a_page_of_groups_reads_so_many_rows<E: Engine>(engine: &E) {
+    let scene = Scene::new(engine).await;
+    let (feeds, reader) = (&scene.feeds, feed("aggregated:r"));
+    feeds.add_activity(&reader, post("oldest", -10)).await.expect("an add");
+    // Newer rows of one other group, whose activities are gone: a page has nothing to show of it.
+    let partition = feeds.layout().feed(&reader);
+    let value = encode(&TimelineRow { group: "gone".to_owned(), actor: 7 });
+    let put = |batch: Batch, number: i64| {
+        let id = ActivityId::compute(scene.app, at(number), Identity::ForeignId("gone"));
+        batch.put(feeds.layout().key(partition.clone(), keys::timeline(id, None, 1)), value.clone())
+    };
+    let groups = async || {
+        let page = feeds.aggregated_page(&reader, AggregatedRequest::default()).await.expect("a page");
+        page.groups.len()
+    };
+    let numbers: Vec<i64> = (1..10_000).collect();
+    for some in numbers.chunks(1_000) {
+        let batch = some.iter().fold(Batch::new(), |batch, number| put(batch, *number));
+        scene.engine.write(batch).await.expect("rows are written");
+    }
+    assert_eq!(groups().await, 1, "the row of the oldest is the ten thousandth");
+    scene.engine.write(put(Batch::new(), 10_000)).await.expect("a row is written");
+    assert_eq!(groups().await, 0, "and now it is one too far down");
+}
+
+/// A text in so many arrays, or objects, is looked for, and no deeper.
+fn texts_are_gathered_so_deep() {
+    for depth in [8, 9] {
+        let arrays = (0..depth).fold(json!("deep"), |inner, _| json!([inner]));
+        let objects = (0..depth).fold(json!("deep"), |inner, _| json!({ "in": inner }));
+        let expected = if depth == 8 { "deep" } else { "" };
+        assert_eq!((strings(&arrays).as_str(), strings(&objects).as_str()), (expected, expected), "{depth}");
     }
 }
 

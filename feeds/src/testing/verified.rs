@@ -1,8 +1,10 @@
 //! Scenario: a verification finds every kind of damage, and names it.
 
-use keevo_core::{Batch, Consistency, Engine, Key};
+use std::sync::Arc;
 
-use super::{Scene, feed, merged, numbered, post};
+use keevo_core::{Batch, Consistency, Engine, Key, ManualClock};
+
+use super::{START_MS, Scene, feed, merged, numbered, open, post};
 use crate::feed_id::FeedId;
 use crate::ids::ActivityId;
 use crate::keys::{self, COUNT, TIMELINE};
@@ -69,8 +71,35 @@ async fn a_step_reads_so_much_and_no_more<E: Engine>(engine: &E) {
     assert!(error.message().starts_with("timeline:0: "), "{error}");
 }
 
+/// Catches a verification that takes clocks to agree: of a follow that copies little it demanded an older activity that a
+/// node whose clock was ahead had added right before, and of one that copied everything what a node whose clock was
+/// behind added to many feeds right after.
+async fn clocks_that_are_apart_ask_for_nothing_that_a_follow_need_not_have<E: Engine>(engine: &E) {
+    let [fan, user, other] = feeds();
+    let scene = Scene::new(engine).await;
+    let ahead = open(engine.clone(), scene.app, &Arc::new(ManualClock::new(START_MS + 460))).await;
+    let behind = open(engine.clone(), scene.app, &Arc::new(ManualClock::new(START_MS - 460))).await;
+    ahead.add_activity(&user, post("before", -20)).await.expect("an add");
+    scene.feeds.add_activity(&user, post("newest", -10)).await.expect("an add");
+    scene.feeds.follow(&fan, &user, Some(1)).await.expect("a follow");
+    scene.feeds.follow(&fan, &other, None).await.expect("a follow");
+    behind.add_to_many(post("since", -5), vec![other]).await.expect("an add to many");
+    let report = scene.feeds.verify(feeds()).await.expect("a verification");
+    assert!(report.is_clean() && report.shown == 4, "{report:?}");
+    scene.clock.advance_ms(10_000);
+    let id = scene.feeds.add_activity(&user, post("old", -30)).await.expect("an add").id;
+    let shown = scene.feeds.verify(feeds()).await.expect("a verification").shown;
+    let partition = scene.feeds.layout().feed(&fan);
+    let row = scene.feeds.all(partition.clone(), TIMELINE).await.expect("a scan").pop().expect("the oldest").0;
+    let lost = Batch::new().delete(scene.feeds.layout().key(partition, row));
+    scene.engine.write(lost).await.expect("the damage");
+    let report = scene.feeds.verify(feeds()).await.expect("a verification");
+    assert_eq!((report.missing, shown), (vec![(fan, id)], 6), "what began since for certain is demanded");
+}
+
 pub(crate) async fn run<E: Engine>(engine: &E) {
     a_step_reads_so_much_and_no_more(engine).await;
+    clocks_that_are_apart_ask_for_nothing_that_a_follow_need_not_have(engine).await;
     for lost in [Lost::Mark, Lost::Tally, Lost::Place, Lost::Version] {
         of_merged_sources_and_reactions(engine, lost).await;
     }

@@ -7,8 +7,8 @@ use keevo_core::keyspaces::decode_keyspace;
 use keevo_core::system::ShardState;
 use keevo_core::{
     Archived, Batch, Check, ClientId, Command, Entry, Error, ErrorKind, FanOut, FanOutAction, FannedOut, Hlc, Key,
-    Keyspace, KeyspaceId, KeyspaceKind, Outcome, Record, RequestId, Restore, Revision, StoredRecord, Target as Reached,
-    Written,
+    Keyspace, KeyspaceId, KeyspaceKind, Outcome, Record, RequestId, Restore, RestoreFence, Revision, StoredRecord,
+    Target as Reached, Written,
 };
 
 use super::{Target, survives};
@@ -136,6 +136,10 @@ fn entries() -> Vec<Vec<u8>> {
         ],
     };
     let stored = StoredRecord::value(Record { revision: Revision(7), expires_at_ms: None, value: Bytes::new() });
+    let restore = |fence| {
+        let rows = vec![(Bytes::from_static(b"key"), stored.encode(b"key"))];
+        Command::Restore(Restore { base: 9, rows, fence })
+    };
     let commands = [
         Command::Write(everything),
         Command::FanOut(fan_out(FanOutAction::Put { value: Bytes::from_static(b"payload"), ttl_ms: Some(9) })),
@@ -143,7 +147,8 @@ fn entries() -> Vec<Vec<u8>> {
         Command::OpenSession(ClientId(u128::MAX)),
         Command::Checksum,
         Command::MoveClock,
-        Command::Restore(Restore { base: 9, rows: vec![(Bytes::from_static(b"key"), stored.encode(b"key"))] }),
+        restore(None),
+        restore(Some(RestoreFence { restore: 2, source: 1, take: 3 })),
         Command::Archived(Archived { from: 3, upto: 9_000 }),
     ];
     commands

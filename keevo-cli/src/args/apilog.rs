@@ -19,6 +19,7 @@ Examples:
   keevo-cli apilog export --from 1d > calls.jsonl
   keevo-cli apilog replay --from 2026-05-01T12:00:00Z --into 10.0.0.9:7101 --dry-run
   keevo-cli apilog replay --file calls.jsonl --into 10.0.0.9:7101 --rate 500 --yes
+  keevo-cli apilog erase --app 2 --user alice --dry-run
   keevo-cli apilog hash";
 
 /// Commands on the API log: every call that changed data.
@@ -64,6 +65,8 @@ pub(crate) enum ApiLog {
     },
     /// Repeat calls at another cluster, in order; what was repeated before is skipped
     Replay(Replay),
+    /// Erase the calls of a user, and those that name the user, from the archive of the log, as far as no backup needs it
+    Erase(Erase),
     /// Compute a hash of what each keyspace holds, to be compared with another cluster's
     Hash,
 }
@@ -119,6 +122,19 @@ pub(crate) struct Replay {
     pub(crate) sure: Sure,
 }
 
+/// Whose calls to erase.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// The number of the user's app
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: u32,
+    /// The user's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: String,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
 /// Calls of one app, or of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct App(pub(crate) Option<u32>);
@@ -134,7 +150,7 @@ fn app(text: &str) -> Result<App, String> {
 }
 
 /// A time in milliseconds since the epoch.
-fn time(text: &str) -> Result<u64, String> {
+pub(crate) fn time(text: &str) -> Result<u64, String> {
     let wrong = || "write a time such as 2026-05-01T12:00:00Z, or a duration before now such as 10m".to_owned();
     if let Ok(before) = duration::parse(text) {
         return Ok(now_ms().saturating_sub(duration::millis(before)));

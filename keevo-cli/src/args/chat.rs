@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::apilog::time;
 use super::{Sure, json_object};
 
 /// Shown below the help.
@@ -12,6 +13,7 @@ Examples:
   keevo-cli chat create lobby --by alice --member bob
   keevo-cli chat send lobby --user alice 'Hello'
   keevo-cli chat history lobby --limit 10
+  keevo-cli chat search 'deploy kube* -windows' --from 7d --user alice
   keevo-cli chat watch lobby --user bob
   keevo-cli chat unread lobby --user bob
   keevo-cli chat read lobby --user bob
@@ -43,6 +45,8 @@ pub(crate) enum Chat {
     Send(Send),
     /// Read messages, newest first; after --after oldest first
     History(History),
+    /// Find messages by what they say, in all channels of an app
+    Search(Search),
     /// Show what happens in a channel, until Ctrl-C
     Watch {
         /// The channel
@@ -187,6 +191,46 @@ pub(crate) struct History {
     /// Who reads, a member: --output json then shows where `chat watch --resume` continues
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) user: String,
+}
+
+/// What to look for.
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// What they say: words, "phrases", beginnings* and -exclusions (default: whatever; say --channel or --user then)
+    #[arg(value_name = "QUERY", default_value = "", hide_default_value = true)]
+    pub(crate) query: String,
+    /// The app, by its number
+    #[arg(long, value_name = "APP", default_value_t = 1)]
+    pub(crate) app: u32,
+    /// Only messages of this channel
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) channel: String,
+    /// Only messages that this user sent
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) user: String,
+    /// Sent at this time or later: 2026-05-01T12:00:00Z, or a duration before now such as 7d
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) from: Option<u64>,
+    /// Sent before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) to: Option<u64>,
+    /// In which order (default: relevance, without a query newest)
+    #[arg(long, value_name = "ORDER")]
+    pub(crate) sort: Option<Sort>,
+    /// The most messages; they are fetched page by page
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
+/// In which order messages are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// The best match first
+    Relevance,
+    /// The newest first
+    Newest,
+    /// The oldest first
+    Oldest,
 }
 
 fn cursor(text: &str) -> Result<bytes::Bytes, String> {

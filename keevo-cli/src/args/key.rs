@@ -1,4 +1,4 @@
-//! `keevo-cli key`: the keys that archive and backups are encrypted with.
+//! `keevo-cli key`: the keys that archive and backups, or the values on a node's disk, are encrypted with.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,12 @@ use super::Sure;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   keevo-cli key new archive.keys                   # then archive_key_file = \"…/archive.keys\" on every node
+  keevo-cli key new data.keys                      # then data_key_file = \"…/data.keys\" on every node
   keevo-cli key rotate archive.keys                # copy the file to every node within moments; no restart
   keevo-cli key list archive.keys
-  keevo-cli key remove archive.keys 1 --yes        # once neither a backup nor the archive needs it
+  keevo-cli key remove archive.keys 1 --yes        # once nothing needs it: no backup, no archive, no node's disk
 
-Keep a copy of the file elsewhere: without it neither a backup nor the archive can be read.";
+Keep a copy of the file elsewhere: without it nothing can be read that it has encrypted.";
 
 /// Commands on key files; none of them calls a node.
 #[derive(Debug, Subcommand)]

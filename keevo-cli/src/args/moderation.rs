@@ -16,7 +16,8 @@ Examples:
   keevo-cli moderation policy show 1 > policy.json
   keevo-cli moderation policy set 1 policy.json
   keevo-cli moderation queue 1
-  keevo-cli moderation decide 1 ID remove --reviewer eve --label toxic --label insult
+  keevo-cli moderation decide 1 ID remove --reviewer eve --label toxic --dry-run    # what becomes of which text
+  keevo-cli moderation decide 1 ID remove --reviewer eve --label toxic --label insult --yes
   keevo-cli moderation verdicts 1 message team:general msg-7
   keevo-cli moderation export-labels 1 > labelled.csv    # for moderation/train/train.py";
 
@@ -42,7 +43,7 @@ pub(crate) enum Moderation {
         #[arg(long, value_name = "ID")]
         after: Option<String>,
     },
-    /// Decide on an entry of the queue
+    /// Decide on an entry of the queue; the first decision holds
     Decide(Decide),
     /// Show the verdicts on all versions of a text
     Verdicts {
@@ -130,6 +131,8 @@ pub(crate) struct Decide {
     /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) note: String,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
 }
 
 /// What follows from a review.

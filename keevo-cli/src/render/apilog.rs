@@ -170,6 +170,8 @@ pub(crate) struct Report {
     dry_run: bool,
     applied: u64,
     skipped: u64,
+    /// Those of users who were erased since.
+    erased: u64,
     /// Those that had failed when they were recorded, by kind.
     had_failed: BTreeMap<String, u64>,
     failed: u64,
@@ -191,6 +193,10 @@ impl Report {
     pub(crate) fn count(&mut self, method: &str, result: &pb::ReplayResult) {
         match result.outcome() {
             pb::ReplayOutcome::Applied => self.applied += 1,
+            pb::ReplayOutcome::Skipped if !result.reason.is_empty() => {
+                self.erased += 1;
+                self.reason(format!("{}: {}", kind_of(method), result.reason), 1);
+            }
             pb::ReplayOutcome::Skipped => self.skipped += 1,
             pb::ReplayOutcome::Failed | pb::ReplayOutcome::Unspecified => {
                 self.failed += 1;
@@ -209,6 +215,7 @@ impl Report {
     pub(crate) fn add(&mut self, other: Self) {
         self.applied += other.applied;
         self.skipped += other.skipped;
+        self.erased += other.erased;
         self.failed += other.failed;
         for (reason, calls) in other.reasons {
             self.reason(reason, calls);
@@ -225,6 +232,9 @@ impl Answer for Report {
             "{applied} {what}, {} skipped as repeated before, {had_failed} left out as failed when recorded, {} failed",
             self.skipped, self.failed
         );
+        if self.erased > 0 {
+            write!(text, ", {} skipped as erased", self.erased).expect("a string takes all text");
+        }
         for (reason, calls) in &self.reasons {
             write!(text, "\n{calls:>8}  {}", line(reason)).expect("a string takes all text");
         }
@@ -236,9 +246,53 @@ impl Answer for Report {
             "dry_run": self.dry_run,
             "applied": self.applied,
             "skipped": self.skipped,
+            "erased": self.erased,
             "left_out": self.had_failed,
             "failed": self.failed,
             "reasons": self.reasons,
+        })
+    }
+}
+
+/// What became of the calls of a user.
+#[derive(Debug)]
+pub(crate) struct Erased {
+    pub(crate) end: pb::EraseCallsProgress,
+    pub(crate) dry_run: bool,
+}
+
+impl Answer for Erased {
+    fn table(&self) -> String {
+        let end = &self.end;
+        let all = |number: u64, name: &str| count(usize::try_from(number).unwrap_or(usize::MAX), name);
+        let (erased, written) = if self.dry_run { ("would be erased", "would be") } else { ("erased", "were") };
+        let mut text = format!(
+            "{} {erased}; {} of {} of the archive {written} reduced to the API log",
+            all(end.calls, "call"),
+            end.rewritten,
+            all(end.segments, "segment")
+        );
+        if end.calls_left > 0 {
+            let needed = if end.oldest_backup.is_empty() {
+                "there is no backup yet, and the archive is needed for the first one".to_owned()
+            } else {
+                format!("backup {} needs their segments", line(&end.oldest_backup))
+            };
+            let left = all(end.calls_left, "call");
+            write!(
+                text,
+                "\n{left} stay: {needed}. Run `backup create`, `backup prune --keep 1`, and this command again"
+            )
+            .expect("a string takes all text");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let end = &self.end;
+        json!({
+            "dry_run": self.dry_run, "calls": end.calls, "segments": end.segments, "rewritten": end.rewritten,
+            "calls_left": end.calls_left, "oldest_backup": end.oldest_backup,
         })
     }
 }
@@ -275,12 +329,31 @@ mod tests {
         for number in 0..30 {
             report.count("POST /chat/v1/channels/team/x?user_id=1", &failed(format!("reason {}", number % 25)));
         }
+        let skipped =
+            |reason: &str| pb::ReplayResult { outcome: pb::ReplayOutcome::Skipped.into(), reason: reason.into() };
+        report.count("a.B/C", &skipped("its user was erased"));
         let mut sum = Report::default();
         sum.add(report);
+        assert_eq!((sum.skipped, sum.erased), (0, 1), "it was never repeated");
         assert_eq!(sum.reasons.len(), REASONS_MAX + 1);
-        assert_eq!(sum.reasons.values().sum::<u64>(), 30);
+        assert_eq!(sum.reasons.values().sum::<u64>(), 31);
         let text = sum.table();
         assert!(text.starts_with("1 call repeated, 0 skipped"), "{text}");
-        assert!(text.contains("POST /chat/v1/channels: reason 0"), "{text}");
+        assert!(text.contains("POST /chat/v1/channels: reason 0") && text.contains("1 skipped as erased"), "{text}");
+    }
+
+    #[test]
+    fn an_erasure_says_what_stays_and_what_to_do_about_it() {
+        let end = pb::EraseCallsProgress { segments: 40, rewritten: 3, calls: 12, ..pb::EraseCallsProgress::default() };
+        let done = Erased { end: end.clone(), dry_run: false };
+        assert_eq!(done.table(), "12 calls erased; 3 of 40 segments of the archive were reduced to the API log");
+        let end = pb::EraseCallsProgress { calls_left: 1, oldest_backup: "monday".into(), ..end };
+        let left = Erased { end, dry_run: true }.table();
+        assert!(
+            left.contains("12 calls would be erased") && left.contains("1 call stay: backup monday needs"),
+            "{left}"
+        );
+        let none = pb::EraseCallsProgress { calls_left: 2, ..pb::EraseCallsProgress::default() };
+        assert!(Erased { end: none, dry_run: false }.table().contains("there is no backup yet"));
     }
 }

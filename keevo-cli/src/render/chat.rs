@@ -143,6 +143,51 @@ impl Answer for Channels {
     }
 }
 
+/// The messages that a search has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) messages: Vec<pb::Message>,
+    /// Whether there are more behind the limit.
+    pub(crate) more: bool,
+    /// Whether the search met a bound of what it may cost.
+    pub(crate) partial: bool,
+    /// Whether the index is known to lag.
+    pub(crate) catching_up: bool,
+}
+
+impl Answer for Found {
+    fn table(&self) -> String {
+        let rows = self.messages.iter().map(|one| {
+            [time(one.created_at_ms), line(&one.channel), line(&one.user), said(one), line(&one.parent), line(&one.id)]
+        });
+        let mut text = table(["Time", "Channel", "User", "Text", "Reply to", "Id"], rows.collect(), "nothing is found");
+        let notes = [
+            (self.more, "there are more: raise --limit"),
+            (self.partial, "the search stopped early: more words, or --channel, narrow it down"),
+            (self.catching_up, "the node's index has not caught up: look again in a moment"),
+        ];
+        for (_, note) in notes.iter().filter(|(holds, _)| *holds) {
+            text.push('\n');
+            text.push_str(note);
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let messages: Vec<Value> = self.messages.iter().map(Answer::json).collect();
+        json!({
+            "messages": messages,
+            "more": self.more,
+            "partial": self.partial,
+            "catching_up": self.catching_up,
+        })
+    }
+
+    fn list(&self) -> Option<&'static str> {
+        Some("messages")
+    }
+}
+
 impl Answer for pb::UnreadResponse {
     fn table(&self) -> String {
         format!("{} unread; read up to #{} of #{}", self.unread, self.read_sequence, self.last_sequence)

@@ -50,11 +50,12 @@ impl Answer for Terms {
 }
 
 /// The id of a text, for people: NULs become spaces.
-fn name(verdict: &pb::Verdict) -> String {
+pub(crate) fn name(verdict: &pb::Verdict) -> String {
     line(&format!("{} {}", verdict.kind, verdict.id.replace('\0', " ")))
 }
 
-fn start(text: &str) -> String {
+/// The start of a text, for people.
+pub(crate) fn start(text: &str) -> String {
     let short: String = text.chars().take(TEXT_CHARS_MAX).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     line(&format!("{short}{more}"))
@@ -68,7 +69,8 @@ fn scores(verdict: &pb::Verdict) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-fn verdict_json(verdict: &pb::Verdict) -> Value {
+/// A verdict for programs.
+pub(crate) fn verdict_json(verdict: &pb::Verdict) -> Value {
     let scores: std::collections::BTreeMap<&String, &f32> = verdict.scores.iter().collect();
     json!({
         "kind": verdict.kind,

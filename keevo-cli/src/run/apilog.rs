@@ -6,6 +6,7 @@
 //!
 //! Invariant: calls are read in the order of their places, each once; what the log has lost is said on standard error.
 
+mod erase;
 mod file;
 mod replay;
 mod source;
@@ -54,6 +55,7 @@ pub(crate) async fn run(context: &Context, command: ApiLog) -> Result<(), Failur
         ApiLog::Export { which } => export(context, &which).await,
         ApiLog::Refused { limit } => refused(context, limit).await,
         ApiLog::Replay(args) => replay::run(context, args).await,
+        ApiLog::Erase(args) => erase::run(context, args).await,
         ApiLog::Hash => hash(context).await,
     }
 }

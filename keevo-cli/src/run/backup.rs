@@ -83,14 +83,18 @@ fn id_of_now() -> String {
     Timestamp::now().strftime("%Y%m%dt%H%M%Sz").to_string()
 }
 
-fn bar(prefix: &str, length: usize) -> ProgressBar {
+pub(super) fn bar(prefix: &str, length: usize) -> ProgressBar {
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     ProgressBar::new(length).with_style(style).with_prefix(prefix.to_owned())
 }
 
 /// Reads progress to its end; `take` looks at each message and says whether it is the last. `false` = interrupted.
-async fn follow<P>(mut progress: Streaming<P>, what: &str, mut take: impl FnMut(P) -> bool) -> Result<bool, Failure> {
+pub(super) async fn follow<P>(
+    mut progress: Streaming<P>,
+    what: &str,
+    mut take: impl FnMut(P) -> bool,
+) -> Result<bool, Failure> {
     let mut finished = false;
     until_interrupted(async {
         while let Some(step) = progress.message().await.map_err(|status| failed(Effect::Reads, &status))? {
@@ -106,7 +110,7 @@ async fn follow<P>(mut progress: Streaming<P>, what: &str, mut take: impl FnMut(
     Ok(finished)
 }
 
-fn interrupted(what: &str) -> Failure {
+pub(super) fn interrupted(what: &str) -> Failure {
     let error = Error::new(ErrorKind::DeadlineExceeded, format!("{what} was interrupted"));
     Failure::with_advice(error, "Run the command again: it goes on where it was.")
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod search;
 
 use bytes::Bytes;
 use keevo_client::Connection;
@@ -9,6 +10,7 @@ use keevo_core::{Error, ErrorKind, Random, SeededRandom};
 use keevo_proto::MESSAGE_BYTES_MAX;
 use keevo_proto::chat::v1 as pb;
 use keevo_proto::chat::v1::chat_client::ChatClient;
+use keevo_proto::chat::v1::chat_search_client::ChatSearchClient;
 use keevo_proto::chat::v1::chat_transfer_client::ChatTransferClient;
 use serde_json::json;
 
@@ -29,6 +31,7 @@ type Transfer = ChatTransferClient<Connection>;
 /// Carries out a command on channels.
 pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure> {
     let channel = context.channel().await?;
+    let search = ChatSearchClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let transfer = ChatTransferClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut chat = ChatClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match command {
@@ -40,6 +43,7 @@ pub(crate) async fn run(context: &Context, command: Chat) -> Result<(), Failure>
         }
         Chat::Send(args) => send(context, &mut chat, args).await,
         Chat::History(args) => history(context, &mut chat, args).await,
+        Chat::Search(args) => search::search(context, search, args).await,
         Chat::Watch { channel, user, resume } => watch(context, &mut chat, channel, user, resume).await,
         Chat::Read { channel, user, sequence } => {
             let request = pb::MarkReadRequest { channel: channel.clone(), user: user.clone(), sequence };

@@ -17,13 +17,15 @@ use crate::connect::{Context, Effect, QUICK};
 use crate::failure::Failure;
 use crate::output::{raw, show};
 use crate::render::Done;
-use crate::render::moderation::{Policies, Queue, Terms, Verdicts};
-use crate::text::{count, line};
+use crate::render::moderation::{Policies, Queue, Terms, Verdicts, name, start, verdict_json};
+use crate::text::{count, hex, line, parse_hex};
 
 /// The largest file that is read: more than a policy or a blocklist may have.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 /// How many labelled texts are asked for at once.
 const LABELS_PAGE: u32 = 1_000;
+/// The bytes of the id of an entry of the queue.
+const ENTRY_BYTES: usize = 24;
 
 /// Carries out a command on moderation.
 pub(crate) async fn run(context: &Context, command: Moderation) -> Result<(), Failure> {
@@ -117,16 +119,69 @@ async fn blocklist(
 }
 
 async fn decide(context: &Context, client: &mut ModerationClient<Connection>, one: Decide) -> Result<(), Failure> {
-    let Decide { app, id, decision, reviewer, labels, note } = one;
-    let decision = match decision {
-        Decision::Allow => "allow",
-        Decision::Remove => "remove",
-        Decision::Ban => "ban",
-    };
-    let decision = decision.to_owned();
+    let Decide { app, id, decision, reviewer, labels, note, sure } = one;
+    if !confirmed(context, sure, decision_on(context, &mut client.clone(), app, &id, decision)).await? {
+        return Ok(());
+    }
+    let decision = named(decision).to_owned();
     let request = pb::DecideRequest { app, id, decision: decision.clone(), reviewer, labels, note };
     context.ask(Effect::Writes, QUICK, client.decide(request)).await?;
     done(context, format!("decided: {decision}"), app)
+}
+
+fn named(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Allow => "allow",
+        Decision::Remove => "remove",
+        Decision::Ban => "ban",
+    }
+}
+
+/// What a decision on an entry of the queue would do.
+async fn decision_on(
+    context: &Context,
+    client: &mut ModerationClient<Connection>,
+    app: u32,
+    id: &str,
+    decision: Decision,
+) -> Result<Plan, Failure> {
+    let after = before(id).ok_or_else(|| {
+        Error::invalid(format!("'{}' is no id of an entry: take one from keevo-cli moderation queue {app}", line(id)))
+    })?;
+    let call = client.list_review_queue(pb::ListReviewQueueRequest { app, limit: 1, after });
+    let entries = context.ask(Effect::Reads, QUICK, call).await?.entries;
+    let found = entries.into_iter().find(|entry| entry.id.eq_ignore_ascii_case(id)).and_then(|entry| entry.verdict);
+    let gone = || {
+        let error =
+            Error::new(ErrorKind::NotFound, format!("nothing in the queue of app {app} has the id {}", line(id)));
+        Failure::with_advice(error, "Somebody has decided on it, or its text was erased: list the queue again.")
+    };
+    let verdict = found.ok_or_else(gone)?;
+    let json = json!({ "app": app, "id": id, "decision": named(decision), "verdict": verdict_json(&verdict) });
+    Ok(Plan { what: decided(decision, &verdict), json })
+}
+
+/// What a decision does, behind "would".
+fn decided(decision: Decision, verdict: &pb::Verdict) -> String {
+    let text = format!("{} of {}: \"{}\"", name(verdict), line(&verdict.author), start(&verdict.text));
+    match decision {
+        Decision::Allow => format!("let stand the {text}"),
+        Decision::Remove => format!("take away the {text}"),
+        Decision::Ban => format!("keep its author out of the channel, and take away the {text}"),
+    }
+}
+
+/// The id right before an entry's, so that a page after it begins with the entry; empty = before all, `None` = it is no id.
+fn before(id: &str) -> Option<String> {
+    let mut bytes = parse_hex(id).filter(|bytes| bytes.len() == ENTRY_BYTES)?.to_vec();
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            return Some(hex(&bytes));
+        }
+    }
+    Some(String::new())
 }
 
 /// Writes all labelled data of an app as CSV, whatever the output format: it is data, not an answer to look at.
@@ -163,4 +218,35 @@ fn read(path: &Path) -> Result<String, Failure> {
 /// The lines of a file that hold anything.
 fn lines(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(read(path)?.lines().map(str::trim).filter(|term| !term.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entry_is_found_behind_the_id_before_it() {
+        let id = |end: &str| format!("{}{end}", "0".repeat(48 - end.len()));
+        assert_eq!(before(&id("1f")), Some(id("1e")));
+        assert_eq!(before(&id("10000")), Some(id("ffff")));
+        assert_eq!(before(&id("")).as_deref(), Some(""));
+        for bad in ["", "00", &id("x"), &"0".repeat(50)] {
+            assert_eq!(before(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_plan_names_the_text_and_what_becomes_of_it() {
+        let verdict = pb::Verdict {
+            kind: "message".into(),
+            id: "team:x\0m1".into(),
+            author: "ann".into(),
+            text: "so\u{1b} bad".into(),
+            ..pb::Verdict::default()
+        };
+        let said = decided(Decision::Ban, &verdict);
+        assert!(said.starts_with("keep its author out") && said.contains("message team:x m1 of ann"), "{said}");
+        assert!(!said.contains('\u{1b}') && !said.contains('\0'), "{said:?}");
+        assert!(decided(Decision::Allow, &verdict).starts_with("let stand"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,6 +27,19 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(shards: u32) -> Self {
+        Self::start_with(shards, |_folder| Vec::new())
+    }
+
+    /// One whose log is archived, of which it keeps little more than that, and which has a place for backups.
+    pub(crate) fn start_archived(shards: u32) -> Self {
+        Self::start_with(shards, |folder| {
+            let storage = folder.join("storage").display().to_string();
+            let [every_ms, kept] = ["200", "4"].map(str::to_owned);
+            vec![("archive_url", storage), ("archive_every_ms", every_ms), ("log_entries_kept", kept)]
+        })
+    }
+
+    fn start_with(shards: u32, more: impl FnOnce(&Path) -> Vec<(&'static str, String)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut layers = Layers::defaults();
         for (name, value) in [
@@ -39,7 +53,10 @@ impl Node {
             ("election_ms_max", "1000".to_owned()),
             ("block_cache_mib", "16".to_owned()),
             ("write_buffer_mib", "16".to_owned()),
-        ] {
+        ]
+        .into_iter()
+        .chain(more(folder.path()))
+        {
             layers.add_flag(name, &value);
         }
         let config = Config::from_layers(&layers).expect("a good configuration");

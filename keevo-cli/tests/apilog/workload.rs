@@ -22,6 +22,17 @@ pub(crate) fn run(node: &Node) -> u64 {
     refused
 }
 
+/// Writes so many entries into the log of the shards.
+pub(crate) fn fill(node: &Node, entries: usize) {
+    node.runtime.block_on(async {
+        let engine = RemoteEngine::connect(vec![node.grpc.clone()], ClientOptions::default()).await.expect("connected");
+        let space = engine.keyspace("fill", KeyspaceKind::Hashed).await.expect("made");
+        for number in 0..entries {
+            engine.write(Batch::new().put(space.key("p", number.to_string()), "v")).await.expect("written");
+        }
+    });
+}
+
 async fn keys(grpc: String) -> u64 {
     let engine = RemoteEngine::connect(vec![grpc], ClientOptions::default()).await.expect("connected");
     // Made in another order than the ids of the copy would have.

@@ -21,6 +21,9 @@ pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// The most bytes of a principal that are kept.
 pub const PRINCIPAL_BYTES_MAX: usize = 256;
 
+/// The principal of a call whose user was erased.
+const ERASED: &str = "erased";
+
 /// Names a call: the node whose door it came through, and when. No node gives a stamp twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct CallId {
@@ -101,6 +104,8 @@ pub struct Envelope {
     pub redacted: bool,
     /// Set where this is a replay.
     pub origin: Option<CallOrigin>,
+    /// Whether who asked, and for what, was erased with its user: the request is empty, and cannot be made again.
+    pub erased: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -128,6 +133,9 @@ struct EnvelopeMessage {
     redacted: bool,
     #[prost(message, optional, tag = "12")]
     origin: Option<OriginMessage>,
+    /// Written in segments of the archive alone, of a version that says so.
+    #[prost(bool, tag = "13")]
+    erased: bool,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -174,8 +182,30 @@ impl Envelope {
                 shard: origin.shard.0,
                 index: origin.index,
             }),
+            erased: self.erased,
         };
         seal(FORMAT, &message)
+    }
+
+    /// What is left of the call when its user is erased: which call it was, when, of which app, and the name of its method.
+    #[must_use]
+    pub fn erase(self) -> Self {
+        // Of HTTP the path names users too.
+        let method = match self.door {
+            CallDoor::Grpc => self.method,
+            CallDoor::FeedsHttp | CallDoor::ChatHttp => {
+                self.method.split(' ').next().map(str::to_owned).unwrap_or_default()
+            }
+        };
+        Self {
+            seed: 0,
+            principal: ERASED.to_owned(),
+            method,
+            request: CallRequest::Body(Bytes::new()),
+            redacted: true,
+            erased: true,
+            ..self
+        }
     }
 
     /// Decodes an envelope.
@@ -203,6 +233,7 @@ impl Envelope {
             request,
             redacted: message.redacted,
             origin: message.origin.as_ref().map(origin_of).transpose()?,
+            erased: message.erased,
         })
     }
 }

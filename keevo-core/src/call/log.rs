@@ -130,6 +130,7 @@ impl CallLog {
             request,
             redacted,
             origin: None,
+            erased: false,
         }))
     }
 

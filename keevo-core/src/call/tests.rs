@@ -23,6 +23,7 @@ fn envelope() -> Envelope {
         request: CallRequest::Body(Bytes::from_static(b"{\"text\":\"hello\"}")),
         redacted: true,
         origin: Some(CallOrigin { cluster: ClusterId(5), shard: ShardId(2), index: 44 }),
+        erased: false,
     }
 }
 
@@ -152,13 +153,28 @@ fn a_long_principal_is_cut_between_characters() {
     assert_eq!(call.envelope().principal, "ü".repeat(PRINCIPAL_BYTES_MAX / 2));
 }
 
+#[test]
+fn an_erased_call_says_nothing_of_its_user() {
+    let whole = envelope();
+    let erased = whole.clone().erase();
+    assert_eq!((erased.id, erased.at_us, erased.app), (whole.id, whole.at_us, whole.app));
+    assert_eq!((erased.method.as_str(), erased.principal.as_str()), ("POST", "erased"));
+    let bytes = erased.encode();
+    for word in [&b"alice"[..], b"hello"] {
+        assert!(!bytes.windows(word.len()).any(|part| part == word));
+    }
+    assert_eq!(Envelope::decode(&bytes).expect("intact"), erased);
+    let grpc = Envelope { door: CallDoor::Grpc, method: "a.B/C".into(), ..whole };
+    assert_eq!(grpc.erase().method, "a.B/C", "it names nobody");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn envelopes_round_trip(
         (node, stamp_us, at_us, seed) in any::<(u64, u64, u64, u64)>(),
-        (app, door, redacted) in (any::<Option<u32>>(), 0..3_usize, any::<bool>()),
+        (app, door, redacted, erased) in (any::<Option<u32>>(), 0..3_usize, any::<bool>(), any::<bool>()),
         (principal, method) in (".{0,20}", ".{0,40}"),
         body in any::<Option<Vec<u8>>>(),
         origin in any::<Option<(u128, u64, u64)>>(),
@@ -178,6 +194,7 @@ proptest! {
                 shard: ShardId(shard),
                 index,
             }),
+            erased,
         };
         let bytes = envelope.encode();
         prop_assert_eq!(Envelope::decode(&bytes).expect("intact"), envelope);

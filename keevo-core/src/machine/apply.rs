@@ -17,9 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Revision;
 use crate::key::{Key, encode_partition};
 use crate::record::StoredRecord;
-use crate::restore::{Archived, Restore};
+use crate::restore::{Archived, Restore, RestoreFence, RestoreFences};
 use crate::store::{Column, Store, StoreBatch, StoreOp};
-use crate::system::{self, ARCHIVED, CHECKSUM, STATE, ShardState, row_key};
+use crate::system::{self, ARCHIVED, CHECKSUM, RESTORES, STATE, ShardState, row_key};
 
 mod batch;
 mod fan_out;
@@ -52,6 +52,8 @@ pub(super) struct Applier<'a, S> {
     pub(super) overlay: Overlay<'a>,
     pub(super) checksum: Option<Bytes>,
     pub(super) archived: Option<Archived>,
+    /// The row of the restores, once an entry has asked for it, and whether it has changed.
+    pub(super) restores: Option<(RestoreFences, bool)>,
 }
 
 impl<S: Store> Applier<'_, S> {
@@ -121,9 +123,14 @@ impl<S: Store> Applier<'_, S> {
         Ok(outcome)
     }
 
-    /// Stores rows as they are. What does not belong here, or is damaged, refuses all of them.
+    /// Stores rows as they are. What does not belong here, is damaged, or comes from a restore that another has taken over
+    /// from, refuses all of them. Revisions go up all the same, as they have for the entries behind it.
     fn restore(&mut self, restore: Restore) -> Step<Outcome> {
         self.state.base = self.state.base.max(restore.base);
+        match restore.fence {
+            Some(fence) => self.pass(fence)?,
+            None => self.pass_unfenced()?,
+        }
         let mut rows = Vec::with_capacity(restore.rows.len());
         for (key, stored) in restore.rows {
             self.check_owned(&key)?;
@@ -137,6 +144,28 @@ impl<S: Store> Applier<'_, S> {
             self.overlay.put(key, record);
         }
         Ok(Outcome::Done)
+    }
+
+    fn pass(&mut self, fence: RestoreFence) -> Step<()> {
+        let (fences, changed) = self.fences()?;
+        *changed |= fences.pass(fence).map_err(Stop::Refuse)?;
+        Ok(())
+    }
+
+    /// Refuses rows of a restore that began before the cluster had fences once one with a fence was here. Such a row is there
+    /// only where all replicas know of it.
+    fn pass_unfenced(&mut self) -> Step<()> {
+        self.fences()?.0.pass_unfenced().map_err(Stop::Refuse)
+    }
+
+    /// Who sends rows of restores, and whether that has changed.
+    fn fences(&mut self) -> Result<&mut (RestoreFences, bool)> {
+        if self.restores.is_none() {
+            let row = self.store.get(Column::Data, &row_key(self.place.shard, RESTORES))?;
+            let fences = row.map(|row| RestoreFences::decode(&row)).transpose()?.unwrap_or_default();
+            self.restores = Some((fences, false));
+        }
+        Ok(self.restores.get_or_insert_with(Default::default))
     }
 
     fn checksum(&mut self, revision: Revision) -> Result<Outcome> {
@@ -167,6 +196,8 @@ impl<S: Store> Applier<'_, S> {
             ops.push(StoreOp::Put(Column::Data, row_key(shard, STATE), self.state.encode()));
             let archived = self.archived.map(system::encode_archived);
             ops.extend(archived.map(|row| StoreOp::Put(Column::Data, row_key(shard, ARCHIVED), row)));
+            let restores = self.restores.filter(|(_, changed)| *changed).map(|(fences, _)| fences.encode());
+            ops.extend(restores.map(|row| StoreOp::Put(Column::Data, row_key(shard, RESTORES), row)));
             ops.extend(self.checksum.map(|row| StoreOp::Put(Column::Data, row_key(shard, CHECKSUM), row)));
         }
         ops.extend(rows.into_iter().map(|(key, row)| StoreOp::Put(Column::Data, key, row)));

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::scan::Direction;
+use crate::seal::KeyUse;
 
 /// A store of any kind. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -85,6 +86,10 @@ impl Store for DataStore {
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {
         within!(self, store => store.install(files))
+    }
+
+    fn admit_keys(&self, keys: &[KeyUse]) -> Result<()> {
+        within!(self, store => store.admit_keys(keys))
     }
 
     fn load(&self) -> Result<StoreLoad> {

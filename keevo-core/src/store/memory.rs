@@ -248,7 +248,7 @@ impl Store for MemoryStore {
             }
         }
         let rows = rows.iter().map(|row| view.get(row).cloned()).collect();
-        Ok(Export { files: exported, rows })
+        Ok(Export { files: exported, rows, keys: Vec::new() })
     }
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {

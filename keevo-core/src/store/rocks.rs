@@ -15,7 +15,9 @@ mod errors;
 mod expiry;
 mod levels;
 mod options;
+mod reseal;
 mod scrub;
+mod seals;
 mod snapshot;
 mod stats;
 mod view;
@@ -39,12 +41,14 @@ pub use self::wal::check_wals;
 
 use self::errors::translate;
 use self::options::Built;
+use self::seals::{Seals, Writing};
 use super::{
     Column, Durability, ExpiryClock, Export, SnapshotFile, Store, StoreBatch, StoreLoad, StoreOp, StoreView, Visit,
 };
 use crate::columns::{self, FAMILIES, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Direction;
+use crate::seal::KeyUse;
 
 /// From how many operations on it pays to keep the places where a batch was inserted, beside other batches.
 const HINTED_OPS_MIN: usize = 16;
@@ -58,6 +62,8 @@ pub struct RocksStore {
 struct Shared {
     db: DB,
     built: Built,
+    /// What seals its values; `None` = they are stored as they are.
+    seals: Option<Seals>,
     settings: RocksOptions,
     path: PathBuf,
     stopped: OnceLock<Error>,
@@ -79,11 +85,13 @@ impl RocksStore {
     /// Opens the store in `path`, which is created if it is new.
     ///
     /// Errors: `Unavailable` when it is open already, here or in another process; `NewerFormat` when it has
-    /// column families that this version does not know; `Config`; `Corrupt`; `ResourceExhausted`; `Io`.
+    /// column families that this version does not know; `Config`, also when a key is missing that its values are sealed with;
+    /// `Corrupt`; `ResourceExhausted`; `Io`.
     pub fn open(path: impl AsRef<Path>, settings: RocksOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         settings.validate()?;
         let built = Built::new(&settings)?;
+        seals::check_keys(built.sealer.as_deref(), &path)?;
         check_wals(&path)?;
         let existing = existing_families(&built, &path)?;
         let opening = |source| translate(&format!("open the store in {}", path.display()), source);
@@ -94,9 +102,12 @@ impl RocksStore {
                 db.drop_cf(family.name).map_err(opening)?;
             }
         }
+        let sealer = built.sealer.as_ref().map(Arc::clone);
+        let seals = sealer.map(|sealer| Seals::open(sealer, &path, existing.is_empty())).transpose()?;
         let shared = Shared {
             db,
             built,
+            seals,
             settings,
             path,
             stopped: OnceLock::new(),
@@ -123,17 +134,12 @@ impl RocksStore {
 
     /// Rewrites all table files, so that overwritten, removed and trimmed data leaves the disk.
     pub fn compact(&self) -> Result<()> {
-        self.check_writable()?;
-        let mut how = CompactOptions::default();
-        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        for column in Column::ALL {
-            self.shared.db.compact_range_cf_opt(self.family(column)?, None::<&[u8]>, None::<&[u8]>, &how);
-        }
-        self.check_writable()
+        self.compact_part(0, 1)
     }
 
     /// Rewrites the table files of part `part`, from 0, of `parts` equal parts of the hashed key space; the first
-    /// and the last part also take what lies before and after it. Lets a long compaction tell its progress.
+    /// and the last part also take what lies before and after it. Lets a long compaction tell its progress. All parts, one
+    /// after the other, seal all values with the newest key.
     pub fn compact_part(&self, part: u8, parts: u8) -> Result<()> {
         self.check_writable()?;
         let cut = |part: u8| {
@@ -143,18 +149,25 @@ impl RocksStore {
         };
         let start = (part > 0).then(|| cut(part));
         let end = (part + 1 < parts).then(|| cut(part + 1));
-        let mut how = CompactOptions::default();
-        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        self.shared.db.compact_range_cf_opt(self.family(Column::Data)?, start.as_ref(), end.as_ref(), &how);
+        let bound = |cut: Option<&[u8; 3]>| cut.map(|cut| cut.to_vec()).unwrap_or_default();
+        self.begin_resealing(part)?;
+        self.compact_rows(Column::Data, &bound(start.as_ref()), &bound(end.as_ref()))?;
         if end.is_none() {
-            self.shared.db.compact_range_cf_opt(self.family(Column::Changes)?, None::<&[u8]>, None::<&[u8]>, &how);
+            self.compact_rows(Column::Changes, &[], &[])?;
         }
+        if self.seals().is_some() {
+            // What was sealed anew has to be on the disk before the keys of its older form are struck out.
+            self.flush()?;
+        }
+        self.end_resealing(part, parts)?;
         self.check_writable()
     }
 
-    /// Rewrites the table files of a column that hold keys from `start` up to `end`, which is left out; empty = no bound.
+    /// Rewrites the table files of a column that hold keys from `start` up to `end`, which is left out; empty = no bound. Seals
+    /// the values there with the newest key.
     pub fn compact_rows(&self, column: Column, start: &[u8], end: &[u8]) -> Result<()> {
         self.check_writable()?;
+        self.reseal(column, start, end)?;
         let bound = |key: &[u8]| Some(key.to_vec()).filter(|key| !key.is_empty());
         let mut how = CompactOptions::default();
         how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -171,8 +184,14 @@ impl RocksStore {
     /// the file system allows it.
     pub fn checkpoint(&self, dir: &Path) -> Result<()> {
         self.check_writable()?;
+        let named = self.seals().map(Seals::named);
         let made = Checkpoint::new(&self.shared.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir));
-        made.map_err(|source| translate(&format!("make a checkpoint in {}", dir.display()), source))
+        made.map_err(|source| translate(&format!("make a checkpoint in {}", dir.display()), source))?;
+        self.seals().zip(named).map_or(Ok(()), |(seals, named)| seals.copy_to(dir, named))
+    }
+
+    fn seals(&self) -> Option<&Seals> {
+        self.shared.seals.as_ref()
     }
 
     /// Refuses once a write or a flush has failed for good, and with the write-ahead log once a background job has.
@@ -236,7 +255,7 @@ impl RocksStore {
         self.shared.db.cf_handle(name).ok_or_else(missing)
     }
 
-    fn encode(&self, batch: &StoreBatch) -> Result<WriteBatch> {
+    fn encode(&self, batch: &StoreBatch, writing: Option<&Writing<'_>>) -> Result<WriteBatch> {
         let (data, changes) = (self.family(Column::Data)?, self.family(Column::Changes)?);
         let family = |column: &Column| match column {
             Column::Data => data,
@@ -245,7 +264,10 @@ impl RocksStore {
         let mut encoded = WriteBatch::default();
         for op in &batch.ops {
             match op {
-                StoreOp::Put(column, key, value) => encoded.put_cf(family(column), key, value),
+                StoreOp::Put(column, key, value) => match writing {
+                    Some(writing) => encoded.put_cf(family(column), key, writing.seal(*column, key, value)?),
+                    None => encoded.put_cf(family(column), key, value),
+                },
                 StoreOp::Delete(column, key) => encoded.delete_cf(family(column), key),
                 StoreOp::DeleteRange(column, lower, upper) if lower < upper => {
                     encoded.delete_range_cf(family(column), lower, upper);
@@ -254,6 +276,19 @@ impl RocksStore {
             }
         }
         Ok(encoded)
+    }
+
+    /// Writes a batch of `ops` operations; without the write-ahead log into memory alone.
+    fn commit(&self, encoded: WriteBatch, ops: usize, durability: Durability) -> Result<()> {
+        let mut how = WriteOptions::default();
+        if self.shared.settings.wal {
+            how.set_sync(durability == Durability::Sync);
+        } else {
+            how.disable_wal(true);
+            how.set_memtable_insert_hint_per_batch(ops >= HINTED_OPS_MIN);
+        }
+        let written = self.shared.db.write_opt(encoded, &how);
+        written.map_err(|source| self.failed(translate("write a batch", source)))
     }
 }
 
@@ -276,7 +311,8 @@ fn existing_families(built: &Built, path: &Path) -> Result<Vec<String>> {
 impl Store for RocksStore {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>> {
         let found = self.shared.db.get_pinned_cf_opt(self.family(column)?, key, &self.shared.reads);
-        Ok(found.map_err(|source| translate("read a key", source))?.map(|value| Bytes::copy_from_slice(&value)))
+        let found = found.map_err(|source| translate("read a key", source))?;
+        found.map(|value| seals::opened(self.seals(), column, key, &value)).transpose()
     }
 
     fn multi_get(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
@@ -285,16 +321,17 @@ impl Store for RocksStore {
             return Ok(vec![self.get(column, key)?]);
         }
         let found = self.shared.db.batched_multi_get_cf(self.family(column)?, keys, false);
-        let value = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
-        found
-            .into_iter()
-            .map(|found| found.map(|found| found.map(value)).map_err(|source| translate("read several keys", source)))
-            .collect()
+        let value = |(key, found): (&Bytes, Result<Option<rocksdb::DBPinnableSlice<'_>>, rocksdb::Error>)| {
+            let found = found.map_err(|source| translate("read several keys", source))?;
+            found.map(|value| seals::opened(self.seals(), column, key, &value)).transpose()
+        };
+        keys.iter().zip(found).map(value).collect()
     }
 
     fn scan(&self, column: Column, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
         let Some(how) = view::bounded(lower, upper) else { return Ok(()) };
-        view::walk(self.shared.db.raw_iterator_cf_opt(self.family(column)?, how), direction, visit)
+        let rows = self.shared.db.raw_iterator_cf_opt(self.family(column)?, how);
+        seals::visiting(self.seals(), column, visit, |visit| view::walk(rows, direction, visit))
     }
 
     fn view(&self) -> Result<Arc<dyn StoreView>> {
@@ -304,16 +341,10 @@ impl Store for RocksStore {
     /// With the write-ahead log, `Unlogged` is written as `Buffered`; without it, `Buffered` and `Sync` flush.
     fn write(&self, batch: StoreBatch, durability: Durability) -> Result<()> {
         self.check_writable()?;
-        let encoded = self.encode(&batch)?;
-        let mut how = WriteOptions::default();
-        if self.shared.settings.wal {
-            how.set_sync(durability == Durability::Sync);
-        } else {
-            how.disable_wal(true);
-            how.set_memtable_insert_hint_per_batch(batch.ops.len() >= HINTED_OPS_MIN);
-        }
-        let written = self.shared.db.write_opt(encoded, &how);
-        written.map_err(|source| self.failed(translate("write a batch", source)))?;
+        let writing = self.seals().map(Seals::writing).transpose()?;
+        let encoded = self.encode(&batch, writing.as_ref())?;
+        self.commit(encoded, batch.ops.len(), durability)?;
+        drop(writing);
         if !self.shared.settings.wal && durability != Durability::Unlogged {
             self.flush()?;
         }
@@ -347,7 +378,8 @@ impl Store for RocksStore {
         let mut how = ReadOptions::default();
         how.set_read_tier(ReadTier::Persisted);
         let found = self.shared.db.get_pinned_cf_opt(self.family(Column::Data)?, key, &how);
-        Ok(found.map_err(|source| translate("read a flushed key", source))?.map(|value| Bytes::copy_from_slice(&value)))
+        let found = found.map_err(|source| translate("read a flushed key", source))?;
+        found.map(|value| seals::opened(self.seals(), Column::Data, key, &value)).transpose()
     }
 
     fn export(&self, tiles: &[(Bytes, Bytes)], rows: &[Bytes], dir: &Path) -> Result<Export> {
@@ -356,8 +388,18 @@ impl Store for RocksStore {
 
     fn install(&self, files: &[SnapshotFile]) -> Result<()> {
         self.check_writable()?;
+        // No row may be sealed anew over what comes.
+        let writing = self.seals().map(Seals::writing).transpose()?;
         snapshot::install(self, files)?;
+        drop(writing);
         self.flush()
+    }
+
+    fn admit_keys(&self, keys: &[KeyUse]) -> Result<()> {
+        match self.seals() {
+            Some(seals) => seals.admit(keys),
+            None => seals::refuse_sealed(keys, &self.shared.path),
+        }
     }
 
     fn load(&self) -> Result<StoreLoad> {

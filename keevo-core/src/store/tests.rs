@@ -60,13 +60,16 @@ fn memory_store_conforms() {
 #[cfg(feature = "rocksdb")]
 mod rocks {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::key_file::{KeyFile, KeyRing, SecretKey};
     use crate::store::{RocksOptions, RocksStore};
 
     struct OnDisk {
         folders: Folders,
         wal: bool,
+        keys: Option<Arc<KeyRing>>,
     }
 
     impl OnDisk {
@@ -76,6 +79,7 @@ mod rocks {
                 block_cache_bytes: 4 << 20,
                 write_buffer_bytes: 4 << 20,
                 export_file_bytes: 16 << 10,
+                keys: self.keys.as_ref().map(Arc::clone),
                 ..RocksOptions::default()
             };
             RocksStore::open(path, settings).unwrap()
@@ -114,12 +118,23 @@ mod rocks {
 
     #[test]
     fn rocks_store_without_wal_conforms() {
-        run_all_store_cases(&OnDisk { folders: Folders::new(), wal: false });
+        run_all_store_cases(&OnDisk { folders: Folders::new(), wal: false, keys: None });
     }
 
     #[test]
     fn rocks_store_with_wal_conforms() {
-        run_all_store_cases(&OnDisk { folders: Folders::new(), wal: true });
+        run_all_store_cases(&OnDisk { folders: Folders::new(), wal: true, keys: None });
+    }
+
+    #[test]
+    fn rocks_store_whose_values_are_sealed_conforms() {
+        for wal in [false, true] {
+            let folders = Folders::new();
+            let file = folders.root.path().join("keys");
+            std::fs::write(&file, KeyFile::new(SecretKey([3; 32])).text()).unwrap();
+            let keys = Some(Arc::new(KeyRing::open("data_key_file", &file).unwrap()));
+            run_all_store_cases(&OnDisk { folders, wal, keys });
+        }
     }
 }
 

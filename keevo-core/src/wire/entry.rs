@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::messages::{
     ActionMessage, AppendMessage, ArchivedMessage, CheckMessage, ClientMessage, CommandMessage, EntryMessage,
-    FanOutMessage, OpKindMessage, OpMessage, PlaceMessage, PreconditionMessage, PutMessage, RequestMessage,
-    RestoreMessage, RestoredRowMessage, TargetMessage, Unit, WriteMessage,
+    FanOutMessage, FencedRestoreMessage, OpKindMessage, OpMessage, PlaceMessage, PreconditionMessage, PutMessage,
+    RequestMessage, RestoreMessage, RestoredRowMessage, TargetMessage, Unit, WriteMessage,
 };
 use super::{VERSION, decode_message, encode_message, keyspace_of, newer};
 use crate::batch::{Batch, Check, Op, Precondition};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fan_out::{FanOut, FanOutAction, Target};
 use crate::ids::{ClientId, RequestId, Revision};
 use crate::key::{Key, Keyspace};
-use crate::restore::{Archived, Restore};
+use crate::restore::{Archived, Restore, RestoreFence};
 
 pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     let command = match &entry.command {
@@ -25,7 +25,13 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
         Command::OpenSession(client) => CommandMessage::OpenSession((*client).into()),
         Command::Checksum => CommandMessage::Checksum(Unit {}),
         Command::MoveClock => CommandMessage::MoveClock(Unit {}),
-        Command::Restore(restore) => CommandMessage::Restore(restore_message(restore)),
+        Command::Restore(restore) => match restore.fence {
+            None => CommandMessage::Restore(restore_message(restore)),
+            Some(RestoreFence { restore: number, source, take }) => {
+                let restore = Some(restore_message(restore));
+                CommandMessage::FencedRestore(FencedRestoreMessage { restore, number, source, take })
+            }
+        },
         Command::Archived(Archived { from, upto }) => {
             CommandMessage::Archived(ArchivedMessage { from: *from, upto: *upto })
         }
@@ -51,9 +57,10 @@ pub(crate) fn decode_entry(bytes: &Bytes) -> Result<Entry> {
         CommandMessage::OpenSession(client) => Command::OpenSession(client.into()),
         CommandMessage::Checksum(Unit {}) => Command::Checksum,
         CommandMessage::MoveClock(Unit {}) => Command::MoveClock,
-        CommandMessage::Restore(RestoreMessage { base, rows }) => {
-            let rows = rows.into_iter().map(|row| (row.key, row.stored)).collect();
-            Command::Restore(Restore { base, rows })
+        CommandMessage::Restore(restore) => Command::Restore(restore_of(restore, None)),
+        CommandMessage::FencedRestore(FencedRestoreMessage { restore, number, source, take }) => {
+            let restore = restore.ok_or_else(|| Error::corrupt("a log entry restores nothing"))?;
+            Command::Restore(restore_of(restore, Some(RestoreFence { restore: number, source, take })))
         }
         CommandMessage::Archived(ArchivedMessage { from, upto }) => Command::Archived(Archived { from, upto }),
     };
@@ -63,6 +70,10 @@ pub(crate) fn decode_entry(bytes: &Bytes) -> Result<Entry> {
 fn restore_message(restore: &Restore) -> RestoreMessage {
     let row = |(key, stored): &(Bytes, Bytes)| RestoredRowMessage { key: key.clone(), stored: stored.clone() };
     RestoreMessage { base: restore.base, rows: restore.rows.iter().map(row).collect() }
+}
+
+fn restore_of(RestoreMessage { base, rows }: RestoreMessage, fence: Option<RestoreFence>) -> Restore {
+    Restore { base, rows: rows.into_iter().map(|row| (row.key, row.stored)).collect(), fence }
 }
 
 impl From<ClientId> for ClientMessage {

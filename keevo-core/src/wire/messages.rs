@@ -11,7 +11,7 @@ pub(crate) struct EntryMessage {
     #[prost(fixed64, tag = "1")]
     pub(crate) hlc: u64,
     /// Tags 7 and 8 are what the entry says of API calls (`call/note.rs`), which apply does not read.
-    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6, 10, 11")]
+    #[prost(oneof = "CommandMessage", tags = "2, 3, 4, 5, 6, 10, 11, 12")]
     pub(crate) command: Option<CommandMessage>,
 }
 
@@ -31,6 +31,22 @@ pub(crate) enum CommandMessage {
     Restore(RestoreMessage),
     #[prost(message, tag = "11")]
     Archived(ArchivedMessage),
+    /// Since level 3.
+    #[prost(message, tag = "12")]
+    FencedRestore(FencedRestoreMessage),
+}
+
+/// Not a field of [`RestoreMessage`]: who does not know of fences would store what is to be refused.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FencedRestoreMessage {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) restore: Option<RestoreMessage>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) number: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) source: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) take: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fan_out::{FanOut, FanOutAction, FannedOut, Target};
 use crate::ids::{ClientId, KeyspaceId, RequestId, Revision};
 use crate::key::{Keyspace, KeyspaceKind};
-use crate::restore::{Archived, Restore};
+use crate::restore::{Archived, Restore, RestoreFence};
 use crate::watch::Change;
 
 const SPACE: Keyspace = Keyspace { id: KeyspaceId(7), kind: KeyspaceKind::Hashed };
@@ -51,6 +51,8 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ],
     };
     let remove = FanOut { action: FanOutAction::Remove { tombstone_ttl_ms: 60 }, guard_sort: None, ..put.clone() };
+    let rows = || vec![("k".into(), "s".into())];
+    let fence = RestoreFence { restore: 3, source: 0, take: 300 };
     let torn = Batch::new().put(SPACE.key("p", "a"), "1").put(ORDERED.key("qq", "a"), "1");
     let commands = [
         ("small put", Command::Write(Batch::new().put(SPACE.key("p", "a"), "v"))),
@@ -62,7 +64,8 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("open session", Command::OpenSession(ClientId(u128::MAX - 1))),
         ("checksum", Command::Checksum),
         ("move clock", Command::MoveClock),
-        ("restore", Command::Restore(Restore { base: 5, rows: vec![("k".into(), "s".into())] })),
+        ("restore", Command::Restore(Restore { base: 5, rows: rows(), fence: None })),
+        ("fenced restore", Command::Restore(Restore { base: 5, rows: rows(), fence: Some(fence) })),
         ("archived", Command::Archived(Archived { from: 2, upto: 300 })),
     ];
     commands.into_iter().map(|(name, command)| (name, Entry { hlc: Hlc(0x0102_0304), command })).collect()
@@ -83,6 +86,7 @@ fn golden_entries() {
         checksum        010904030201000000002a00
         move clock      010904030201000000003200
         restore         01090403020100000000520a080512060a016b120173
+        fenced restore  0109040302010000000062110a0a080512060a016b120173100320ac02
         archived        010904030201000000005a05080210ac02
     "]].assert_eq(&lines.concat());
 }

@@ -50,6 +50,8 @@ impl NodeApp {
             pickup_after_ms: 1_000,
             pointer_grace_ms: 60_000,
             claim_ms: 5_000,
+            // What waits apart is tried again within the pauses in which the outbox must stay without work.
+            patience_ms: 500,
             ..FeedsOptions::default()
         };
         let chat = Chat::new(AnyEngine::new(engine.clone()), keevo_chat::AppId(APP), chat_options);

@@ -323,6 +323,7 @@ impl<B: Backend> LogStore for Pipeline<B> {
         let free = u64::try_from(self.shared.room.available_permits()).unwrap_or(u64::MAX);
         let queued_bytes_max = u64::from(self.queue_bytes_max);
         let queued_bytes = queued_bytes_max.saturating_sub(free);
-        LogCounters { queued_bytes, queued_bytes_max, ..self.shared.counters() }
+        let oldest_key = self.shared.backend.oldest_key();
+        LogCounters { queued_bytes, queued_bytes_max, oldest_key, ..self.shared.counters() }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use keevo_core::key_file::KeyRing;
 use keevo_core::{Error, Result};
 
 use super::op::LogOp;
@@ -37,6 +38,7 @@ pub(super) mod medium;
 mod memory_folder;
 mod record;
 mod recover;
+mod sealing;
 mod space;
 mod stream;
 #[cfg(test)]
@@ -44,7 +46,8 @@ mod tests;
 
 use folder::{DiskFolder, Folder};
 use index::{Index, Place};
-use record::{HEADER_BYTES, Header};
+use record::{HEADER_BYTES, Header, Kind};
+use sealing::EntrySeals;
 use space::{Patience, io_error};
 use stream::Stream;
 
@@ -68,6 +71,8 @@ pub struct SegmentedLogOptions {
     /// Bytes of a segment, from 1 KiB to 1 GiB. The log takes about twice its live entries and two segments more.
     /// Default 64 MiB.
     pub segment_bytes: u64,
+    /// The keys that entries are sealed with from now on; `None` = they are written as they are. Default none.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 impl Default for SegmentedLogOptions {
@@ -78,6 +83,7 @@ impl Default for SegmentedLogOptions {
             batch_ops_max: 4096,
             linger_max: Duration::from_micros(50),
             segment_bytes: 64 << 20,
+            keys: None,
         }
     }
 }
@@ -87,7 +93,8 @@ impl Default for SegmentedLogOptions {
 ///
 /// While the disk is full, writes wait for space and reads go on. A failed sync stops the store for good.
 ///
-/// Errors: `Unavailable` when it is open already; `NewerFormat` when a newer version wrote it; `Corrupt`;
+/// Errors: `Unavailable` when it is open already; `NewerFormat` when a newer version wrote it; `Config` when a key is
+/// missing that entries are sealed with; `Corrupt`;
 /// `ResourceExhausted` when the disk is full; `Io`. A group with damaged records does not fail the call: the group's own
 /// calls do.
 pub fn open_segmented_log_store(path: impl AsRef<Path>, options: &SegmentedLogOptions) -> Result<Arc<dyn LogStore>> {
@@ -95,7 +102,8 @@ pub fn open_segmented_log_store(path: impl AsRef<Path>, options: &SegmentedLogOp
 }
 
 fn open_in(folder: Arc<dyn Folder>, options: &SegmentedLogOptions) -> Result<Arc<dyn LogStore>> {
-    let backend = SegmentedBackend::open(folder, options.segment_bytes)?;
+    let seals = EntrySeals::new(options.keys.as_ref())?;
+    let backend = SegmentedBackend::open(folder, options.segment_bytes, seals)?;
     let limits = Limits {
         queue_bytes: options.queue_bytes_max,
         cache_bytes: options.cache_bytes_max,
@@ -110,6 +118,7 @@ struct SegmentedBackend {
     stream: Mutex<Stream>,
     patience: Arc<Patience>,
     loaded: Mutex<Loaded>,
+    seals: EntrySeals,
 }
 
 impl fmt::Debug for SegmentedBackend {
@@ -119,18 +128,20 @@ impl fmt::Debug for SegmentedBackend {
 }
 
 impl SegmentedBackend {
-    fn open(folder: Arc<dyn Folder>, segment_bytes: u64) -> Result<Self> {
+    fn open(folder: Arc<dyn Folder>, segment_bytes: u64, seals: EntrySeals) -> Result<Self> {
         let segment_bytes = segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let segment_bytes = u32::try_from(segment_bytes).unwrap_or(u32::MAX);
-        let recovered = recover::recover(&folder)?;
+        let recovered = recover::recover(&folder, &seals)?;
         // Nobody could end a wait of the opening.
         let impatience = Arc::new(Patience::default());
         impatience.end();
         let mut stream = Stream::begin(folder, segment_bytes, recovered.closed, &recovered.index, impatience)?;
         stream.release(&recovered.index)?;
+        stream.set_seals(seals.clone(), recovered.stale);
         let patience = Arc::new(Patience::default());
         stream.set_patience(Arc::clone(&patience));
-        Ok(Self { index: recovered.index, stream: Mutex::new(stream), patience, loaded: Mutex::new(recovered.loaded) })
+        let (index, loaded) = (recovered.index, Mutex::new(recovered.loaded));
+        Ok(Self { index, stream: Mutex::new(stream), patience, loaded, seals })
     }
 }
 
@@ -177,7 +188,7 @@ impl Backend for SegmentedBackend {
             for place in &places {
                 let start = usize::try_from(place.offset - first.offset).unwrap_or(usize::MAX);
                 let end = start.saturating_add(usize::try_from(place.bytes).unwrap_or(usize::MAX)).min(span.len());
-                let entry = decode_entry(&span.slice(start.min(end)..end), *place, group, next)?;
+                let entry = decode_entry(&span.slice(start.min(end)..end), *place, (group, next), &self.seals)?;
                 total = total.saturating_add(wire::entry_bytes(&entry));
                 if total > bytes_max && !entries.is_empty() {
                     return Ok(entries);
@@ -209,16 +220,21 @@ impl Backend for SegmentedBackend {
     fn close(&self) {
         self.patience.end();
     }
+
+    fn oldest_key(&self) -> u32 {
+        self.seals.oldest()
+    }
 }
 
 /// The entry of a record that lies at `place`.
-fn decode_entry(bytes: &Bytes, place: Place, group: GroupId, index: u64) -> Result<Entry> {
+fn decode_entry(bytes: &Bytes, place: Place, (group, index): (GroupId, u64), seals: &EntrySeals) -> Result<Entry> {
     let damaged = || Error::corrupt(format!("entry {index} of group {group} fails its checksum in the log store"));
     let header = Header::read(bytes, place.position())?.ok_or_else(damaged)?;
-    let is_it = (header.group, header.index) == (group, index) && header.record_bytes() == bytes.len();
+    let is_entry = matches!(header.kind, Kind::Entry | Kind::SealedEntry);
+    let is_it = is_entry && (header.group, header.index) == (group, index) && header.record_bytes() == bytes.len();
     let body = bytes.slice(HEADER_BYTES..);
     if !is_it || !header.is_body_sound(&body) {
         return Err(damaged());
     }
-    record::decode_entry(&body, group, index)
+    record::decode_entry(&seals.open(&header, body)?, group, index)
 }

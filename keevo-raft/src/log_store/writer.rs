@@ -46,6 +46,11 @@ pub(super) trait Backend: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// The number of the oldest key that entries may be sealed with; 0 = some may not be sealed.
+    fn oldest_key(&self) -> u32 {
+        0
+    }
+
     /// No more calls will come: a write that waits for something gives up.
     fn close(&self) {}
 }

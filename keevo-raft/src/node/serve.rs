@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use keevo_core::trace::{Trace, TraceContext};
-use keevo_core::{Error, ErrorKind, Levels, Result, ShardId};
+use keevo_core::{Error, ErrorKind, Levels, Result, ShardId, Store};
 
 use super::{Node, NodeInner, changes};
 use crate::cluster_engine::ClusterEngine;
 use crate::group::Group;
+use crate::messages;
 use crate::peer_messages::{self, HelloWire, ProposeWire, ReadAnswer, ReadWire, pack, parse};
 use crate::shard_map::ShardMap;
 use crate::state_machine::StagedFiles;
@@ -48,6 +49,10 @@ impl PeerHandler for Node {
     fn stage_snapshot(&self, head: &SnapshotHead) -> Result<StagedFiles> {
         self.inner.replica_of(head.shard, head.replica)?;
         self.inner.gate.admit_files()?;
+        // Before anything is sent: what cannot be opened here would be received for nothing.
+        let (_, _, keys) = messages::decode_snapshot_head(&head.body)?;
+        let admitted = self.inner.parts.store.admit_keys(&keys);
+        admitted.inspect_err(|error| tracing::error!(shard = %head.shard, %error, "a snapshot is refused"))?;
         StagedFiles::new(&self.inner.options.staging, &format!("receive-{}-{}", head.shard, head.replica))
     }
 

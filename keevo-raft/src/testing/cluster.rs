@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keevo_core::key_file::KeyRing;
 use keevo_core::{Disk, Levels, ManualDisk, Result, RocksOptions, RocksStore, SeededRandom, ShardId, SystemClock};
 
 use super::identity::MemoryIdentity;
@@ -42,6 +43,8 @@ pub struct TestCluster {
     pub limits: StorageLimits,
     /// What nodes know that play another release than this one.
     levels: BTreeMap<u64, Levels>,
+    /// The keys that nodes seal their stores with, from their next start on.
+    pub keys: BTreeMap<u64, Arc<KeyRing>>,
     /// The nodes' disks.
     disks: BTreeMap<u64, Arc<ManualDisk>>,
     identities: BTreeMap<u64, Arc<MemoryIdentity>>,
@@ -76,6 +79,7 @@ impl TestCluster {
             timing,
             limits: StorageLimits::NONE,
             levels: BTreeMap::new(),
+            keys: BTreeMap::new(),
             disks: BTreeMap::new(),
             identities: BTreeMap::new(),
             kills: BTreeMap::new(),
@@ -97,9 +101,11 @@ impl TestCluster {
         assert!(!self.running.contains_key(&id), "node {id} runs");
         let home = self.home(id);
         std::fs::create_dir_all(&home).expect("a folder for the node");
-        let settings = RocksOptions { wal: false, ..RocksOptions::default() };
+        let keys = self.keys.get(&id).map(Arc::clone);
+        let settings = RocksOptions { wal: false, keys: keys.clone(), ..RocksOptions::default() };
         let store = patiently(|| RocksStore::open(home.join("data"), settings.clone())).await;
-        let log = patiently(|| open_segmented_log_store(home.join("log"), &SegmentedLogOptions::default())).await;
+        let settings = SegmentedLogOptions { keys, ..SegmentedLogOptions::default() };
+        let log = patiently(|| open_segmented_log_store(home.join("log"), &settings)).await;
         (store, log)
     }
 

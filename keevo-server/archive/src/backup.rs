@@ -5,10 +5,12 @@
 //!                                └────── their names ──▶ shard file ─▶ (all shards) ─▶ manifest
 //! ```
 //!
+//! What the newest backup names of the shard is known again by how its object ends, and is not even packed.
+//!
 //! Invariant: a name is written after what it names. A backup that is cut off goes on where it was: shards that have their
 //! file are done, chunks that are there are not written again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,7 @@ use keevo_raft::ShardCopy;
 use tokio::sync::mpsc;
 
 use crate::chunk::{Chunk, ChunkId, Cutter};
-use crate::manifest::{ChunkRef, Manifest, ShardFile};
+use crate::manifest::{ChunkRef, Manifest, Packed, ShardFile};
 use crate::names;
 use crate::sealed::{self, Kind};
 use crate::storage::Storage;
@@ -28,7 +30,10 @@ use crate::storage::Storage;
 /// How many chunks of a shard are written at once.
 const UPLOADS: usize = 4;
 /// What an object ends with.
-const CRC_BYTES: usize = 4;
+const CRC_BYTES: u64 = 4;
+
+/// How the objects of an earlier backup end.
+type Known = BTreeMap<ChunkId, Packed>;
 
 /// How far the backup of a shard is.
 #[derive(Debug, Default)]
@@ -69,6 +74,7 @@ pub async fn back_up_shard(
     if let Some(file) = ShardFile::read(storage.as_ref(), cluster, backup, copy.shard).await? {
         return Ok(file);
     }
+    let known = Arc::new(known(storage.as_ref(), cluster, copy.shard).await);
     let mut file = ShardFile {
         shard: copy.shard,
         range: copy.range.clone(),
@@ -82,8 +88,8 @@ pub async fn back_up_shard(
     let reading = tokio::task::spawn_blocking(move || read(&copy, &chunks_tx));
     let chunks = futures::stream::unfold(chunks_rx, |mut rx| async move { rx.recv().await.map(|chunk| (chunk, rx)) });
     let uploads = chunks.map(|(part, chunk)| {
-        let (storage, counts) = (Arc::clone(&storage), Arc::clone(&counts));
-        async move { write_chunk(storage.as_ref(), cluster, chunk, &counts).await.map(|chunk| (part, chunk)) }
+        let (storage, known, counts) = (Arc::clone(&storage), Arc::clone(&known), Arc::clone(&counts));
+        async move { write_chunk((storage.as_ref(), cluster), chunk, &known, &counts).await.map(|chunk| (part, chunk)) }
     });
     let written: Vec<(Part, ChunkRef)> = uploads.buffered(UPLOADS).try_collect().await?;
     reading.await.map_err(|error| Error::new(ErrorKind::Io, "the shard was not read").with_source(error))??;
@@ -106,7 +112,7 @@ pub async fn back_up_shard(
 fn read(copy: &ShardCopy, chunks_tx: &mpsc::Sender<(Part, Chunk)>) -> Result<()> {
     let view = copy.view.as_ref();
     let mut system = Cutter::default();
-    for tag in [system::STATE, system::SESSIONS] {
+    for tag in [system::STATE, system::SESSIONS, system::RESTORES] {
         let range = (system::row_key(copy.shard, tag), system::row_key(copy.shard, tag + 1));
         scan(view, &range, &mut system, &mut |chunk| send(chunks_tx, Part::System, chunk))?;
     }
@@ -135,61 +141,118 @@ fn send(chunks_tx: &mpsc::Sender<(Part, Chunk)>, part: Part, chunk: Chunk) -> Re
     chunks_tx.blocking_send((part, chunk)).map_err(gone)
 }
 
+/// How the chunks of a shard end in the newest finished backup that has it; nothing where none can be read, which costs time alone.
+async fn known(storage: &dyn Storage, cluster: ClusterId, shard: ShardId) -> Known {
+    let found = async {
+        for manifest in Manifest::list(storage, cluster).await?.iter().rev() {
+            if let Some(summary) = manifest.shards.iter().find(|one| one.shard == shard) {
+                return manifest.shard_file(storage, summary).await.map(Some);
+            }
+        }
+        Ok(None)
+    };
+    let file: Option<ShardFile> = found.await.unwrap_or_else(|error: Error| {
+        tracing::warn!(%shard, %error, "the last backup cannot be read: all chunks are packed anew");
+        None
+    });
+    let chunks = file.into_iter().flat_map(|file| file.system.into_iter().chain(file.records));
+    chunks.filter_map(|chunk| chunk.packed.map(|packed| (chunk.id, packed))).collect()
+}
+
 async fn write_chunk(
-    storage: &dyn Storage,
-    cluster: ClusterId,
+    (storage, cluster): (&dyn Storage, ClusterId),
     chunk: Chunk,
+    known: &Known,
     counts: &BackupCounts,
 ) -> Result<ChunkRef> {
     let id = ChunkId::of(&chunk.contents);
+    let (name, rows) = (names::chunk(cluster, &id), chunk.rows);
     let bytes = u64::try_from(chunk.contents.len()).unwrap_or(u64::MAX);
-    let name = names::chunk(cluster, &id);
-    let packed = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
-        .await
-        .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
-    let packed_bytes = u64::try_from(packed.len()).unwrap_or(u64::MAX);
-    if !is_there(storage, &name, id, &packed).await? && storage.put_new(&name, packed).await? {
-        counts.new_chunks.fetch_add(1, Ordering::Relaxed);
-        counts.new_bytes.fetch_add(packed_bytes, Ordering::Relaxed);
-    }
+    let known = known.get(&id).copied();
+    let is_known = match known {
+        Some(packed) => ends_so(storage, &name, packed).await.unwrap_or(false),
+        None => false,
+    };
+    let packed = match known.filter(|_| is_known) {
+        Some(packed) => packed,
+        None => pack(storage, (&name, id), chunk, counts).await?,
+    };
     counts.chunks.fetch_add(1, Ordering::Relaxed);
     counts.bytes.fetch_add(bytes, Ordering::Relaxed);
-    counts.records.fetch_add(chunk.rows, Ordering::Relaxed);
-    Ok(ChunkRef { id, rows: chunk.rows, bytes })
+    counts.records.fetch_add(rows, Ordering::Relaxed);
+    Ok(ChunkRef { id, rows, bytes, packed: Some(packed) })
 }
 
-/// Whether a chunk lies there already, whole as far as its length and its checksum tell. One that is damaged is removed, so that no
-/// further backup names it; but not one that does not decrypt, which may be whole under another key.
-async fn is_there(storage: &dyn Storage, name: &str, id: ChunkId, packed: &Bytes) -> Result<bool> {
-    let end = packed.len().saturating_sub(CRC_BYTES);
-    let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-    // One byte more than there should be. What is too short for it may be an error.
-    match storage.get_range(name, wide(end)..wide(packed.len() + 1)).await {
-        Ok(Some(tail)) if packed.get(end..) == Some(tail.as_ref()) => return Ok(true),
-        Ok(None) => return Ok(false),
-        Ok(Some(_)) | Err(_) => {}
+/// Packs a chunk, and writes it where it is not there whole.
+async fn pack(
+    storage: &dyn Storage,
+    (name, id): (&str, ChunkId),
+    chunk: Chunk,
+    counts: &BackupCounts,
+) -> Result<Packed> {
+    let object = tokio::task::spawn_blocking(move || sealed::seal(Kind::Chunk, &chunk.contents))
+        .await
+        .map_err(|error| Error::new(ErrorKind::Io, "the chunk was not packed").with_source(error))??;
+    let packed = Packed::of(&object);
+    let is_new = match look(storage, name, id, packed).await? {
+        Found::Whole(there) => return Ok(there),
+        Found::Nothing => storage.put_new(name, object).await?,
+        Found::Damaged => {
+            tracing::error!(name, "a chunk of earlier backups is damaged; it is written anew");
+            storage.replace(name, object).await?;
+            true
+        }
+    };
+    if is_new {
+        counts.new_chunks.fetch_add(1, Ordering::Relaxed);
+        counts.new_bytes.fetch_add(packed.bytes, Ordering::Relaxed);
+    }
+    Ok(packed)
+}
+
+/// Whether an object is as long as it should be, and has its checksum at the end; `false` too where there is none.
+async fn ends_so(storage: &dyn Storage, name: &str, packed: Packed) -> Result<bool> {
+    // One byte more than there should be.
+    let end = packed.bytes.saturating_sub(CRC_BYTES)..packed.bytes.saturating_add(1);
+    let tail = storage.get_range(name, end).await?;
+    Ok(tail.is_some_and(|tail| *tail == packed.crc.to_be_bytes()))
+}
+
+/// What lies under the name of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// The chunk, whole as far as its length and its checksum tell; and how it ends.
+    Whole(Packed),
+    Nothing,
+    /// Something else: no further backup may name it.
+    Damaged,
+}
+
+/// Looks at what lies under the name of a chunk. What may be whole under another key is an error, and stays.
+async fn look(storage: &dyn Storage, name: &str, id: ChunkId, packed: Packed) -> Result<Found> {
+    // What is too short for it may be an error.
+    if ends_so(storage, name, packed).await.unwrap_or(false) {
+        return Ok(Found::Whole(packed));
     }
     let contents = match storage.get(name).await {
-        Ok(Some(object)) => sealed::open(Kind::Chunk, &object),
-        Ok(None) => return Ok(false),
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let message = format!(
-                "{}. If archive_key_file is the right one, remove that object, and the next backup writes it anew",
-                error.message()
-            );
-            return Err(Error::corrupt(message));
+        Ok(Some(object)) => sealed::open(Kind::Chunk, &object).map(|contents| (Packed::of(&object), contents)),
+        Ok(None) => return Ok(Found::Nothing),
+        Err(error) => {
+            if error.kind() == ErrorKind::Corrupt && storage.may_need_another_key(name).await? {
+                let message = format!(
+                    "{}. If archive_key_file is the right one, remove that object, and the next backup writes it anew",
+                    error.message()
+                );
+                return Err(Error::corrupt(message));
+            }
+            Err(error)
         }
-        Err(error) => return Err(error),
     };
     match contents {
         // Another version of zstd packs otherwise.
-        Ok(contents) if ChunkId::of(&contents) == id => Ok(true),
+        Ok((there, contents)) if ChunkId::of(&contents) == id => Ok(Found::Whole(there)),
         Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
-        _ => {
-            tracing::error!(name, "a chunk of earlier backups is damaged; it is written anew");
-            storage.delete(name).await?;
-            Ok(false)
-        }
+        _ => Ok(Found::Damaged),
     }
 }
 

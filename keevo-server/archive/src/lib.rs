@@ -9,13 +9,14 @@
 //!
 //! CLUSTER is the cluster's id in 32 hexadecimal digits, SHARD and FIRST are numbers in 20 decimal digits, HH are the
 //! first two digits of SHA256. Reading order: [`storage`], [`segment`], [`shipper`], [`reader`]; then [`manifest`], [`backup`],
-//! [`rebuild`], [`restore`], [`prune`].
+//! [`rebuild`], [`restore`], [`prune`], [`erase`].
 //!
-//! Invariant: an object is written once and never changed, until retention removes it, and every byte of it is under a checksum. Nothing here knows
-//! of gRPC or of the configuration.
+//! Invariant: an object is written once and never changed, until retention removes it, but for a segment that no backup needs, which the
+//! erasure of a user may reduce; every byte is under a checksum. Nothing here knows of gRPC or of the configuration.
 
 pub mod backup;
 pub mod chunk;
+pub mod erase;
 mod load;
 pub mod manifest;
 pub mod names;
@@ -33,4 +34,4 @@ mod zip;
 pub use reader::Archive;
 pub use segment::{Segment, SegmentHead};
 pub use shipper::{LogSource, Shipper, ShipperOptions, Shipping};
-pub use storage::{Encrypted, KeyRing, ObjectStorage, Storage};
+pub use storage::{Encrypted, KeyRing, Object, ObjectStorage, Storage};

@@ -22,6 +22,25 @@ pub struct ChunkRef {
     pub rows: u64,
     /// The bytes of its contents.
     pub bytes: u64,
+    /// Its object, before it is encrypted; `None` in backups of before it was noted.
+    pub packed: Option<Packed>,
+}
+
+/// What the object of a chunk ends with, and where: enough to know it again without making it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed {
+    /// Its bytes, its checksum included.
+    pub bytes: u64,
+    /// The CRC32C that it ends with.
+    pub crc: u32,
+}
+
+impl Packed {
+    /// That of an object.
+    pub(crate) fn of(object: &[u8]) -> Self {
+        let crc = object.last_chunk().map(|crc| u32::from_be_bytes(*crc)).unwrap_or_default();
+        Self { bytes: u64::try_from(object.len()).unwrap_or(u64::MAX), crc }
+    }
 }
 
 /// What a shard consisted of at one moment.
@@ -90,6 +109,11 @@ struct ChunkWire {
     rows: u64,
     #[prost(uint64, tag = "3")]
     bytes: u64,
+    /// 0 = not known.
+    #[prost(uint64, tag = "4")]
+    packed_bytes: u64,
+    #[prost(fixed32, tag = "5")]
+    packed_crc: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -143,11 +167,19 @@ struct ManifestWire {
 }
 
 fn chunk_wire(chunk: &ChunkRef) -> ChunkWire {
-    ChunkWire { id: Bytes::copy_from_slice(&chunk.id.0), rows: chunk.rows, bytes: chunk.bytes }
+    let (packed_bytes, packed_crc) = chunk.packed.map_or((0, 0), |packed| (packed.bytes, packed.crc));
+    let id = Bytes::copy_from_slice(&chunk.id.0);
+    ChunkWire { id, rows: chunk.rows, bytes: chunk.bytes, packed_bytes, packed_crc }
 }
 
 fn chunk_of(wire: &ChunkWire) -> Result<ChunkRef> {
-    Ok(ChunkRef { id: ChunkId::from_bytes(&wire.id)?, rows: wire.rows, bytes: wire.bytes })
+    let packed = Packed { bytes: wire.packed_bytes, crc: wire.packed_crc };
+    Ok(ChunkRef {
+        id: ChunkId::from_bytes(&wire.id)?,
+        rows: wire.rows,
+        bytes: wire.bytes,
+        packed: Some(packed).filter(|packed| packed.bytes > 0),
+    })
 }
 
 fn parse<M: Message + Default>(contents: Bytes) -> Result<M> {
@@ -302,7 +334,8 @@ mod tests {
 
     #[test]
     fn manifests_and_shard_files_come_back_and_bytes_that_are_none_do_not() {
-        let chunk = |byte| ChunkRef { id: ChunkId([byte; 32]), rows: 3, bytes: 400 };
+        let packed = |byte: u8| (byte > 1).then_some(Packed { bytes: 99, crc: u32::MAX });
+        let chunk = |byte| ChunkRef { id: ChunkId([byte; 32]), rows: 3, bytes: 400, packed: packed(byte) };
         let file = ShardFile {
             shard: ShardId(4),
             range: ("a".into(), "b".into()),

@@ -167,6 +167,23 @@ async fn note_unfinished(
     Ok(abandoned)
 }
 
+/// Of each shard the index that the oldest of these backups has it at: what follows is needed.
+pub(crate) fn needed(kept: &[Manifest]) -> BTreeMap<ShardId, u64> {
+    let mut oldest: BTreeMap<ShardId, u64> = BTreeMap::new();
+    for summary in kept.iter().flat_map(|manifest| &manifest.shards) {
+        let index = oldest.entry(summary.shard).or_insert(summary.index);
+        *index = (*index).min(summary.index);
+    }
+    oldest
+}
+
+/// How many of a shard's segments are not needed by a backup that has it at an index.
+pub(crate) fn before(segments: &[Object], index: u64) -> usize {
+    let next = index.saturating_add(1);
+    let needed = segments.iter().rposition(|one| names::first_of(&one.name).is_ok_and(|first| first <= next));
+    needed.unwrap_or_default()
+}
+
 impl Pruning<'_> {
     async fn chunks(&self, named: &HashSet<ChunkId>) -> Result<()> {
         for folder in self.backups.folders(&names::chunks(self.cluster)).await? {
@@ -185,16 +202,9 @@ impl Pruning<'_> {
 
     /// Removes what the archive has before the oldest backup that stays: the segment stays in which its shard goes on.
     async fn segments(&self, (storage, archive): (&dyn Storage, &Archive), kept: &[Manifest]) -> Result<()> {
-        let mut oldest: BTreeMap<ShardId, u64> = BTreeMap::new();
-        for summary in kept.iter().flat_map(|manifest| &manifest.shards) {
-            let index = oldest.entry(summary.shard).or_insert(summary.index);
-            *index = (*index).min(summary.index);
-        }
-        for (shard, index) in oldest {
+        for (shard, index) in needed(kept) {
             let mut segments = archive.segments(shard, None).await?;
-            let next = index.saturating_add(1);
-            let needed = segments.iter().rposition(|one| names::first_of(&one.name).is_ok_and(|first| first <= next));
-            segments.truncate(needed.unwrap_or_default());
+            segments.truncate(before(&segments, index));
             self.delete(storage, &segments, Some(&self.counts.segments)).await?;
         }
         Ok(())

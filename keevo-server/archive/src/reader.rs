@@ -88,14 +88,25 @@ impl Archive {
     /// `None` = there is none. Clocks of a shard may be out of order by as much as its leaders' clocks were apart: begin so
     /// much earlier.
     pub async fn find(&self, shard: ShardId, from: Hlc) -> Result<Option<u64>> {
+        self.find_in(shard, &self.firsts(shard).await?, from).await
+    }
+
+    /// The first indexes of the segments of a shard, which ascend.
+    pub async fn firsts(&self, shard: ShardId) -> Result<Vec<u64>> {
         let segments = self.segments(shard, None).await?;
-        let (mut low, mut high) = (0, segments.len());
+        segments.iter().map(|object| names::first_of(&object.name)).collect()
+    }
+
+    /// As [`Archive::find`], among segments that were listed before: `NotFound` where one of them is gone.
+    pub async fn find_in(&self, shard: ShardId, firsts: &[u64], from: Hlc) -> Result<Option<u64>> {
+        let (mut low, mut high) = (0, firsts.len());
         while low < high {
             let middle = low.midpoint(high);
-            let Some(object) = segments.get(middle) else { break };
-            if self.head(&object.name).await?.hlc_max < from { low = middle + 1 } else { high = middle }
+            let Some(first) = firsts.get(middle) else { break };
+            let head = self.head(&names::segment(self.cluster, shard, *first)).await?;
+            if head.hlc_max < from { low = middle + 1 } else { high = middle }
         }
-        segments.get(low).map(|object| names::first_of(&object.name)).transpose()
+        Ok(firsts.get(low).copied())
     }
 }
 
@@ -132,6 +143,14 @@ impl LogReader {
     pub async fn next_entries(&mut self) -> Result<Option<Vec<LoggedEntry>>> {
         while let Some(name) = self.rest.next() {
             let Segment { head, mut entries } = self.archive.read(&name).await?;
+            if head.reduced && head.last >= self.next {
+                let message = format!(
+                    "'{name}' was reduced to its API calls when a user was erased, so entries {} to {} of shard {} are gone: restore \
+                     a later backup",
+                    head.first, head.last, self.shard
+                );
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
             if head.first > self.next {
                 let message = format!(
                     "the archive of shard {} lacks its entries from {} to {}: '{name}' begins after them",

@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use keevo_core::keyspaces::{self, NAME_PREFIX};
 use keevo_core::{
     CLASS_HASHED, CLASS_META, CLASS_ORDERED, DataStore, Engine, Error, ErrorKind, Hlc, Key, Keyspace, KeyspaceId,
-    MemoryStore, Restore, Result, ShardId, StoredRecord,
+    MemoryStore, Restore, RestoreFence, Result, ShardId, StoredRecord,
 };
 use keevo_raft::ClusterEngine;
 
@@ -186,6 +186,7 @@ pub struct Restorer {
     /// The target's keyspaces, by the source's ids.
     translated: BTreeMap<KeyspaceId, Keyspace>,
     fence: Option<Fence>,
+    number: Option<RestoreFence>,
 }
 
 impl fmt::Debug for Restorer {
@@ -199,13 +200,20 @@ impl Restorer {
     pub async fn new(source: Source, until: Until, engine: ClusterEngine) -> Result<Self> {
         source.check_until(until)?;
         let keyspaces = source.keyspaces(until).await?;
-        Ok(Self { source, until, engine, keyspaces, translated: BTreeMap::new(), fence: None })
+        Ok(Self { source, until, engine, keyspaces, translated: BTreeMap::new(), fence: None, number: None })
     }
 
-    /// Asks `fence` before each page of records, so that nothing is put by one that another has taken over from.
+    /// Asks `fence` before each page of records, so that one that another has taken over from stops soon.
     #[must_use]
     pub fn fenced(self, fence: Fence) -> Self {
         Self { fence: Some(fence), ..self }
+    }
+
+    /// Sends `number` with all rows, so that a shard which has heard of a later one refuses them: `Conflict`. Without one nothing
+    /// is checked there; a cluster below [`keevo_core::Levels::FENCED_RESTORE`] takes none.
+    #[must_use]
+    pub fn numbered(self, number: Option<RestoreFence>) -> Self {
+        Self { number, ..self }
     }
 
     /// Rebuilds a shard in the empty store `store`, and puts its records into the cluster.
@@ -228,7 +236,7 @@ impl Restorer {
     /// Makes revisions of every shard start above `revision`.
     pub async fn raise(&self, revision: u64) -> Result<()> {
         for shard in &self.engine.node().serving_map()?.shards {
-            self.send(shard.id, Restore { base: revision, rows: Vec::new() }).await?;
+            self.send(shard.id, Restore { base: revision, rows: Vec::new(), fence: self.number }).await?;
         }
         Ok(())
     }
@@ -247,9 +255,10 @@ impl Restorer {
             counts.records.fetch_add(1, Ordering::Relaxed);
             counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+        let fence = self.number;
         let sends = parts.into_iter().flat_map(|(shard, rows)| {
             let pages: Vec<_> = rows.chunks(PAGE_ROWS).map(<[_]>::to_vec).collect();
-            pages.into_iter().map(move |rows| (shard, Restore { base, rows }))
+            pages.into_iter().map(move |rows| (shard, Restore { base, rows, fence }))
         });
         futures::future::try_join_all(sends.map(|(shard, restore)| self.send(shard, restore))).await.map(drop)
     }

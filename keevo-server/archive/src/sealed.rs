@@ -1,7 +1,7 @@
 //! How everything of a backup lies in the storage: compressed, and under one checksum.
 //!
 //! ```text
-//! [magic 8][version u8 = 1][0 u8][0 u16][unpacked bytes u64][zstd of the contents][crc32c u32 of all before]
+//! [magic 8][version u8 = 1, of a shard's file 2][0 u8][0 u16][unpacked bytes u64][zstd of the contents][crc32c u32 of all before]
 //! ```
 //!
 //! Numbers are big endian. Invariant: no bytes make [`open`] panic or take more memory than they unpack to, which is bounded by
@@ -24,7 +24,6 @@ pub(crate) enum Kind {
     Manifest,
 }
 
-const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 20;
 const CRC_BYTES: usize = 4;
 
@@ -34,6 +33,14 @@ impl Kind {
             Self::Chunk => b"KEEVOCHK",
             Self::Shard => b"KEEVOSHD",
             Self::Manifest => b"KEEVOBKP",
+        }
+    }
+
+    /// What is written; a shard's file of version 1 does not know how its chunks end, and is read all the same.
+    fn version(self) -> u8 {
+        match self {
+            Self::Shard => 2,
+            Self::Chunk | Self::Manifest => 1,
         }
     }
 
@@ -54,7 +61,7 @@ pub(crate) fn seal(kind: Kind, contents: &[u8]) -> Result<Bytes> {
     let body = zip::compress(contents)?;
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len() + CRC_BYTES);
     out.put_slice(kind.magic());
-    out.put_u8(VERSION);
+    out.put_u8(kind.version());
     out.put_u8(0);
     out.put_u16(0);
     out.put_u64(bytes);
@@ -80,13 +87,13 @@ pub(crate) fn open(kind: Kind, object: &[u8]) -> Result<Bytes> {
     }
     let mut head = covered.get(kind.magic().len()..).unwrap_or_default();
     let version = head.get_u8();
-    if version > VERSION {
-        let message = format!("it is of version {version}; this one reads up to {VERSION}");
+    if version > kind.version() {
+        let message = format!("it is of version {version}; this one reads up to {}", kind.version());
         return Err(Error::new(ErrorKind::NewerFormat, message));
     }
     head.advance(3);
     let bytes = head.get_u64();
-    if version != VERSION || end.get_u32() != crc32c::crc32c(covered) {
+    if version == 0 || end.get_u32() != crc32c::crc32c(covered) {
         return Err(Error::corrupt("it fails its checksum"));
     }
     if bytes > kind.bytes_max() {

@@ -1,7 +1,7 @@
 //! Segments: a run of committed entries of one shard, as one object.
 //!
 //! ```text
-//! head     [magic 8 = "KEEVOSEG"][version u8 = 1][0 u8][0 u16][cluster u128][shard u64]
+//! head     [magic 8 = "KEEVOSEG"][version u8 = 1 or 2][0 u8][0 u16][cluster u128][shard u64]
 //!          [first index u64][last index u64][first term u64][last term u64][lowest hlc u64][highest hlc u64]
 //!          [entries u32][unpacked bytes of the body u64][bytes of the body u64][crc32c u32 of the head]
 //! body     zstd of the records, one after the other
@@ -10,6 +10,8 @@
 //! record   [bytes u32 of what follows the crc][crc32c u32 of it][index u64][term u64][replica u64][kind u8][payload]
 //! kind     0 = blank (a new leader's first entry), 1 = command (keevo_core::Entry), 2 = membership (keevo_raft::wire)
 //! ```
+//!
+//! Version 2 says that the segment is *reduced* to its API calls ([`crate::erase`]): its entries are no longer what the shard applied.
 //!
 //! All numbers are big endian. `replica` is the Raft id of the leader that proposed the entry. The clocks are those of the
 //! commands; 0 where there is none.
@@ -26,6 +28,7 @@ use crate::zip;
 
 const MAGIC: &[u8; 8] = b"KEEVOSEG";
 const VERSION: u8 = 1;
+const VERSION_REDUCED: u8 = 2;
 /// The bytes of a head, its checksum included.
 pub const HEAD_BYTES: usize = 108;
 const CRC_BYTES: usize = 4;
@@ -61,6 +64,8 @@ pub struct SegmentHead {
     pub raw_bytes: u64,
     /// The bytes of the body.
     pub body_bytes: u64,
+    /// Whether its entries say what there was of API calls alone, and must not be applied.
+    pub reduced: bool,
 }
 
 /// A segment.
@@ -96,6 +101,16 @@ fn kind_of(byte: u8) -> Result<LoggedKind> {
 
 /// The entries of a shard as a segment; they must follow each other. `Invalid` if they do not, or are too much for one.
 pub fn encode(cluster: ClusterId, shard: ShardId, entries: &[LoggedEntry]) -> Result<(SegmentHead, Bytes)> {
+    encode_as(cluster, shard, entries, false)
+}
+
+/// As [`encode`], and says whether the entries are reduced to their API calls.
+pub(crate) fn encode_as(
+    cluster: ClusterId,
+    shard: ShardId,
+    entries: &[LoggedEntry],
+    reduced: bool,
+) -> Result<(SegmentHead, Bytes)> {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Err(Error::invalid("a segment without entries"));
     };
@@ -121,6 +136,7 @@ pub fn encode(cluster: ClusterId, shard: ShardId, entries: &[LoggedEntry]) -> Re
         entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
         raw_bytes: u64::try_from(raw.len()).unwrap_or(u64::MAX),
         body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        reduced,
     };
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len() + CRC_BYTES);
     put_head(&mut out, &head);
@@ -150,7 +166,7 @@ fn put_record(raw: &mut Vec<u8>, entry: &LoggedEntry) -> Result<()> {
 
 fn put_head(out: &mut Vec<u8>, head: &SegmentHead) {
     out.put_slice(MAGIC);
-    out.put_u8(VERSION);
+    out.put_u8(if head.reduced { VERSION_REDUCED } else { VERSION });
     out.put_u8(0);
     out.put_u16(0);
     out.put_u128(head.cluster.0);
@@ -180,8 +196,8 @@ pub fn decode_head(bytes: &[u8]) -> Result<SegmentHead> {
     }
     head.advance(MAGIC.len());
     let version = head.get_u8();
-    if version > VERSION {
-        let message = format!("a segment of version {version}; this one reads up to {VERSION}");
+    if version > VERSION_REDUCED {
+        let message = format!("a segment of version {version}; this one reads up to {VERSION_REDUCED}");
         return Err(Error::new(ErrorKind::NewerFormat, message));
     }
     head.advance(3);
@@ -192,7 +208,7 @@ pub fn decode_head(bytes: &[u8]) -> Result<SegmentHead> {
     let (hlc_min, hlc_max) = (Hlc(number()), Hlc(number()));
     let entries = head.get_u32();
     let (raw_bytes, body_bytes) = (head.get_u64(), head.get_u64());
-    if version != VERSION || head.get_u32() != computed {
+    if version < VERSION || head.get_u32() != computed {
         return Err(Error::corrupt("the head of a segment fails its checksum"));
     }
     Ok(SegmentHead {
@@ -207,6 +223,7 @@ pub fn decode_head(bytes: &[u8]) -> Result<SegmentHead> {
         entries,
         raw_bytes,
         body_bytes,
+        reduced: version == VERSION_REDUCED,
     })
 }
 

@@ -1,10 +1,9 @@
 //! Object storage, as the archive and backups need it: objects that are written once.
 //!
-//! Invariant: [`Storage::put_new`] never replaces an object, and one that it has written is there as a whole or not at all.
+//! Invariant: [`Storage::put_new`] never replaces an object, and one that is written is there as a whole or not at all.
 //! A local folder syncs what it writes.
 
 pub(crate) mod encrypted;
-mod keys;
 mod s3;
 
 use std::fmt::Debug;
@@ -24,7 +23,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
 use url::Url;
 
 pub use encrypted::Encrypted;
-pub use keys::KeyRing;
+pub use keevo_core::key_file::KeyRing;
 
 /// The largest object that is read: more than any that Keevo writes.
 const OBJECT_BYTES_MAX: u64 = 256 << 20;
@@ -45,8 +44,16 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Writes an object, unless there is one of the name; says whether it did. Durable on return.
     fn put_new<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<bool>>;
 
+    /// Writes an object in the place of the one of the name. Durable on return; who reads meanwhile gets the one or the other.
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>>;
+
     /// An object; `None` = there is none.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>>;
+
+    /// Whether an object that is [`ErrorKind::Corrupt`] may be whole under a key that is not at hand: it does not say which it needs.
+    fn may_need_another_key<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<bool>> {
+        std::future::ready(Ok(false)).boxed()
+    }
 
     /// A part of an object, cut off at its end; `None` = there is none.
     fn get_range<'a>(&'a self, name: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Option<Bytes>>>;
@@ -154,6 +161,14 @@ impl Storage for ObjectStorage {
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
                 Err(error) => Err(failed(name, error)),
             }
+        }
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let put = self.store.put_opts(&self.path(name), PutPayload::from(bytes), PutOptions::default()).await;
+            put.map(drop).map_err(|error| failed(name, error))
         }
         .boxed()
     }

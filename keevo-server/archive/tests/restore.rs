@@ -14,7 +14,7 @@ use keevo_archive::verify::{VerifyCounts, verify};
 use keevo_archive::{Archive, ObjectStorage, Shipper, ShipperOptions, Storage};
 use keevo_core::{
     Batch, Check, Clock, ClusterId, Consistency, Engine, ErrorKind, FanOut, FanOutAction, Hlc, Key, Keyspace,
-    KeyspaceKind, MemoryStore, Result, Revision, ShardId, SystemClock, Target,
+    KeyspaceKind, MemoryStore, RestoreFence, Result, Revision, ShardId, SystemClock, Target,
 };
 use keevo_raft::ClusterEngine;
 use keevo_raft::testing::cluster::TestCluster;
@@ -138,16 +138,22 @@ impl Lab {
     }
 }
 
-async fn restore_into(target: &TestCluster, source: Source, until: Until) -> Result<u64> {
+/// Restore number `restore` into the cluster.
+async fn restore_into(target: &TestCluster, source: Source, until: Until, restore: u64) -> Result<u64> {
+    let numbered = |restore, take| Some(RestoreFence { restore, source: 0, take });
     let counts = RestoreCounts::default();
     let shards: Vec<ShardId> = source.manifest.shards.iter().map(|shard| shard.shard).rev().collect();
-    let mut restorer = Restorer::new(source, until, target.engine(1)).await?;
+    let mut restorer = Restorer::new(source, until, target.engine(1)).await?.numbered(numbered(restore, 1));
     let mut revision = 0;
     for shard in shards {
         let done = restorer.shard(shard, MemoryStore::new().into(), &counts).await?;
         revision = revision.max(done.revision);
     }
+    let restorer = restorer.numbered(numbered(restore + 1, 0));
     restorer.raise(revision).await?;
+    let late =
+        restorer.numbered(numbered(restore, 1)).raise(revision).await.expect_err("another restore counts by now");
+    assert_eq!(late.kind(), ErrorKind::Conflict);
     Ok(revision)
 }
 
@@ -203,9 +209,9 @@ async fn cluster_a_moment_comes_back_key_by_key_in_a_cluster_of_other_nodes_and_
         let target = TestCluster::start(&dir.path().join(number.to_string()), nodes, shards).await;
         // Its ids of keyspaces are others.
         target.engine(1).keyspace("other", KeyspaceKind::Hashed).await.expect("made");
-        let revision = restore_into(&target, source.clone(), until).await.expect("restored");
+        let revision = restore_into(&target, source.clone(), until, 1).await.expect("restored");
         assert_holds(&target, expected).await;
-        restore_into(&target, source.clone(), until).await.expect("once more, to no effect");
+        restore_into(&target, source.clone(), until, 2).await.expect("once more, to no effect");
         assert_holds(&target, expected).await;
         let space = target.engine(1).find_keyspace("orders").await.expect("it is there");
         let written = target.engine(1).write(Batch::new().put(space.key("new", "n"), "v")).await.expect("written");
@@ -285,7 +291,7 @@ async fn cluster_a_flipped_byte_in_any_kind_of_file_is_named_and_nothing_is_rest
             if !is_before {
                 let source = Source::open(Arc::clone(&lab.storage), lab.archive(), "monday").await;
                 let restored = match source {
-                    Ok(source) => restore_into(&target, source, Until::Clock(Hlc(u64::MAX))).await,
+                    Ok(source) => restore_into(&target, source, Until::Clock(Hlc(u64::MAX)), 1).await,
                     Err(error) => Err(error),
                 };
                 let error = restored.expect_err("it is damaged");
@@ -295,7 +301,7 @@ async fn cluster_a_flipped_byte_in_any_kind_of_file_is_named_and_nothing_is_rest
         }
     }
     let source = Source { backups: Arc::clone(&lab.storage), archive: lab.archive(), manifest };
-    restore_into(&target, source, Until::Clock(Hlc(u64::MAX))).await.expect("intact again");
+    restore_into(&target, source, Until::Clock(Hlc(u64::MAX)), 1).await.expect("intact again");
     assert_holds(&target, &lab.model).await;
     target.stop().await;
     lab.cluster.stop().await;

@@ -109,6 +109,11 @@ impl ChatGateway {
         serve::router(self.clone())
     }
 
+    /// Where messages are searched; `None` = nowhere.
+    pub fn search(&self) -> Option<&SearchIndex> {
+        self.inner.options.search.as_ref()
+    }
+
     /// Sockets that are open, and the most that may be.
     pub fn sockets(&self) -> (usize, usize) {
         self.inner.hub.sockets()

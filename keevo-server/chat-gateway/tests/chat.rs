@@ -10,6 +10,7 @@ mod chat {
     mod endpoints;
     mod errors;
     mod features;
+    mod halves;
     mod hooks;
     mod judged;
     mod leaving;

@@ -65,6 +65,8 @@ export interface Session {
   role: string | null;
   grants: string[];
   administers: boolean;
+  /** Whether it may read the API log. */
+  reads_calls: boolean;
 }
 
 export interface Storage {
@@ -212,6 +214,29 @@ export interface Channel {
   last?: Message;
 }
 
+export interface Fragment {
+  text: string;
+  /** Where it begins in the message's text. */
+  start: number;
+  ranges: [number, number][];
+}
+
+/** A message that a search has found. */
+export interface Found {
+  cid: string;
+  id: string;
+  number: number;
+  parent_id: string | null;
+  user_id: string;
+  at_ms: number;
+  edited_ms: number | null;
+  shadowed: boolean;
+  attachments: number;
+  fragments: Fragment[];
+  /** The beginning of its text, where there are no fragments. */
+  text: string | null;
+}
+
 export interface Member {
   user_id: string;
   role: string;
@@ -240,6 +265,26 @@ export interface Moderation {
   pending: number;
   lag_ms: number;
   set_aside: number;
+}
+
+/** A call of the API log. */
+export interface Call {
+  id: string;
+  at_ms: number;
+  shard: number;
+  index: number;
+  node: number;
+  app: number | null;
+  door: string;
+  who: string;
+  method: string;
+  keyspace: string;
+  request: string | null;
+  request_bytes: number;
+  redacted: boolean;
+  replayed: boolean;
+  erased: boolean;
+  failed: string | null;
 }
 
 export interface Entry {

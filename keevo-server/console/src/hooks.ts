@@ -68,14 +68,18 @@ export interface Pages<T, P> {
 /** The most pages without an item that are asked for by one step. */
 const EMPTY_PAGES_MAX = 12;
 
-/** Lists page by page: `list` names the items in the answer, `cursor` the parameter that takes its `next`. */
+/**
+ * Lists page by page: `list` names the items in the answer, `cursor` the parameter that takes its `next`; the first page has
+ * `first` in it.
+ */
 export function usePages<T, P extends { next: string | number | null }>(
   path: string | null,
   params: Params,
   list: keyof P & string,
   cursor: string,
+  first?: string | number,
 ): Pages<T, P> {
-  const key = `${path}?${JSON.stringify(params)}`;
+  const key = `${path}?${JSON.stringify({ ...params, [cursor]: first })}`;
   const empty = { key, items: [] as T[], next: undefined as string | number | null | undefined };
   const [state, setState] = useState<typeof empty & { page?: P; failure?: Failure }>(empty);
   const [busy, setBusy] = useState(false);
@@ -110,7 +114,7 @@ export function usePages<T, P extends { next: string | number | null }>(
   );
 
   useEffect(() => {
-    void load(undefined, []);
+    void load(first, []);
     return () => stop.current?.abort();
   }, [load]);
 
@@ -123,7 +127,7 @@ export function usePages<T, P extends { next: string | number | null }>(
     failure: state.key === key ? state.failure : undefined,
     loading: path !== null && (busy || !known),
     more: next !== null && next !== undefined ? () => void load(next, mine.items) : undefined,
-    again: () => void load(undefined, []),
+    again: () => void load(first, []),
     drop: (gone) => setState((before) => ({ ...before, items: before.items.filter((item) => !gone(item)) })),
   };
 }

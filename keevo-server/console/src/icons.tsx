@@ -7,6 +7,7 @@ const SHAPES = {
   channels: "M4 5h16v11H10l-5 4v-4H4zM8 9h8M8 12h5",
   moderation: "M12 3l8 3v6c0 5-3.5 8-8 9-4.5-1-8-4-8-9V6zM8.5 12l2.5 2.5 4.5-5",
   audit: "M6 3h9l4 4v14H6zM14 3v5h5M9 12h7M9 16h7",
+  apilog: "M4 5h16v14H4zM7 9l3 3-3 3M12 15h5",
   sun: "M12 8a4 4 0 1 0 .01 0M12 2v2M12 20v2M4 12H2M22 12h-2M5 5l1.5 1.5M17.5 17.5 19 19M5 19l1.5-1.5M17.5 6.5 19 5",
   moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z",
   out: "M10 4H5v16h5M15 8l4 4-4 4M19 12H9",

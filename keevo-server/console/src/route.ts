@@ -6,9 +6,14 @@ export interface Route {
   params: URLSearchParams;
 }
 
+const listeners = new Set<() => void>();
+
+// One listener tells all: with one each, a page that is about to be left would first be drawn with the address of the next.
+window.addEventListener("hashchange", () => [...listeners].forEach((then) => then()));
+
 function listen(then: () => void) {
-  window.addEventListener("hashchange", then);
-  return () => window.removeEventListener("hashchange", then);
+  listeners.add(then);
+  return () => void listeners.delete(then);
 }
 
 /** The address of a page. */

@@ -4,6 +4,7 @@ import { useDisclosure } from "@mantine/hooks";
 import { useEffect, type ReactNode } from "react";
 import { send, type Session } from "./api";
 import { Icon, Mark, type IconName } from "./icons";
+import { ApiLogPage } from "./pages/apilog";
 import { AuditPage } from "./pages/audit";
 import { ChannelsPage } from "./pages/channels";
 import { ClusterPage } from "./pages/cluster";
@@ -11,6 +12,7 @@ import { FeedsPage } from "./pages/feeds";
 import { KeysPage } from "./pages/keys";
 import { MetricsPage } from "./pages/metrics";
 import { ModerationPage } from "./pages/moderation";
+import { SearchPage } from "./pages/search";
 import { Empty, Head } from "./parts";
 import { href, useRoute } from "./route";
 
@@ -18,20 +20,27 @@ interface Page {
   name: string;
   title: string;
   icon: IconName;
-  /** Whether it is for administrators of the cluster only. */
-  cluster: boolean;
+  /** The grant that it needs; none = it is for everybody who is known. */
+  needs?: "admin *" | "read apilog";
   show: (session: Session) => ReactNode;
 }
 
 const PAGES: Page[] = [
-  { name: "cluster", title: "Cluster", icon: "cluster", cluster: true, show: () => <ClusterPage /> },
-  { name: "metrics", title: "Live metrics", icon: "metrics", cluster: false, show: () => <MetricsPage /> },
-  { name: "keys", title: "Keys", icon: "keys", cluster: false, show: () => <KeysPage /> },
-  { name: "feeds", title: "Feeds", icon: "feeds", cluster: false, show: () => <FeedsPage /> },
-  { name: "channels", title: "Channels", icon: "channels", cluster: false, show: () => <ChannelsPage /> },
-  { name: "moderation", title: "Moderation", icon: "moderation", cluster: true, show: () => <ModerationPage /> },
-  { name: "audit", title: "Audit log", icon: "audit", cluster: true, show: () => <AuditPage /> },
+  { name: "cluster", title: "Cluster", icon: "cluster", needs: "admin *", show: () => <ClusterPage /> },
+  { name: "metrics", title: "Live metrics", icon: "metrics", show: () => <MetricsPage /> },
+  { name: "keys", title: "Keys", icon: "keys", show: () => <KeysPage /> },
+  { name: "feeds", title: "Feeds", icon: "feeds", show: () => <FeedsPage /> },
+  { name: "channels", title: "Channels", icon: "channels", show: () => <ChannelsPage /> },
+  { name: "search", title: "Search", icon: "search", show: () => <SearchPage /> },
+  { name: "moderation", title: "Moderation", icon: "moderation", needs: "admin *", show: () => <ModerationPage /> },
+  { name: "apilog", title: "API log", icon: "apilog", needs: "read apilog", show: () => <ApiLogPage /> },
+  { name: "audit", title: "Audit log", icon: "audit", needs: "admin *", show: () => <AuditPage /> },
 ];
+
+function may(session: Session, page: Page): boolean {
+  if (page.needs === undefined) return true;
+  return page.needs === "read apilog" ? session.reads_calls : session.administers;
+}
 
 export function Shell({ session }: { session: Session }) {
   const [opened, { toggle, close }] = useDisclosure();
@@ -39,7 +48,7 @@ export function Shell({ session }: { session: Session }) {
   const first = session.administers ? "cluster" : "metrics";
   const page = PAGES.find((page) => page.name === (asked || first));
   useEffect(close, [asked]);
-  const allowed = page && (!page.cluster || session.administers);
+  const allowed = page && may(session, page);
   return (
     <AppShell header={{ height: 56 }} navbar={{ width: 232, breakpoint: "sm", collapsed: { mobile: !opened } }} padding={{ base: "md", md: "xl" }}>
       <a href={`#/${page?.name ?? ""}`} className="keevo-skip" onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
@@ -65,7 +74,7 @@ export function Shell({ session }: { session: Session }) {
       </AppShell.Header>
       <AppShell.Navbar className="keevo-nav" aria-label="Pages">
         <AppShell.Section grow component={ScrollArea} p="sm">
-          {PAGES.filter((page) => !page.cluster || session.administers).map((one) => (
+          {PAGES.filter((page) => may(session, page)).map((one) => (
             <NavLink
               key={one.name}
               href={href(one.name)}
@@ -94,15 +103,15 @@ export function Shell({ session }: { session: Session }) {
       </AppShell.Navbar>
       <AppShell.Main className="keevo-main" id="content" tabIndex={-1}>
         <Box maw={1_280} mx="auto">
-          {allowed ? page.show(session) : <Nothing known={page !== undefined} session={session} />}
+          {allowed ? page.show(session) : <Nothing page={page} session={session} />}
         </Box>
       </AppShell.Main>
     </AppShell>
   );
 }
 
-function Nothing({ known, session }: { known: boolean; session: Session }) {
-  if (!known) {
+function Nothing({ page, session }: { page?: Page; session: Session }) {
+  if (!page) {
     return (
       <>
         <Head title="No such page" about="The address leads nowhere." />
@@ -113,8 +122,8 @@ function Nothing({ known, session }: { known: boolean; session: Session }) {
   return (
     <>
       <Head title="Not for your role" about={`You are logged in as ${session.principal}, with the role ${session.role}.`} />
-      <Empty icon="alert" title="This page is for administrators">
-        It needs a role with the grant <code>admin *</code>. Ask an administrator for a key of such a role, and log in with it.
+      <Empty icon="alert" title={page.needs === "admin *" ? "This page is for administrators" : "This page needs a right that you lack"}>
+        It needs a role with the grant <code>{page.needs}</code>. Ask an administrator for a key of such a role, and log in with it.
       </Empty>
     </>
   );

@@ -20,7 +20,7 @@ async function ports(count) {
   return free;
 }
 
-/** A worker of moderation, as any server with `POST /v1/moderations` can be: rude words score high. */
+/** A worker of moderation, as any server with `POST /v1/moderations` can be: rude words and threats score high. */
 async function classifier() {
   const server = createServer(async (request, response) => {
     let body = "";
@@ -28,7 +28,8 @@ async function classifier() {
     const texts = [JSON.parse(body).input].flat();
     const results = texts.map((text) => {
       const rude = /idiot|garbage|shut up/i.test(text);
-      return { category_scores: { toxic: rude ? 0.94 : 0.02, insult: rude ? 0.81 : 0.01, threat: 0.003 } };
+      const threat = /or else/i.test(text) ? 0.96 : 0.003;
+      return { category_scores: { toxic: rude ? 0.94 : 0.02, insult: rude ? 0.81 : 0.01, threat } };
     });
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify({ model: "words", results }));
@@ -146,6 +147,12 @@ export async function fill({ cli, folder }) {
   ];
   await writeFile(join(folder, "chat.jsonl"), `${chat.join("\n")}\n`);
   await cli("chat", "import", join(folder, "chat.jsonl"));
+  const rules = [{ label: "toxic", threshold: 0.8, action: "flag" }, { label: "threat", threshold: 0.9, action: "hold" }];
+  await writeFile(join(folder, "policy.json"), JSON.stringify({ default: { rules, blocklists: [], when_late: "hold", budget_ms: 2_000 } }));
+  await cli("moderation", "policy", "set", "1", join(folder, "policy.json"));
+  // Every node sees a policy within a second or so.
+  await new Promise((done) => setTimeout(done, 2_500));
+  await cli("chat", "send", "livestream:cupping", "--user", "sybil", "Stop the stream, or else.");
   await cli("chat", "send", "livestream:cupping", "--user", "mallory", "You are an idiot, and so is your coffee.");
   await cli("chat", "send", "livestream:cupping", "--user", "trent", "Shut up already, this stream is garbage");
 

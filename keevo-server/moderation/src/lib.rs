@@ -40,7 +40,7 @@ pub use mask::mask;
 pub use metrics::ModerationMetrics;
 pub use moderator::{Checked, Moderator};
 pub use normalize::{Normalized, Normalizer};
-pub use pipeline::{ErasedAuthor, Pipeline, PipelineOptions, Source, Sweep};
+pub use pipeline::{ErasedAuthor, ErasedChannel, Pipeline, PipelineOptions, Source, Sweep};
 pub use policies::{Compiled, Policies};
 pub use policy::{
     Action, BLOCKLISTS_MAX, BUDGET_MS_MAX, BlocklistUse, Judgement, LISTS_IN_SCOPE_MAX, Policy, RULES_MAX, Reason,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keevo_core::{Clock, Engine, ErrorKind, Result};
@@ -48,6 +49,8 @@ pub(crate) struct Inner<E> {
     pub(crate) counters: Counters,
     /// Wakes the pipeline when a text was left to it.
     pub(crate) wake: Notify,
+    /// Whether the verdicts keep a catalogue of their texts.
+    catalogued: Arc<AtomicBool>,
 }
 
 impl<E> Clone for Moderator<E> {
@@ -67,12 +70,22 @@ impl<E: Engine> Moderator<E> {
     /// or created at the first call.
     pub fn new(engine: E, policies: Policies, judge: Arc<dyn Judge>, clock: Arc<dyn Clock>) -> Self {
         let (counters, wake, verdicts) = (Counters::default(), Notify::new(), OnceCell::new());
-        Self { inner: Arc::new(Inner { engine, verdicts, policies, judge, clock, counters, wake }) }
+        let catalogued = Arc::default();
+        Self { inner: Arc::new(Inner { engine, verdicts, policies, judge, clock, counters, wake, catalogued }) }
+    }
+
+    /// From now on a catalogue of the texts that are judged is kept: one write more a text, by which a [`Store`](crate::Store)
+    /// fills gaps. Every node that judges is to keep it.
+    pub fn keep_catalogue(&self) {
+        self.inner.catalogued.store(true, Ordering::Relaxed);
     }
 
     /// The stored verdicts.
     pub async fn verdicts(&self) -> Result<&Verdicts<E>> {
-        let open = || Verdicts::open(self.inner.engine.clone(), Arc::clone(&self.inner.clock));
+        let open = || async {
+            let verdicts = Verdicts::open(self.inner.engine.clone(), Arc::clone(&self.inner.clock)).await?;
+            Ok::<_, keevo_core::Error>(verdicts.catalogued(Arc::clone(&self.inner.catalogued)))
+        };
         self.inner.verdicts.get_or_try_init(open).await
     }
 

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lease::Lease;
 use crate::moderator::Moderator;
 use crate::queue::TextQueue;
-use crate::text::{TextId, TextVersion};
+use crate::text::{TextId, TextKind, TextVersion};
 use crate::verdict::Effects;
 pub use sweep::Sweep;
 
@@ -53,9 +53,19 @@ pub trait Source: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// The author whose texts a change erases, if it does: also those that no change will tell of.
-    fn erased_author(&self, _event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
+    /// The authors, or the names of one, whose texts a change erases: also those that no change will tell of.
+    fn erased_authors(&self, _event: &CommitEvent) -> Result<Vec<ErasedAuthor>> {
+        Ok(Vec::new())
+    }
+
+    /// The channel that a change erases, if it does: with texts that no change will tell of.
+    fn erased_channel(&self, _event: &CommitEvent) -> Result<Option<ErasedChannel>> {
         Ok(None)
+    }
+
+    /// Whether something else may be said under the id of a text that was erased: then its text is judged as a new one.
+    fn reuses_ids(&self) -> bool {
+        false
     }
 
     /// Whether an author was erased, so that what it wrote stays under another name.
@@ -76,8 +86,19 @@ pub struct ErasedAuthor {
     pub app: u32,
     /// Who it was.
     pub author: String,
+    /// Of which kinds the texts are that go with it.
+    pub kinds: &'static [TextKind],
     /// Under whose name its texts stay; `None` = they go.
     pub stand_in: Option<String>,
+}
+
+/// A channel of chat that is erased.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErasedChannel {
+    /// The app.
+    pub app: u32,
+    /// Its name, `TYPE:ID`.
+    pub channel: String,
 }
 
 /// How a pipeline works. The defaults suit production.

@@ -7,11 +7,14 @@
 //!                                   marks of texts, on disk ──> read anew once it is back
 //! ```
 //!
+//! Where changes were dropped before they were read, `refill` marks what they may have been about.
+//!
 //! Invariant: the saved place in the changes never runs ahead of what the store has or of the marks, so it ends with
 //! every row that Keevo has, whatever stops in between; what is done twice changes nothing. Memory holds one chunk of
 //! changes, however long PostgreSQL is away. One node feeds it, by a lease; a second one that still believes so is
 //! stopped by the lock in PostgreSQL.
 
+mod refill;
 mod rows;
 mod session;
 mod spool;
@@ -34,6 +37,7 @@ use crate::lease::Lease;
 use crate::moderator::Moderator;
 use crate::places::Places;
 use crate::verdicts::Verdicts;
+use refill::Refill;
 use rows::{Touched, Work, take_in};
 use session::{Failed, Session};
 use spool::{Mark, Spool};
@@ -79,6 +83,8 @@ pub struct StoreMetrics {
     pub refused: u64,
     /// Times that changes were dropped before they were read.
     pub gaps: u64,
+    /// Texts that were marked to fill such gaps.
+    pub refilled: u64,
     /// The age of the oldest row that PostgreSQL does not have yet, in milliseconds; 0 = it has all.
     pub lag_ms: u64,
 }
@@ -90,6 +96,7 @@ struct Counters {
     marked: AtomicU64,
     refused: AtomicU64,
     gaps: AtomicU64,
+    refilled: AtomicU64,
     /// When the oldest row was made that is not stored yet, in milliseconds since the epoch; 0 = there is none.
     since_ms: AtomicU64,
 }
@@ -140,6 +147,7 @@ impl Store {
             marked: of(&self.counters.marked),
             refused: of(&self.counters.refused),
             gaps: of(&self.counters.gaps),
+            refilled: of(&self.counters.refilled),
             lag_ms: if since == 0 { 0 } else { self.clock.now_ms().saturating_sub(since) },
         }
     }
@@ -167,6 +175,10 @@ impl Store {
         let verdicts = moderator.verdicts().await?;
         let lease = Lease::new(verdicts, LEASE, instance, self.options.lease);
         if lease.take().await? {
+            let tried = Spool::new(verdicts).try_again().await?;
+            if tried > 0 {
+                tracing::info!(texts = tried, "texts that PostgreSQL could not be given are tried again");
+            }
             tokio::select! {
                 () = self.feed_for_ever(verdicts) => {}
                 () = lease.hold() => tracing::info!("another node feeds PostgreSQL now"),
@@ -183,7 +195,7 @@ impl Store {
                 if error.kind() == ErrorKind::CursorCompacted {
                     tracing::error!(%error, "changes of verdicts were dropped before PostgreSQL had them");
                     self.counters.gaps.fetch_add(1, Ordering::Relaxed);
-                    if let Err(error) = Places::skip(verdicts, NAME, verdicts.keyspace).await {
+                    if let Err(error) = skip(verdicts).await {
                         tracing::warn!(%error, "the place in the changes could not be moved");
                     }
                 } else {
@@ -193,6 +205,12 @@ impl Store {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
+}
+
+/// Goes on from now, with a gap to be filled.
+async fn skip<E: Engine>(verdicts: &Verdicts<E>) -> Result<()> {
+    refill::begin(verdicts).await?;
+    Places::skip(verdicts, NAME, verdicts.keyspace).await
 }
 
 /// Whether a server is reached without a network.
@@ -217,6 +235,8 @@ struct Feed<'a, E> {
     session: Option<Session>,
     /// Whether there may be marks.
     marked: bool,
+    /// How far the filling of a gap is, if there is one.
+    refill: Option<Refill>,
     pause: Duration,
     /// When PostgreSQL is tried again, by the monotonic clock.
     again_at: Duration,
@@ -226,7 +246,8 @@ impl<'a, E: Engine> Feed<'a, E> {
     fn new(store: &'a Store, verdicts: &'a Verdicts<E>) -> Self {
         let (spool, pause) = (Spool::new(verdicts), store.options.pause_min);
         // A run before this one may have left marks.
-        Self { store, verdicts, spool, session: None, marked: true, pause, again_at: Duration::ZERO }
+        let (session, refill, again_at) = (None, None, Duration::ZERO);
+        Self { store, verdicts, spool, session, marked: true, refill, pause, again_at }
     }
 
     async fn run(mut self) -> Result<()> {
@@ -238,13 +259,20 @@ impl<'a, E: Engine> Feed<'a, E> {
         if let Some(oldest) = self.spool.marks().await?.iter().map(|mark| mark.at_ms).min() {
             self.behind_since(oldest);
         }
+        self.refill = refill::load(self.verdicts).await?;
         let mut others = 0;
         loop {
             self.catch_up().await?;
+            let behind = self.marked || self.session.is_none() || self.refill.is_some();
             let wait = self.again_at.saturating_sub(self.store.clock.monotonic());
             let next = tokio::select! {
+                // Changes first: filling a gap makes some too, and must not fall behind them.
+                biased;
                 next = chunks.next() => next,
-                () = tokio::time::sleep(wait), if self.marked || self.session.is_none() => continue,
+                () = tokio::time::sleep(wait), if behind => {
+                    self.refill().await?;
+                    continue;
+                }
             };
             let Some(chunk) = next else { return Ok(()) };
             let events = chunk.into_iter().collect::<Result<Vec<_>>>()?;
@@ -274,6 +302,7 @@ impl<'a, E: Engine> Feed<'a, E> {
                 Err(error) => {
                     tracing::error!(%error, "a row of verdicts cannot be read");
                     self.store.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    self.spool.set_aside(&event.key.partition, self.store.clock.now_ms()).await?;
                 }
             }
         }
@@ -321,12 +350,16 @@ impl<'a, E: Engine> Feed<'a, E> {
     async fn bring(&mut self, mark: &Mark) -> Result<bool> {
         let (work, unreadable) = self.spool.all_of(&mark.partition).await?;
         self.store.counters.refused.fetch_add(unreadable, Ordering::Relaxed);
+        if unreadable > 0 {
+            self.spool.set_aside(&mark.partition, mark.at_ms).await?;
+        }
         let Some(session) = &mut self.session else { return Ok(false) };
         match session.apply(&work).await {
             Ok(()) => self.count(&work),
             Err(Failed::Data(error)) => {
                 tracing::error!(%error, "PostgreSQL cannot hold the verdicts of a text");
                 self.store.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.spool.set_aside(&mark.partition, mark.at_ms).await?;
             }
             Err(Failed::Store(error)) => {
                 self.failed(&error);

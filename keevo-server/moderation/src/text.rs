@@ -42,7 +42,8 @@ impl TextKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    const ALL: [Self; 4] = [Self::Message, Self::Activity, Self::Reaction, Self::Text];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Message, Self::Activity, Self::Reaction, Self::Text];
 
     fn tag(self) -> u8 {
         match self {
@@ -59,6 +60,10 @@ pub(crate) fn kind_of_tag(tag: u8) -> Option<TextKind> {
     TextKind::ALL.into_iter().find(|kind| kind.tag() == tag)
 }
 
+/// How the ids of texts begin, behind their channel, that stand beside its messages: in polls, and as commands. No message tells
+/// what becomes of them.
+const BESIDE: [&str; 2] = ["poll/", "command/"];
+
 /// The hash of what a version says: 16 bytes of SHA-256 over the whole text.
 type ContentHash = [u8; 16];
 
@@ -74,6 +79,11 @@ pub struct TextId {
 }
 
 impl TextId {
+    /// The channel of chat that it is said in, and its id there; `None` for what is said elsewhere.
+    pub(crate) fn in_channel(&self) -> Option<(&str, &str)> {
+        if self.kind == TextKind::Message { self.id.split_once('\0') } else { None }
+    }
+
     /// The partition of all verdicts on the text.
     pub(crate) fn partition(&self) -> Vec<u8> {
         partition(self.app, self.kind, &self.id)
@@ -163,6 +173,17 @@ impl TextVersion {
         TextId { app: self.app, kind: self.kind, id: self.id.clone() }
     }
 
+    /// Whether it is a version of this text.
+    pub(crate) fn is_of(&self, text: &TextId) -> bool {
+        self.app == text.app && self.kind == text.kind && self.id == text.id
+    }
+
+    /// Whether it stands beside the messages of a channel.
+    pub(crate) fn is_beside(&self) -> bool {
+        let text = self.text_id();
+        text.in_channel().is_some_and(|(_, id)| BESIDE.iter().any(|start| id.starts_with(start)))
+    }
+
     /// 16 bytes that name the version among those of all texts.
     pub(crate) fn digest(&self) -> [u8; 16] {
         self.text_id().digest(&self.hash)
@@ -182,9 +203,9 @@ pub(crate) fn text_of(partition: &[u8]) -> Option<TextId> {
     Some(TextId { app: u32::from_be_bytes(*app), kind: kind_of_tag(*tag)?, id })
 }
 
-/// 16 bytes that stand for an author.
-pub(crate) fn author_digest(author: &str) -> [u8; 16] {
-    content_hash(author)
+/// 16 bytes that stand for the name of an author or a channel.
+pub(crate) fn name_digest(name: &str) -> [u8; 16] {
+    content_hash(name)
 }
 
 fn content_hash(text: &str) -> ContentHash {
@@ -236,6 +257,16 @@ mod tests {
         let version = TextVersion::new(1, TextKind::Message, "a", long.clone()).expect("valid");
         assert_eq!(version.text.len() + version.cut_bytes, long.len());
         assert!(version.text.len() <= TEXT_BYTES_MAX && version.says(&long));
+    }
+
+    #[test]
+    fn a_text_of_chat_knows_its_channel() {
+        let version = |kind, id: &str| TextVersion::new(1, kind, id, "x").expect("valid");
+        let of = |kind, id| version(kind, id).text_id().in_channel().map(|(channel, id)| format!("{channel} {id}"));
+        assert_eq!(of(TextKind::Message, "team:x\0m1").as_deref(), Some("team:x m1"));
+        assert_eq!((of(TextKind::Message, "m1"), of(TextKind::Reaction, "team:x\0m1")), (None, None));
+        let beside = |id| version(TextKind::Message, id).is_beside();
+        assert!(beside("team:x\0poll/1") && beside("team:x\0command/1") && !beside("team:x\0m1") && !beside("poll/1"));
     }
 
     #[test]

@@ -66,9 +66,11 @@ impl Verdict {
         self.action != Action::Allow
     }
 
-    /// Whether the text may be nowhere else: it was kept from others, or never stood in Keevo.
+    /// Whether the text may be nowhere else: it was kept from others, never stood in Keevo, or stands where no change tells what
+    /// becomes of it.
     pub(crate) fn stands_nowhere(&self) -> bool {
         self.version.kind == TextKind::Text
+            || self.version.is_beside()
             || matches!(self.action, Action::Hold | Action::Shadow | Action::Bounce | Action::Block)
     }
 

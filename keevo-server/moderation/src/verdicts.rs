@@ -10,8 +10,11 @@
 //! q app                     ‹judged› ‹digest›            a verdict that a person is to look at
 //! l app                     ‹decided› ‹digest›           a decision as labelled data
 //! c                         ‹source›, lease              where the pipeline is in each source; who runs it (expires)
-//! s bucket                  ‹partition›                  a text whose rows the store does not have yet
+//! s bucket, r bucket        ‹partition›                  a text whose rows the store does not have yet, or could not take
+//! t bucket                  ‹partition›                  the catalogue: a text that was judged, where a store is fed
 //! u app ‹author›            ‹partition›                  a text of an author that may stand nowhere; author as a digest
+//! n app ‹channel›           ‹partition›                  a text of a channel that may stand nowhere; channel as a digest
+//!                           e                            the channel is erased: nothing of it is noted any more
 //! ```
 //!
 //! # Why every version ends with exactly one verdict
@@ -22,11 +25,13 @@
 //!
 //! Numbers in keys are big-endian, so the oldest sorts first. A digest names a version among those of all texts.
 
+pub(crate) mod catalogue;
 mod erase;
 mod keys;
 mod review;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -38,7 +43,7 @@ use serde::de::DeserializeOwned;
 
 use crate::text::{self, TextKind, TextVersion};
 use crate::verdict::Verdict;
-pub(crate) use keys::{BUCKETS, row_of};
+pub(crate) use keys::{BUCKETS, VERDICT, row_of};
 pub use review::{
     DECIDED_LABELS_MAX, Decided, Decision, Label, LabelPage, QUEUE_PAGE_MAX, QueuePage, QueuedVerdict, Ruling,
 };
@@ -56,6 +61,8 @@ pub struct Verdicts<E> {
     pub(crate) engine: E,
     pub(crate) keyspace: Keyspace,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether texts are put into the catalogue.
+    catalogued: Arc<AtomicBool>,
 }
 
 /// A version that waits, and where.
@@ -69,7 +76,12 @@ impl<E: Engine> Verdicts<E> {
     /// Opens the verdicts; the keyspace is created when it is new.
     pub async fn open(engine: E, clock: Arc<dyn Clock>) -> Result<Self> {
         let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await?;
-        Ok(Self { engine, keyspace, clock })
+        Ok(Self { engine, keyspace, clock, catalogued: Arc::default() })
+    }
+
+    /// The same, which keep a catalogue of their texts once `catalogued` says so.
+    pub(crate) fn catalogued(self, catalogued: Arc<AtomicBool>) -> Self {
+        Self { catalogued, ..self }
     }
 
     /// The verdict on a version, once there is one.
@@ -80,7 +92,7 @@ impl<E: Engine> Verdicts<E> {
 
     /// The verdicts on all versions of a text, in no order; at most `limit`.
     pub async fn of_text(&self, app: u32, kind: TextKind, id: &str, limit: usize) -> Result<Vec<Verdict>> {
-        let scan = Scan::prefix(self.keyspace, text::partition(app, kind, id), keys::VERDICT, limit);
+        let scan = Scan::prefix(self.keyspace, text::partition(app, kind, id), VERDICT, limit);
         let page = self.engine.scan(scan).await?;
         page.records.iter().map(|(_, record)| decode(&record.value, "a verdict")).collect()
     }
@@ -108,12 +120,16 @@ impl<E: Engine> Verdicts<E> {
     /// Stores a verdict where its version has none; answers with the one that is stored, and whether it was made here.
     /// `None` where the text is erased: then none is.
     pub(crate) async fn record(&self, verdict: Verdict) -> Result<Option<(Verdict, bool)>> {
+        if verdict.stands_nowhere() && !self.note(&verdict.version).await? {
+            return Ok(None);
+        }
+        if self.catalogued.load(Ordering::Relaxed) {
+            let key = catalogue::key(self.keyspace, &verdict.version.partition());
+            self.repeat(Batch::new().put(key, Bytes::new())).await?;
+        }
         // The masked version's goes first: where the original has a verdict, so has what came of it.
         if let Some(masked) = verdict.of_masked()? {
             self.put_once(self.verdict_key(&masked.version), encode(&masked)?).await?;
-        }
-        if verdict.stands_nowhere() {
-            self.note_author(&verdict.version).await?;
         }
         let Some((stored, first)) = self.put_once(self.verdict_key(&verdict.version), encode(&verdict)?).await? else {
             return Ok(None);
@@ -121,15 +137,9 @@ impl<E: Engine> Verdicts<E> {
         Ok(Some((if first { verdict } else { decode(&stored, "a verdict")? }, first)))
     }
 
-    /// Leaves a version that may stand nowhere to the pipeline. Repeatable.
+    /// Leaves a version that may stand nowhere to the pipeline, unless its channel is erased. Repeatable.
     pub(crate) async fn leave(&self, version: &TextVersion) -> Result<()> {
-        self.note_author(version).await?;
-        self.leave_standing(version).await
-    }
-
-    /// Notes a text under its author, so that it is found when the author is erased. Repeatable.
-    async fn note_author(&self, version: &TextVersion) -> Result<()> {
-        self.repeat(Batch::new().put(keys::noted(self.keyspace, version), Bytes::new())).await
+        if self.note(version).await? { self.leave_standing(version).await } else { Ok(()) }
     }
 
     /// Leaves a version that stands somewhere to the pipeline. Repeatable.
@@ -166,7 +176,7 @@ impl<E: Engine> Verdicts<E> {
     }
 
     fn verdict_key(&self, version: &TextVersion) -> Key {
-        keys::of_version(self.keyspace, keys::VERDICT, version)
+        keys::of_version(self.keyspace, VERDICT, version)
     }
 
     pub(crate) async fn get(&self, key: Key) -> Result<Option<Record>> {

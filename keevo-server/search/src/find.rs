@@ -3,22 +3,24 @@
 //! Everything here blocks: callers run it aside.
 //!
 //! Invariant: an ask looks at no more than [`MATCHES_MAX`] messages and takes no longer than [`ASK_TIME_MAX`], whatever it
-//! asks for; what that leaves out is told. Memory is bounded by the number of hits that are wanted. How well a message matches
-//! depends on nothing but the query and the message.
+//! asks for; what that leaves out is told. Memory is bounded by the number of hits that are wanted, and a bit for each message
+//! of a file and each beginning of a word. Which messages match, and how well, depends on nothing but the query and the
+//! message; so other channels can show only in how long an ask takes, and where it takes too long, in that this is told.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keevo_chat::{AppId, ChannelId, Place};
 use keevo_core::{Clock, Error, Result};
 use tantivy::query::{
-    Bm25StatisticsProvider, BooleanQuery, ConstScoreQuery, EmptyQuery, EnableScoring, Occur, PhraseQuery, Query,
-    TermQuery, TermSetQuery,
+    Bm25StatisticsProvider, BooleanQuery, ConstScoreQuery, EmptyQuery, EnableScoring, Occur, Query, TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption, Value};
-use tantivy::{DocAddress, DocSet, Searcher, SegmentReader, TERMINATED, TantivyDocument, Term};
+use tantivy::{DocAddress, DocSet, SegmentReader, TERMINATED, TantivyDocument, Term};
 
+use crate::bounded::{Deadline, OneTerm, Phrase, Prefix, Steps};
 use crate::query::{Part, TextQuery};
 use crate::schema::{AT, Fields, Tag, UID, parse_key};
 use crate::store::{Readable, failed};
@@ -27,12 +29,6 @@ use crate::store::{Readable, failed};
 pub const MATCHES_MAX: usize = 500_000;
 /// The longest that one ask takes.
 pub const ASK_TIME_MAX: Duration = Duration::from_secs(2);
-/// The most words that a beginning stands for: those that most messages have.
-const EXPANSIONS_MAX: usize = 256;
-/// The most words that are looked at for them, in each file of the index.
-const EXPANSIONS_EXAMINED_MAX: usize = 20_000;
-/// After how many messages, or words, the time is looked at.
-const TIME_EVERY: usize = 1_024;
 
 /// In which order hits come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,13 +153,11 @@ fn rank_of(score: f32) -> u32 {
 }
 
 /// Asks the index.
-pub(crate) fn find(index: &Readable, ask: &Ask, clock: &dyn Clock) -> Result<Hits> {
+pub(crate) fn find(index: &Readable, ask: &Ask, clock: &Arc<dyn Clock>) -> Result<Hits> {
     let searcher = index.reader.searcher();
-    let mut bounds = Bounds { clock, until: clock.monotonic() + ASK_TIME_MAX, matches: 0, met: false, cut: false };
-    let query = build(&searcher, index.fields, ask, &mut bounds)?;
-    if bounds.met {
-        return Ok(Hits { partial: true, ..Hits::default() });
-    }
+    let deadline = Deadline::after(ASK_TIME_MAX, Arc::clone(clock));
+    let mut bounds = Bounds { steps: Steps::new(&deadline), matches: 0, met: false };
+    let query = Builder { fields: index.fields, app: ask.app, deadline: &deadline }.query(ask);
     let scoring = match ask.sort {
         Sort::Relevance => EnableScoring::enabled_from_statistics_provider(&EVEN, &searcher),
         Sort::Newest | Sort::Oldest => EnableScoring::disabled_from_searcher(&searcher),
@@ -171,7 +165,7 @@ pub(crate) fn find(index: &Readable, ask: &Ask, clock: &dyn Clock) -> Result<Hit
     let weight = query.weight(scoring).map_err(|error| failed("ask", error))?;
     let mut best = Best { limit: ask.limit.max(1), kept: BinaryHeap::new(), more: false };
     for (number, segment) in (0_u32..).zip(searcher.segment_readers()) {
-        if bounds.met {
+        if bounds.met || deadline.is_met() {
             break;
         }
         let mut look = Look { ask, segment, number, best: &mut best, bounds: &mut bounds };
@@ -188,7 +182,7 @@ pub(crate) fn find(index: &Readable, ask: &Ask, clock: &dyn Clock) -> Result<Hit
             hits.push(Hit { channel, place, mark });
         }
     }
-    Ok(Hits { hits, more, partial: bounds.met || bounds.cut })
+    Ok(Hits { hits, more, partial: bounds.met || deadline.is_met() })
 }
 
 fn no_key() -> Error {
@@ -196,27 +190,18 @@ fn no_key() -> Error {
 }
 
 /// What an ask may cost.
-struct Bounds<'a> {
-    clock: &'a dyn Clock,
-    until: Duration,
+struct Bounds {
+    steps: Steps,
     matches: usize,
     /// Whether it is time to stop.
     met: bool,
-    /// Whether the beginning of a word stands for more words than are looked for.
-    cut: bool,
 }
 
-impl Bounds<'_> {
+impl Bounds {
     /// Counts a match; `false` = it is one too many, or too late.
     fn take(&mut self) -> bool {
         self.matches += 1;
-        self.met |= self.matches > MATCHES_MAX;
-        self.is_in_time(self.matches)
-    }
-
-    /// Whether to go on after so many steps of a kind.
-    fn is_in_time(&mut self, steps: usize) -> bool {
-        self.met |= steps.is_multiple_of(TIME_EVERY) && self.clock.monotonic() > self.until;
+        self.met |= self.matches > MATCHES_MAX || !self.steps.go_on();
         !self.met
     }
 }
@@ -244,15 +229,15 @@ impl Best {
 }
 
 /// A look at one segment.
-struct Look<'a, 'b> {
+struct Look<'a> {
     ask: &'a Ask,
     segment: &'a SegmentReader,
     number: u32,
     best: &'a mut Best,
-    bounds: &'a mut Bounds<'b>,
+    bounds: &'a mut Bounds,
 }
 
-impl Look<'_, '_> {
+impl Look<'_> {
     fn at(&mut self, weight: &dyn tantivy::query::Weight) -> Result<()> {
         let numbers = |name| self.segment.fast_fields().u64(name).map_err(|error| failed("read", error));
         let (at, uid) = (numbers(AT)?, numbers(UID)?);
@@ -285,107 +270,73 @@ impl Look<'_, '_> {
     }
 }
 
-/// The query of the index: what must be there counts for relevance, filters do not.
-fn build(searcher: &Searcher, fields: Fields, ask: &Ask, bounds: &mut Bounds<'_>) -> Result<Box<dyn Query>> {
-    let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-    for (occur, parts) in [(Occur::Must, &ask.query.wanted), (Occur::MustNot, &ask.query.unwanted)] {
-        for part in parts {
-            clauses.push((occur, of_part(searcher, fields, ask.app, part, bounds)?));
-        }
-    }
-    let mut filters: Vec<Box<dyn Query>> = Vec::new();
-    let of_tag = |tag: Tag<'_>| fields.tag_term(ask.app, tag);
-    match &ask.channels {
-        Some(channels) => {
-            let terms: Vec<Term> = channels.iter().map(|channel| of_tag(Tag::Channel(channel))).collect();
-            filters.push(any_of(terms));
-        }
-        None => filters.push(any_of(vec![of_tag(Tag::App)])),
-    }
-    let named = [
-        ask.author.as_deref().map(Tag::Author),
-        ask.mentions.as_deref().map(Tag::Mentions),
-        ask.attachments.then_some(Tag::Attachments),
-    ];
-    filters.extend(named.into_iter().flatten().map(|tag| any_of(vec![of_tag(tag)])));
-    for filter in filters {
-        clauses.push((Occur::Must, Box::new(ConstScoreQuery::new(filter, 0.0))));
-    }
-    Ok(Box::new(BooleanQuery::new(clauses)))
-}
-
-fn any_of(mut terms: Vec<Term>) -> Box<dyn Query> {
-    match terms.pop() {
-        None => Box::new(EmptyQuery),
-        Some(only) if terms.is_empty() => Box::new(TermQuery::new(only, IndexRecordOption::Basic)),
-        Some(last) => {
-            terms.push(last);
-            Box::new(TermSetQuery::new(terms))
-        }
-    }
-}
-
-fn of_part(
-    searcher: &Searcher,
+/// Makes the query of the index: what must be there counts for relevance, filters do not.
+struct Builder<'a> {
     fields: Fields,
     app: AppId,
-    part: &Part,
-    bounds: &mut Bounds<'_>,
-) -> Result<Box<dyn Query>> {
-    let one = |term| Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs)) as Box<dyn Query>;
-    Ok(match part {
-        Part::Words(words) => {
-            let mut terms: Vec<Term> = words.iter().map(|word| fields.word_term(app, word)).collect();
-            match (terms.pop(), terms.is_empty()) {
-                (None, _) => Box::new(EmptyQuery),
-                (Some(only), true) => one(only),
-                (Some(last), false) => {
-                    terms.push(last);
-                    Box::new(PhraseQuery::new(terms))
-                }
-            }
-        }
-        Part::Prefix(prefix) => {
-            let terms = expand(searcher, fields, app, prefix, bounds)?;
-            if terms.is_empty() {
-                Box::new(EmptyQuery)
-            } else {
-                Box::new(BooleanQuery::union(terms.into_iter().map(one).collect()))
-            }
-        }
-    })
+    deadline: &'a Arc<Deadline>,
 }
 
-/// The words that begin so, as far as the bounds go.
-fn expand(searcher: &Searcher, fields: Fields, app: AppId, prefix: &str, bounds: &mut Bounds<'_>) -> Result<Vec<Term>> {
-    let io = |error: std::io::Error| failed("read", error.into());
-    let start = fields.word_term(app, prefix);
-    let start = start.serialized_value_bytes();
-    let mut found: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-    for segment in searcher.segment_readers() {
-        let words = segment.inverted_index(fields.text).map_err(|error| failed("read", error))?;
-        let mut stream = words.terms().range().ge(start).into_stream().map_err(io)?;
-        let mut examined = 0;
-        while let Some((word, info)) = stream.next() {
-            if !word.starts_with(start) {
-                break;
+impl Builder<'_> {
+    fn query(&self, ask: &Ask) -> BooleanQuery {
+        let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+        for (occur, parts) in [(Occur::Must, &ask.query.wanted), (Occur::MustNot, &ask.query.unwanted)] {
+            clauses.extend(parts.iter().map(|part| (occur, self.part(part))));
+        }
+        let of_tag = |tag: Tag<'_>| self.fields.tag_term(self.app, tag);
+        let named = [
+            ask.author.as_deref().map(Tag::Author),
+            ask.mentions.as_deref().map(Tag::Mentions),
+            ask.attachments.then_some(Tag::Attachments),
+        ];
+        let within = match &ask.channels {
+            Some(channels) => channels.iter().map(|channel| of_tag(Tag::Channel(channel))).collect(),
+            None => vec![of_tag(Tag::App)],
+        };
+        let filters = named.into_iter().flatten().map(|tag| vec![of_tag(tag)]).chain([within]);
+        for terms in filters {
+            clauses.push((Occur::Must, Box::new(ConstScoreQuery::new(self.any_of(terms), 0.0))));
+        }
+        BooleanQuery::new(clauses)
+    }
+
+    fn any_of(&self, terms: Vec<Term>) -> Box<dyn Query> {
+        let mut each: Vec<Box<dyn Query>> =
+            terms.into_iter().map(|term| self.one(term, IndexRecordOption::Basic)).collect();
+        match each.pop() {
+            None => Box::new(EmptyQuery),
+            Some(only) if each.is_empty() => only,
+            Some(last) => {
+                each.push(last);
+                Box::new(BooleanQuery::union(each))
             }
-            examined += 1;
-            bounds.cut |= examined > EXPANSIONS_EXAMINED_MAX;
-            if examined > EXPANSIONS_EXAMINED_MAX || !bounds.is_in_time(examined) {
-                break;
-            }
-            *found.entry(word.to_vec()).or_default() += u64::from(info.doc_freq);
         }
     }
-    let mut common: Vec<(u64, Vec<u8>)> = found.into_iter().map(|(word, count)| (count, word)).collect();
-    common.sort_unstable_by(|one, other| other.cmp(one));
-    bounds.cut |= common.len() > EXPANSIONS_MAX;
-    common.truncate(EXPANSIONS_MAX);
-    let term = |word: Vec<u8>| {
-        let word = String::from_utf8(word);
-        word.map(|word| Term::from_field_text(fields.text, &word))
-            .map_err(|error| Error::corrupt("a word in the search index is no text").with_source(error))
-    };
-    common.into_iter().map(|(_, word)| term(word)).collect()
+
+    fn one(&self, term: Term, option: IndexRecordOption) -> Box<dyn Query> {
+        Box::new(OneTerm::new(TermQuery::new(term, option), self.deadline))
+    }
+
+    fn part(&self, part: &Part) -> Box<dyn Query> {
+        match part {
+            Part::Words(words) => {
+                let mut terms: Vec<Term> = words.iter().map(|word| self.fields.word_term(self.app, word)).collect();
+                match terms.pop() {
+                    None => Box::new(EmptyQuery),
+                    Some(only) if terms.is_empty() => self.one(only, IndexRecordOption::WithFreqs),
+                    Some(last) => {
+                        terms.push(last);
+                        Box::new(Phrase::new(terms, self.deadline))
+                    }
+                }
+            }
+            Part::Prefix(prefix) => {
+                let start = self.fields.word_term(self.app, prefix).serialized_value_bytes().to_vec();
+                Box::new(Prefix::new(self.fields.text, start, self.deadline))
+            }
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@
 //! Invariants: messages and the place that they stand for are committed in one step, so no change is missed and none is
 //! taken in twice. While what is stored is read, each page is read after, and taken in before, any change that comes later
 //! in the index: so an old version never replaces a newer one. The follower reads on demand: what it has not taken in
-//! waits in the engine.
+//! waits in the engine. While the disk has no room nothing is taken in, committed or purged: what is derived must not take
+//! the last of the disk from what it is derived from.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -106,11 +107,15 @@ async fn session(inner: &Inner, begin: Begin, stop: &CancellationToken) -> Resul
     let mut feed = Feed::new(inner, opened.store, opened.saved);
     feed.publish();
     let followed = match stop.run_until_cancelled(feed.keyspace()).await {
-        Some(Ok(keyspace)) => feed.work(keyspace, begin.reread, stop).await,
+        Some(Ok(keyspace)) => {
+            feed.wait_for_room(stop).await;
+            if stop.is_cancelled() { Ok(()) } else { feed.work(keyspace, begin.reread, stop).await }
+        }
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
-    let committed = if feed.is_ahead() { feed.commit().await } else { Ok(()) };
+    // What is not committed is taken in again from the place that is.
+    let committed = if feed.is_ahead() && feed.has_room() { feed.commit().await } else { Ok(()) };
     feed.close().await;
     followed.and(committed)
 }
@@ -170,7 +175,7 @@ impl<'a> Feed<'a> {
             let places = heads.iter().map(|head| (head.shard.0, *head)).collect();
             self.empty(Saved { places, partial: true }).await?;
             let mut changes = self.watch(keyspace).await?;
-            let reading = self.read_stored(&mut changes);
+            let reading = self.read_stored(&mut changes, stop);
             return match stop.run_until_cancelled(reading).await {
                 Some(read) => {
                     read?;
@@ -199,6 +204,7 @@ impl<'a> Feed<'a> {
     async fn follow(&mut self, mut changes: ReadyChunks<Watch>, stop: &CancellationToken) -> Result<()> {
         let mut suspected_at: Option<Duration> = None;
         loop {
+            self.wait_for_room(stop).await;
             let wait = self.inner.options.quiet.min(self.inner.options.commit_every);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -226,7 +232,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Reads all that is stored; changes are followed in between.
-    async fn read_stored(&mut self, changes: &mut ReadyChunks<Watch>) -> Result<()> {
+    async fn read_stored(&mut self, changes: &mut ReadyChunks<Watch>, stop: &CancellationToken) -> Result<()> {
         for app in (self.inner.parts.apps)().await.map_err(of_source)? {
             let chat = Chat::new(self.inner.parts.engine.clone(), app, ChatOptions::default());
             let mut after = None;
@@ -236,6 +242,7 @@ impl<'a> Feed<'a> {
                 for channel in &channels {
                     let mut place = None;
                     loop {
+                        self.wait_for_room(stop).await;
                         let page = chat.stored_messages(channel, place, PAGE).await.map_err(of_source)?;
                         let Some(last) = page.last() else { break };
                         place = Some(last.place);
@@ -297,6 +304,26 @@ impl<'a> Feed<'a> {
             self.progress(|progress| progress.waiting_since = Some(now));
         }
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        (self.inner.parts.room)()
+    }
+
+    /// Waits until the disk has room, or `stop`.
+    async fn wait_for_room(&self, stop: &CancellationToken) {
+        if self.has_room() {
+            return;
+        }
+        tracing::warn!(
+            "the disk is nearly full: the search index takes nothing in until there is room; searches go on"
+        );
+        self.progress(|progress| (progress.paused, progress.current) = (true, false));
+        while !stop.is_cancelled() && !self.has_room() {
+            stop.run_until_cancelled(tokio::time::sleep(self.inner.options.room_every)).await;
+        }
+        self.progress(|progress| progress.paused = false);
+        tracing::info!("the search index goes on");
     }
 
     fn is_ahead(&self) -> bool {

@@ -22,6 +22,9 @@ pub type Heads = Arc<dyn Fn(Keyspace) -> BoxFuture<'static, Result<Vec<Cursor>>>
 /// Gives the apps whose messages are read where the index cannot be made from the changes alone.
 pub type AppsOf = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<AppId>>> + Send + Sync>;
 
+/// Whether the disk has room for the index to grow. Cheap.
+pub type Room = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// How an index works. The defaults suit production.
 #[derive(Debug, Clone)]
 pub struct SearchOptions {
@@ -37,6 +40,8 @@ pub struct SearchOptions {
     pub quiet: Duration,
     /// How often files that hold what was replaced or removed are written anew.
     pub purge_every: Duration,
+    /// How often it is looked whether the disk has room again.
+    pub room_every: Duration,
     /// How many searches run at once; half as many of one app.
     pub concurrency: usize,
     /// How many more may wait; half as many of one app.
@@ -53,6 +58,7 @@ impl SearchOptions {
             save_every: Duration::from_secs(30),
             quiet: Duration::from_millis(250),
             purge_every: Duration::from_hours(1),
+            room_every: Duration::from_secs(5),
             concurrency: 4,
             waiting_max: 64,
         }
@@ -68,6 +74,8 @@ pub struct SearchParts {
     pub heads: Heads,
     /// The apps that there are.
     pub apps: AppsOf,
+    /// Whether there is room: without it nothing is taken in.
+    pub room: Room,
     /// Gives the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -115,6 +123,8 @@ impl Slots {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) current: bool,
+    /// Whether nothing is taken in, for want of room.
+    pub(crate) paused: bool,
     pub(crate) applied: Vec<(u64, u64)>,
     /// When the oldest change was taken in that is not found yet.
     pub(crate) waiting_since: Option<Duration>,
@@ -192,7 +202,7 @@ impl SearchIndex {
             Error::new(ErrorKind::Unavailable, "the search index is not open yet: try again in a moment")
         })?;
         let clock = Arc::clone(&self.inner.parts.clock);
-        let answer = aside(move || find(&readable, &ask, clock.as_ref())).await;
+        let answer = aside(move || find(&readable, &ask, &clock)).await;
         if answer.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io)) {
             self.inner.suspect.notify_one();
         }
@@ -202,7 +212,7 @@ impl SearchIndex {
     /// How far the index has come.
     pub fn state(&self) -> IndexState {
         let progress = self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        IndexState { catching_up: !progress.current, applied: progress.applied.clone() }
+        IndexState { catching_up: !progress.current, paused: progress.paused, applied: progress.applied.clone() }
     }
 
     /// What was counted here.
@@ -239,6 +249,7 @@ mod tests {
             engine: AnyEngine::new(MemoryEngine::new()),
             heads: Arc::new(|_| futures::future::ready(Ok(Vec::new())).boxed()),
             apps: Arc::new(|| futures::future::ready(Ok(Vec::new())).boxed()),
+            room: Arc::new(|| true),
             clock: Arc::new(SystemClock::new()),
         };
         let options = SearchOptions { concurrency: 4, waiting_max: 6, ..SearchOptions::new("unused") };

@@ -32,8 +32,10 @@ pub struct SearchMetrics {
 /// How far an index has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexState {
-    /// Whether it is known to lag: it is being opened or rebuilt, or has many changes to read.
+    /// Whether it is known to lag: it is being opened or rebuilt, has many changes to read, or is paused.
     pub catching_up: bool,
+    /// Whether it takes nothing in, since the disk has no room for it.
+    pub paused: bool,
     /// The revision of the last change that can be found, by shard.
     pub applied: Vec<(u64, u64)>,
 }

@@ -272,7 +272,7 @@ pub(crate) fn failed(what: &str, error: TantivyError) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
     use std::sync::Arc;
@@ -283,7 +283,8 @@ mod tests {
 
     use super::*;
 
-    fn message(number: u64, text: &str) -> Box<Message> {
+    /// A message of ada's at a place of a channel.
+    pub(crate) fn message(number: u64, text: &str) -> Box<Message> {
         Box::new(Message {
             id: number.to_string(),
             place: Place::Channel(number),

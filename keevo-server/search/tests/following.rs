@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -20,6 +21,7 @@ const APP: AppId = AppId(1);
 /// An index that runs.
 struct Running {
     index: SearchIndex,
+    room: Arc<AtomicBool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -27,6 +29,8 @@ struct Running {
 impl Running {
     fn start(engine: &MemoryEngine, folder: &Path) -> Self {
         let heads = engine.clone();
+        let room = Arc::new(AtomicBool::new(true));
+        let has_room = Arc::clone(&room);
         let parts = SearchParts {
             engine: AnyEngine::new(engine.clone()),
             heads: Arc::new(move |keyspace| {
@@ -34,18 +38,20 @@ impl Running {
                 async move { Ok(vec![engine.scan(Scan::partition(keyspace, "-", 1)).await?.as_of]) }.boxed()
             }),
             apps: Arc::new(|| futures::future::ready(Ok(vec![APP, AppId(2)])).boxed()),
+            room: Arc::new(move || has_room.load(Ordering::SeqCst)),
             clock: Arc::new(SystemClock::new()),
         };
         let options = SearchOptions {
             heap_bytes: 16 << 20,
             commit_every: Duration::from_millis(20),
             quiet: Duration::from_millis(40),
+            room_every: Duration::from_millis(10),
             ..SearchOptions::new(folder)
         };
         let index = SearchIndex::new(parts, options);
         let stop = CancellationToken::new();
         let task = tokio::spawn(index.clone().run(stop.clone()));
-        Self { index, stop, task }
+        Self { index, room, stop, task }
     }
 
     /// Waits until it counts so many messages as found.
@@ -321,5 +327,46 @@ async fn how_well_a_message_matches_tells_nothing_of_other_channels() {
     }
     running.holds(42).await;
     assert_eq!((running.hits(asked()).await, running.hits(both()).await), before, "marks and all");
+    running.stop().await;
+}
+
+/// The index once grew on a disk that was nearly full, until the node refused writes for good.
+#[tokio::test]
+async fn it_takes_nothing_in_while_the_disk_has_no_room() {
+    let (engine, folder) = (MemoryEngine::new(), TempDir::new().expect("a folder"));
+    let chat = chat(&engine, APP).await;
+    let running = Running::start(&engine, folder.path());
+    say(&chat, "ada", "1", "there was room", 10).await;
+    running.holds(1).await;
+    running.room.store(false, Ordering::SeqCst);
+    while !running.index.state().paused {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let files = || {
+        let entries = fs::read_dir(folder.path()).expect("read").map(|entry| entry.expect("an entry"));
+        let mut files: Vec<_> =
+            entries.map(|entry| (entry.file_name(), entry.metadata().expect("a file").len())).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    for number in 0..600 {
+        say(&chat, "ada", &format!("a{number}"), "there is none", 20).await;
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let (metrics, state) = (running.index.metrics(), running.index.state());
+    assert_eq!((metrics.documents, state.paused, state.catching_up), (1, true, true));
+    assert_eq!(running.ask("room", Sort::Newest).await, ["1"], "searches go on");
+    assert_eq!(files(), before, "nothing is written");
+    running.room.store(true, Ordering::SeqCst);
+    running.holds(601).await;
+    assert!(!running.index.state().paused);
+
+    // It stops, and starts again, without room.
+    running.room.store(false, Ordering::SeqCst);
+    say(&chat, "ada", "late", "none again", 30).await;
+    running.stop().await;
+    let running = Running::start(&engine, folder.path());
+    running.holds(602).await;
     running.stop().await;
 }

@@ -3,14 +3,20 @@
 //! What failed within a few milliseconds is written together, however much it is, so that the writer keeps up with the doors. What
 //! cannot be written is tried again for a while, then told by a warning and counted; its calls then look as if they had gone
 //! well. A replay of feeds or chat meets the same refusal again, as a rule; one of keys and values writes what was refused.
+//!
+//! Invariant: a shard that cannot be written keeps no other one waiting, nor the end of the node for long.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use keevo_core::call::{CallId, CallLog, FAILED_MAX, FailedCall, Outcomes};
-use keevo_core::{Result, ShardId};
+use keevo_core::{Error, ErrorKind, Result, ShardId};
 use keevo_raft::ClusterEngine;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The most outcomes of one entry: some 160 KiB.
@@ -20,57 +26,144 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How often an entry is tried, and the pause before the second time; each further one is twice as long.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most outcomes that wait for one shard.
+const WAITING_MAX: usize = FAILED_MAX / 2;
+/// How long outcomes are written after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Writes outcomes until `stop`, and then those that still wait.
 pub(crate) async fn run(engine: ClusterEngine, log: Arc<CallLog>, stop: CancellationToken) {
     run_with(&log, &stop, |shard, outcomes| engine.note_outcomes(shard, outcomes)).await;
 }
 
-async fn run_with<F: Future<Output = Result<()>>>(
+async fn run_with<F: Future<Output = Result<()>> + Send>(
     log: &CallLog,
     stop: &CancellationToken,
-    note: impl Fn(ShardId, Outcomes) -> F,
+    note: impl Fn(ShardId, Outcomes) -> F + Sync,
 ) {
+    let (mut work, mut queues, mut deadline) = (FuturesUnordered::new(), Queues::default(), None);
+    work.push(gather(log, stop).boxed());
     loop {
-        let first = stop.run_until_cancelled(log.take_failed(1)).await;
-        let stopped = first.is_none();
-        // Also what the last calls before the end have left.
-        tokio::time::sleep(GATHER).await;
-        let mut failed = first.unwrap_or_default();
-        failed.extend(log.take_failed_now(FAILED_MAX));
-        if stopped && failed.is_empty() {
-            return;
+        let done = match deadline {
+            None => work.next().await,
+            Some(deadline) => tokio::time::timeout_at(deadline, work.next()).await.unwrap_or_default(),
+        };
+        match done {
+            Some(Done::Gathered { failed, stopped }) => {
+                if stopped && failed.is_empty() && queues.are_empty() {
+                    return;
+                }
+                if stopped && deadline.is_none() {
+                    deadline = Some(Instant::now() + DRAIN);
+                }
+                queues.add(failed, log);
+                work.push(gather(log, stop).boxed());
+            }
+            Some(Done::Written(shard)) => {
+                queues.busy.remove(&shard);
+            }
+            // The time is over: something is gathered all the while.
+            None => {
+                let left = queues.count() + log.take_failed_now(FAILED_MAX).len();
+                lose(log, left, &Error::new(ErrorKind::DeadlineExceeded, "this node stops"));
+                return;
+            }
         }
-        write(log, failed, &note).await;
+        for (shard, failed) in queues.ready() {
+            work.push(write(log, shard, failed, &note).boxed());
+        }
     }
 }
 
-async fn write<F: Future<Output = Result<()>>>(
-    log: &CallLog,
-    failed: Vec<FailedCall>,
-    note: &impl Fn(ShardId, Outcomes) -> F,
-) {
-    let mut by_shard: BTreeMap<ShardId, Vec<(CallId, String)>> = BTreeMap::new();
-    for failed in failed {
-        by_shard.entry(failed.shard).or_default().push((failed.id, failed.kind));
-    }
-    let writes = by_shard.into_iter().map(|(shard, failed)| async move {
-        for failed in failed.chunks(ENTRY_MAX) {
-            if let Err(error) = persist(shard, failed, note).await {
-                let count = failed.len();
-                log.lose(u64::try_from(count).unwrap_or(u64::MAX));
-                tracing::warn!(%shard, count, %error, "calls have failed, and the API log cannot say so");
+/// What has ended.
+enum Done {
+    /// These calls have failed, some of them maybe after the end was asked for.
+    Gathered { failed: Vec<FailedCall>, stopped: bool },
+    /// A shard has an entry more, or its outcomes are lost.
+    Written(ShardId),
+}
+
+/// The outcomes that wait, by shard: one entry of each is written at a time, and no shard waits for another one.
+#[derive(Default)]
+struct Queues {
+    waiting: BTreeMap<ShardId, Vec<(CallId, String)>>,
+    /// How many are being written.
+    busy: BTreeMap<ShardId, usize>,
+}
+
+impl Queues {
+    fn add(&mut self, failed: Vec<FailedCall>, log: &CallLog) {
+        let mut lost = 0;
+        for failed in failed {
+            let waiting = self.waiting.entry(failed.shard).or_default();
+            if waiting.len() < WAITING_MAX {
+                waiting.push((failed.id, failed.kind));
+            } else {
+                lost += 1;
             }
         }
-    });
-    futures::future::join_all(writes).await;
+        if lost > 0 {
+            lose(log, lost, &Error::new(ErrorKind::ResourceExhausted, "too many wait for one shard"));
+        }
+    }
+
+    /// The next entries, of shards of which none is being written.
+    fn ready(&mut self) -> Vec<(ShardId, Vec<(CallId, String)>)> {
+        let mut ready = Vec::new();
+        for (&shard, waiting) in &mut self.waiting {
+            if let Entry::Vacant(busy) = self.busy.entry(shard) {
+                let rest = waiting.split_off(waiting.len().min(ENTRY_MAX));
+                let entry = std::mem::replace(waiting, rest);
+                busy.insert(entry.len());
+                ready.push((shard, entry));
+            }
+        }
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        ready
+    }
+
+    fn are_empty(&self) -> bool {
+        self.waiting.is_empty() && self.busy.is_empty()
+    }
+
+    fn count(&self) -> usize {
+        self.waiting.values().map(Vec::len).chain(self.busy.values().copied()).sum()
+    }
+}
+
+/// Waits for calls that fail, and a little longer, since many fail together.
+async fn gather(log: &CallLog, stop: &CancellationToken) -> Done {
+    let first = stop.run_until_cancelled(log.take_failed(1)).await;
+    let stopped = first.is_none();
+    // Also what the last calls before the end have left.
+    tokio::time::sleep(GATHER).await;
+    let mut failed = first.unwrap_or_default();
+    failed.extend(log.take_failed_now(FAILED_MAX));
+    Done::Gathered { failed, stopped }
+}
+
+async fn write<F: Future<Output = Result<()>> + Send>(
+    log: &CallLog,
+    shard: ShardId,
+    failed: Vec<(CallId, String)>,
+    note: &(impl Fn(ShardId, Outcomes) -> F + Sync),
+) -> Done {
+    if let Err(error) = persist(shard, &failed, note).await {
+        lose(log, failed.len(), &error);
+    }
+    Done::Written(shard)
+}
+
+fn lose(log: &CallLog, count: usize, error: &Error) {
+    log.lose(u64::try_from(count).unwrap_or(u64::MAX));
+    tracing::warn!(count, %error, "calls have failed, and the API log cannot say so");
 }
 
 /// Writes one entry, which may stand in the log twice then: a reader takes what it says once.
-async fn persist<F: Future<Output = Result<()>>>(
+async fn persist<F: Future<Output = Result<()>> + Send>(
     shard: ShardId,
     failed: &[(CallId, String)],
-    note: &impl Fn(ShardId, Outcomes) -> F,
+    note: &(impl Fn(ShardId, Outcomes) -> F + Sync),
 ) -> Result<()> {
     let mut pause = PAUSE;
     for _ in 1..TRIES {
@@ -90,7 +183,7 @@ mod tests {
     use std::sync::Mutex;
 
     use keevo_core::call::{CallDoor, CallRequest, NewCall};
-    use keevo_core::{Error, ErrorKind, ManualClock, SeededRandom};
+    use keevo_core::{ManualClock, SeededRandom};
 
     use super::*;
 
@@ -127,7 +220,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())
         };
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let ended = async {
             tokio::time::sleep(Duration::from_millis(80)).await;
             stop.cancel();
@@ -155,5 +248,30 @@ mod tests {
         run_with(&log, &stop, note).await;
         let tries: Vec<u32> = tries.lock().expect("free").values().copied().collect();
         assert_eq!((tries, log.counts().2), (vec![1, 3, TRIES], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_without_a_quorum_holds_up_no_other_one_and_no_end() {
+        let (log, stop) = (log(), CancellationToken::new());
+        let told = &Mutex::new(0);
+        let note = |shard: ShardId, Outcomes(failed): Outcomes| async move {
+            if shard == ShardId(1) {
+                std::future::pending::<()>().await;
+            }
+            *told.lock().expect("free") += failed.len();
+            Ok(())
+        };
+        let began = Instant::now();
+        let goes_on = async {
+            for round in 1..=3 {
+                fail(&log, 9);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                assert_eq!(*told.lock().expect("free"), 6 * round, "those of the other two shards");
+            }
+            stop.cancel();
+        };
+        tokio::join!(run_with(&log, &stop, note), goes_on);
+        assert_eq!(log.counts().2, 9, "what could not be written is counted");
+        assert!(began.elapsed() < DRAIN + Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }

@@ -124,6 +124,7 @@ pub(crate) fn told(envelope: &Envelope) -> pb::ApiCall {
         },
         redacted: envelope.redacted,
         replayed: envelope.origin.is_some(),
+        erased: envelope.erased,
         ..pb::ApiCall::default()
     }
 }

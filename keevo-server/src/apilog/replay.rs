@@ -30,6 +30,9 @@ pub(crate) use doors::Doors;
 /// The most calls of one request.
 const CALLS_MAX: usize = 256;
 
+/// Why a call is not repeated whose request is gone.
+const ERASED: &str = "its user was erased";
+
 /// Repeats calls at one node.
 pub(crate) struct Replayer {
     engine: ClusterEngine,
@@ -110,6 +113,11 @@ impl Replayer {
         };
         if cursor.told.place.as_ref().is_some_and(|last| order(&place) <= order(last)) {
             return Ok(result(pb::ReplayOutcome::Skipped, String::new()));
+        }
+        if call.erased {
+            // It takes no number: those behind it keep theirs, whether it is there or not.
+            cursor.told.place = Some(place);
+            return Ok(result(pb::ReplayOutcome::Skipped, ERASED.to_owned()));
         }
         let number = cursor.told.calls.saturating_add(1);
         let refused = if dry_run { look(&call) } else { self.repeat(id, (number, saved), &place, call).await };
@@ -195,6 +203,7 @@ fn envelope_of(call: &pb::ApiCall) -> Result<Envelope> {
         request,
         redacted: call.redacted,
         origin: None,
+        erased: call.erased,
     })
 }
 

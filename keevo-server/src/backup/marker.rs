@@ -8,7 +8,7 @@ use bytes::Bytes;
 use keevo_archive::manifest::Manifest;
 use keevo_archive::rebuild::Until;
 use keevo_core::keyspaces::MetaStore;
-use keevo_core::{Batch, Check, Error, ErrorKind, Hlc, Key, Keyspace, Result, Revision, ShardId};
+use keevo_core::{Batch, Check, Error, ErrorKind, Hlc, Key, Keyspace, RestoreFence, Result, Revision, ShardId};
 use keevo_proto::admin::v1 as pb;
 use keevo_raft::ClusterEngine;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ impl Moment {
 /// What is known of the restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
+    /// Counts the restores into this cluster.
+    #[serde(default)]
+    number: u64,
     /// The cluster that was backed up, 32 digits.
     pub(super) cluster: String,
     /// The backup.
@@ -65,7 +68,8 @@ pub(super) struct Marker {
 impl Marker {
     pub(super) fn new(manifest: &Manifest, moment: Moment) -> Self {
         let (cluster, backup) = (manifest.cluster.to_string(), manifest.id.clone());
-        Self { cluster, backup, moment, done: Vec::new(), revision: 0, taken: BTreeMap::new(), finished: false }
+        let (number, taken) = (0, BTreeMap::new());
+        Self { number, cluster, backup, moment, done: Vec::new(), revision: 0, taken, finished: false }
     }
 
     pub(super) fn is_of(&self, manifest: &Manifest, moment: Moment) -> bool {
@@ -81,6 +85,16 @@ impl Marker {
     /// How often a shard was taken up.
     fn number(&self, shard: ShardId) -> u64 {
         self.taken.get(&shard.0).copied().unwrap_or_default()
+    }
+
+    /// What the rows of a shard go with, as taken up the `take`th time.
+    pub(super) fn fence(&self, shard: ShardId, take: u64) -> RestoreFence {
+        RestoreFence { restore: self.number, source: shard.0, take }
+    }
+
+    /// What ends it in a shard: the number of the next one.
+    pub(super) fn end(&self) -> RestoreFence {
+        RestoreFence { restore: self.number.saturating_add(1), source: 0, take: 0 }
     }
 
     fn check(&self, shard: ShardId, number: u64) -> Result<()> {
@@ -118,7 +132,10 @@ pub(super) async fn under_way(engine: &ClusterEngine) -> Result<(Marker, Revisio
 /// Begins a restore, where none is under way, and no old backups are being removed.
 pub(super) async fn begin(book: &Book, marker: &Marker) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        let check = match read(&book.engine).await? {
+        let known = read(&book.engine).await?;
+        let number = known.as_ref().map_or(0, |(known, _)| known.number).saturating_add(1);
+        let marker = Marker { number, ..marker.clone() };
+        let check = match known {
             Some((known, _)) if !known.finished => {
                 let message = format!("a restore of backup {} has just begun", known.backup);
                 return Err(Error::new(ErrorKind::Conflict, message));
@@ -204,6 +221,8 @@ mod tests {
         marker.taken.insert(1, 2);
         assert!(marker.check(ShardId(1), 2).is_ok() && marker.check(ShardId(3), 0).is_ok());
         assert_eq!(marker.check(ShardId(1), 1).expect_err("taken").kind(), ErrorKind::Conflict);
+        assert_eq!(marker.fence(ShardId(1), 2), RestoreFence { restore: 0, source: 1, take: 2 });
+        assert_eq!(marker.end().restore, 1, "that of the next one");
         let again: Marker = serde_json::from_slice(&marker.encode().expect("a row")).expect("a row");
         assert_eq!(again, marker);
     }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use keevo_archive::restore::Fence;
 use keevo_core::keyspaces::MetaStore;
 use keevo_core::{Batch, Check, Clock, ClusterId, Error, ErrorKind, Key, Keyspace, Result, Revision};
 use keevo_raft::ClusterEngine;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::marker::{self, Marker};
 
@@ -203,6 +205,50 @@ fn too_many() -> Error {
     Error::new(ErrorKind::Unavailable, "the row of the pruning is changed by too many")
 }
 
+/// Work during which no backup is made, restored or removed, and no other work of this kind begins; a dry run is noted nowhere. Its
+/// fence says whether it may go on. When nobody waits for it any more it stops at its next step, and notes that it has ended.
+pub(super) async fn alone<T, F>(
+    book: Book,
+    cluster: ClusterId,
+    dry_run: bool,
+    work: impl FnOnce(Fence) -> F + Send + 'static,
+) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let gone = CancellationToken::new();
+    let asked = gone.clone().drop_guard();
+    let done = tokio::spawn(async move {
+        let number = if dry_run { None } else { Some(book.begin(cluster).await?) };
+        let fence = fence_of(book.clone(), number, gone);
+        let done = renewed(work(Arc::clone(&fence)), &fence).await;
+        let ended = match number {
+            Some(number) => book.end(number).await,
+            None => Ok(()),
+        };
+        let done = done?;
+        ended.map(|()| done)
+    });
+    let done = done.await;
+    drop(asked);
+    done.map_err(|error| Error::new(ErrorKind::Io, "the work on the backups was cut off").with_source(error))?
+}
+
+fn fence_of(book: Book, number: Option<u64>, gone: CancellationToken) -> Fence {
+    Arc::new(move || {
+        let (book, gone) = (book.clone(), gone.is_cancelled());
+        async move {
+            match number {
+                _ if gone => Err(Error::new(ErrorKind::Conflict, "whoever asked for it has gone: it stops")),
+                Some(number) => book.go_on(number).await,
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    })
+}
+
 /// Work during which `renew` is called again and again; its `Conflict` ends the work.
 pub(super) async fn renewed<T>(work: impl Future<Output = Result<T>> + Send, renew: &Fence) -> Result<T> {
     let renewing = async {
@@ -273,8 +319,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_is_renewed_and_ends_when_it_has_lost_its_place() {
         use std::sync::atomic::{AtomicU32, Ordering};
-
-        use futures::FutureExt;
 
         let asked = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&asked);

@@ -55,6 +55,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("block_cache_mib", "auto", "Cache of blocks and write buffers, MiB; auto = memory_percent of the memory"),
     setting("data_dir", "keevo-data", "Folder of this node's stores"),
+    setting(
+        "data_key_file",
+        "",
+        "File with the keys that seal values and the log on disk, the same on all nodes; empty = nothing is sealed",
+    ),
     setting("disk_ballast_mib", "64", "Space set aside for the time when the disk is full, MiB; 0 = none"),
     setting("disk_low_water_mib", "1024", "Free space below which writes are refused, MiB; 0 = never"),
     setting(

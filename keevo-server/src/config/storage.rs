@@ -8,6 +8,10 @@
 //! Invariant: what is `auto` follows from the machine and from the other settings alone, and `config print` says
 //! what it comes to.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keevo_core::key_file::KeyRing;
 use keevo_core::{Result, RocksOptions};
 use keevo_raft::StorageLimits;
 
@@ -24,6 +28,7 @@ const LOG_CACHE_PART: u64 = 8;
 /// ... and the least and the most.
 const LOG_CACHE_BYTES_MIN: u64 = 4 * MIB;
 const LOG_CACHE_BYTES_MAX: u64 = 64 * MIB;
+const KEY_FILE: &str = "data_key_file";
 const LOG_STORES: &str = "auto, segmented or rocksdb";
 const SEGMENT_MIB: &str = "a number from 1 to 1024";
 const JOBS_MIN: u64 = 2;
@@ -46,6 +51,8 @@ pub struct StorageConfig {
     pub log_engine: Option<LogEngine>,
     /// The size of a segment of the segmented log, in bytes.
     pub log_segment_bytes: u64,
+    /// The keys that values and the log are sealed with; `None` = they are not.
+    pub key_file: Option<PathBuf>,
 }
 
 impl StorageConfig {
@@ -89,19 +96,33 @@ impl StorageConfig {
                 }
                 mib * MIB
             },
+            key_file: match (layers.text(KEY_FILE), layers.text("log_store").trim()) {
+                ("", _) => None,
+                (_, "rocksdb") => {
+                    return Err(layers.refuse(KEY_FILE, "nothing with log_store rocksdb, which seals nothing"));
+                }
+                (path, _) => Some(PathBuf::from(path)),
+            },
         })
     }
 
-    /// The data store's options.
-    pub fn data_store(&self) -> RocksOptions {
+    /// The keys of `data_key_file`. `Config` where they cannot be read.
+    pub fn keys(&self) -> Result<Option<Arc<KeyRing>>> {
+        let path = self.key_file.as_ref();
+        Ok(path.map(|path| KeyRing::open(KEY_FILE, path)).transpose()?.map(Arc::new))
+    }
+
+    /// The data store's options. `Config` where its keys cannot be read.
+    pub fn data_store(&self) -> Result<RocksOptions> {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        RocksOptions {
+        Ok(RocksOptions {
             block_cache_bytes: size(self.block_cache_bytes),
             write_buffer_bytes: size(self.write_buffer_bytes),
             max_background_jobs: i32::try_from(self.background_jobs).unwrap_or(i32::MAX),
             background_bytes_per_s_max: self.background_bytes_per_s_max,
+            keys: self.keys()?,
             ..RocksOptions::without_wal()
-        }
+        })
     }
 
     /// How much of the end of the log is kept in memory, in bytes: for followers that are a little behind. A node that is
@@ -185,6 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn values_are_sealed_where_the_log_is_too() {
+        assert_eq!(config(&[], &MACHINE).expect("good").key_file, None);
+        let sealed = config(&[(KEY_FILE, "/keys")], &MACHINE).expect("good");
+        assert_eq!(sealed.key_file, Some(PathBuf::from("/keys")));
+        let error = sealed.keys().expect_err("there is no such file");
+        assert!(error.kind() == ErrorKind::Config && error.message().contains("data_key_file /keys"), "{error}");
+        let error = config(&[(KEY_FILE, "/keys"), ("log_store", "rocksdb")], &MACHINE).expect_err("refused");
+        assert!(error.kind() == ErrorKind::Config && error.message().starts_with(KEY_FILE), "{error}");
+    }
+
+    #[test]
     fn sizes_follow_from_the_machine_unless_they_are_set() {
         let auto = config(&[], &MACHINE).expect("good");
         assert_eq!(auto.block_cache_bytes, 1_638 * MIB, "a fifth of 8 GiB");
@@ -198,7 +230,7 @@ mod tests {
         let set = config(&[("block_cache_mib", "32"), ("unflushed_mib_max", "100")], &MACHINE).expect("good");
         assert_eq!((set.block_cache_bytes, set.write_buffer_bytes), (32 * MIB, 8 * MIB));
         assert_eq!(set.limits.unflushed_bytes_max, 100 * MIB);
-        assert!(!set.data_store().wal);
+        assert!(!set.data_store().expect("good").wal);
         for (mib, log_cache_mib) in [("8", 4), ("128", 16), ("4096", 64)] {
             let set = config(&[("block_cache_mib", mib)], &MACHINE).expect("good");
             assert_eq!(set.log_cache_bytes(), log_cache_mib << 20, "{mib}");

@@ -17,7 +17,7 @@ use crate::auth::grant::{Action, Target};
 const AT_ONCE: usize = 8;
 
 /// The chat of an app, for a caller that may read all of it.
-async fn chat(console: &Console, caller: &Caller, app: u32) -> Result<Chat<ClusterEngine>> {
+pub(super) async fn chat(console: &Console, caller: &Caller, app: u32) -> Result<Chat<ClusterEngine>> {
     caller.may(Action::Read, Target::Chat(app))?;
     feeds::known(console, app).await?;
     Ok(Chat::new(console.parts().engine.clone(), AppId(app), ChatOptions::default()))

@@ -188,6 +188,7 @@ impl Console {
             "role": access.as_ref().map(|access| access.role.clone()),
             "grants": grants.unwrap_or_else(|| vec!["read,write,watch,admin *".to_owned()]),
             "administers": caller.could(Action::Admin, Target::Cluster)?,
+            "reads_calls": caller.could(Action::Read, Target::ApiLog)?,
         }))
     }
 }

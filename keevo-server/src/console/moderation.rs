@@ -41,18 +41,30 @@ pub(super) async fn status(State(console): State<Console>, caller: Caller) -> An
 #[serde(deny_unknown_fields)]
 pub(super) struct QueueOf {
     app: u32,
+    /// Only entries whose text was dealt with so: `flag`, `hold` and so on.
+    action: Option<String>,
     /// The last entry of the page before.
     after: Option<String>,
     limit: Option<usize>,
 }
 
-/// A page of an app's queue, oldest first.
+/// A page of an app's queue, oldest first. With an action it may be short, or empty, and have a next one.
 pub(super) async fn queue(State(console): State<Console>, caller: Caller, Asked(asked): Asked<QueueOf>) -> Answer {
     let limit = page_size(asked.limit)?;
     caller.may(Action::Admin, Target::Cluster)?;
+    let action = asked.action.as_deref().filter(|name| !name.is_empty()).map(action).transpose()?;
     let verdicts = console.parts().moderation.moderator().verdicts().await?;
     let page = verdicts.queue(asked.app, limit, asked.after.as_deref()).await?;
-    Ok(Reply(json!({ "entries": page.entries.iter().map(entry).collect::<Vec<_>>(), "next": page.next })))
+    let entries = page.entries.iter().filter(|one| action.is_none_or(|action| one.verdict.action == action));
+    Ok(Reply(json!({ "entries": entries.map(entry).collect::<Vec<_>>(), "next": page.next })))
+}
+
+fn action(name: &str) -> Result<Verdicted> {
+    let found = Verdicted::ALL.into_iter().find(|action| action.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Verdicted::ALL.iter().map(|action| action.name()).collect();
+        Error::invalid(format!("action is one of {}", names.join(", ")))
+    })
 }
 
 fn entry(one: &QueuedVerdict) -> Value {

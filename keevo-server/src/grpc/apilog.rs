@@ -5,7 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use keevo_archive::Storage;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use keevo_core::Result;
 use keevo_core::call::{CallLog, REFUSED_MAX};
 use keevo_proto::admin::v1 as pb;
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::apilog::read::{Reader, told};
 use crate::apilog::{Replayer, hash};
+use crate::backup::Backups;
 
 /// How many refused calls are listed unless it is said.
 const REFUSED_DEFAULT: usize = 100;
@@ -26,6 +28,7 @@ pub struct ApiLogService {
     log: Arc<CallLog>,
     reader: Reader,
     replayer: Arc<Replayer>,
+    backups: Backups,
 }
 
 impl fmt::Debug for ApiLogService {
@@ -35,15 +38,15 @@ impl fmt::Debug for ApiLogService {
 }
 
 impl ApiLogService {
-    /// The service, ready to be added to a server; `archive` is where the log is archived, if it is.
+    /// The service, ready to be added to a server; `backups` knows where the log is archived, if it is.
     pub(crate) fn server(
         node: Node,
         log: Arc<CallLog>,
         replayer: Arc<Replayer>,
-        archive: Option<Arc<dyn Storage>>,
+        backups: Backups,
     ) -> ApiLogServer<Self> {
-        let reader = Reader::new(node.clone(), archive);
-        ApiLogServer::new(Self { node, log, reader, replayer })
+        let reader = Reader::new(node.clone(), backups.archive());
+        ApiLogServer::new(Self { node, log, reader, replayer, backups })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -55,6 +58,8 @@ fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
 
 #[tonic::async_trait]
 impl ApiLog for ApiLogService {
+    type EraseCallsStream = BoxStream<'static, Result<pb::EraseCallsProgress, Status>>;
+
     async fn read_calls(
         &self,
         request: Request<pb::ReadCallsRequest>,
@@ -98,5 +103,13 @@ impl ApiLog for ApiLogService {
         _request: Request<pb::HashKeyspacesRequest>,
     ) -> Result<Response<pb::HashKeyspacesResponse>, Status> {
         answer(hash::of_node(&self.node).await)
+    }
+
+    async fn erase_calls(
+        &self,
+        request: Request<pb::EraseCallsRequest>,
+    ) -> Result<Response<Self::EraseCallsStream>, Status> {
+        let steps = self.backups.erase_calls(request.into_inner());
+        answer(steps.map(|steps| steps.map(|step| step.map_err(|error| status_from_error(&error))).boxed()))
     }
 }

@@ -91,9 +91,13 @@ fn answer<T>(result: Result<T>) -> Result<T, Status> {
 }
 
 /// `type:id`; a bare id is one of type `messaging`.
-fn channel_id(text: &str) -> Result<ChannelId, Status> {
+pub(super) fn channel_named(text: &str) -> Result<ChannelId> {
     let (kind, id) = text.split_once(':').unwrap_or(("messaging", text));
-    answer(ChannelId::new(kind, id))
+    ChannelId::new(kind, id)
+}
+
+fn channel_id(text: &str) -> Result<ChannelId, Status> {
+    answer(channel_named(text))
 }
 
 fn some(text: String) -> Option<String> {
@@ -113,7 +117,7 @@ fn channel(channel: Channel) -> pb::Channel {
     }
 }
 
-fn message(id: &ChannelId, message: Message) -> pb::Message {
+pub(super) fn message(id: &ChannelId, message: Message) -> pb::Message {
     let (sequence, thread_sequence) = match message.place {
         Place::Channel(number) => (number, 0),
         Place::Thread { reply, .. } => (0, reply),

@@ -251,7 +251,7 @@ impl SocialApi for SocialService {
         request: Request<pb::DeleteActivitiesRequest>,
     ) -> Result<Response<pb::DeleteActivitiesResponse>, Status> {
         let (feeds, request) = open(&self.gateway, request).await?;
-        let deleted = told(answer(feeds.delete_activities(&all(&request.ids)?).await)?);
+        let deleted = told(answer(feeds.erase_activities(&all(&request.ids)?).await)?);
         Ok(Response::new(pb::DeleteActivitiesResponse { deleted }))
     }
 
@@ -260,7 +260,7 @@ impl SocialApi for SocialService {
         request: Request<pb::DeleteReactionsRequest>,
     ) -> Result<Response<pb::DeleteReactionsResponse>, Status> {
         let (feeds, request) = open(&self.gateway, request).await?;
-        let deleted = told(answer(feeds.delete_reactions(&request.ids).await)?);
+        let deleted = told(answer(feeds.erase_reactions(&request.ids).await)?);
         Ok(Response::new(pb::DeleteReactionsResponse { deleted }))
     }
 }

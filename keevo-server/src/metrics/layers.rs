@@ -63,6 +63,7 @@ pub(super) fn gather_store(store: &StoreMetrics) {
         ("keevo_moderation_store_marked_total", "Texts noted on disk while it was not.", store.marked),
         ("keevo_moderation_store_refused_total", "Texts that PostgreSQL cannot hold.", store.refused),
         ("keevo_moderation_store_gaps_total", "Times that changes were dropped before they were read.", store.gaps),
+        ("keevo_moderation_store_refilled_total", "Texts that were read anew to fill such a gap.", store.refilled),
     ] {
         counter(name, help, value);
     }

@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use keevo_chat::{AppId, Chat, ChatOptions, ErasedUser, HeldChange, MessageChange};
 use keevo_core::{CommitEvent, Engine, Result};
-use keevo_feeds::{Said, TextChange};
-use keevo_moderation_policy::{ErasedAuthor, Source, TextId, TextKind, TextVersion};
+use keevo_feeds::{DeletedUser, ErasedText, Said, TextChange};
+use keevo_moderation_policy::{ErasedAuthor, ErasedChannel, Source, TextId, TextKind, TextVersion};
 
 use crate::config::ModerationConfig;
 
@@ -63,9 +63,19 @@ impl<E: Engine> Source for Messages<E> {
         Ok(Some(id).filter(|_| message.erased))
     }
 
-    fn erased_author(&self, event: &CommitEvent) -> Result<Option<ErasedAuthor>> {
-        let of = |gone: ErasedUser| ErasedAuthor { app: gone.app.0, author: gone.user_id, stand_in: gone.stand_in };
-        Ok(ErasedUser::of(event)?.map(of))
+    fn erased_authors(&self, event: &CommitEvent) -> Result<Vec<ErasedAuthor>> {
+        let of = |gone: ErasedUser| ErasedAuthor {
+            app: gone.app.0,
+            author: gone.user_id,
+            kinds: &TextKind::ALL,
+            stand_in: gone.stand_in,
+        };
+        Ok(ErasedUser::of(event)?.map(of).into_iter().collect())
+    }
+
+    fn erased_channel(&self, event: &CommitEvent) -> Result<Option<ErasedChannel>> {
+        let of = |gone: keevo_chat::ErasedChannel| ErasedChannel { app: gone.app.0, channel: gone.channel.to_string() };
+        Ok(keevo_chat::ErasedChannel::of(event)?.map(of))
     }
 
     fn is_gone<'a>(&'a self, app: u32, author: &'a str) -> BoxFuture<'a, Result<bool>> {
@@ -100,10 +110,41 @@ impl Source for Posts {
     fn text(&self, event: &CommitEvent) -> Result<Option<TextVersion>> {
         let Some(change) = TextChange::of(event)? else { return Ok(None) };
         let TextChange { app, said, author, place, at_ms, text } = change;
-        let (kind, id, scope) = match said {
-            Said::Activity(id) => (TextKind::Activity, id.to_string(), format!("feeds:{place}")),
-            Said::Reaction(id) => (TextKind::Reaction, id, format!("feeds:reaction:{place}")),
+        let (kind, id) = text_of(said);
+        let scope = match kind {
+            TextKind::Reaction => format!("feeds:reaction:{place}"),
+            _ => format!("feeds:{place}"),
         };
         Ok(Some(TextVersion::new(app.0, kind, id, text)?.by(author, scope, at_ms)))
+    }
+
+    fn erased(&self, event: &CommitEvent) -> Result<Option<TextId>> {
+        let Some(ErasedText { app, said }) = ErasedText::of(event)? else { return Ok(None) };
+        let (kind, id) = text_of(said);
+        Ok(Some(TextId { app: app.0, kind, id }))
+    }
+
+    /// What was taken back of a deleted user's texts; what stands is erased where it stands.
+    fn erased_authors(&self, event: &CommitEvent) -> Result<Vec<ErasedAuthor>> {
+        let Some(DeletedUser { app, id }) = DeletedUser::of(event)? else { return Ok(Vec::new()) };
+        let of = |author, kinds| ErasedAuthor { app: app.0, author, kinds, stand_in: None };
+        Ok(vec![of(format!("SU:{id}"), ACTIVITIES), of(id, POSTS)])
+    }
+
+    fn reuses_ids(&self) -> bool {
+        true
+    }
+}
+
+/// The kinds of texts of feeds.
+const POSTS: &[TextKind] = &[TextKind::Activity, TextKind::Reaction];
+/// That of activities alone.
+const ACTIVITIES: &[TextKind] = &[TextKind::Activity];
+
+/// How moderation names what says a text.
+fn text_of(said: Said) -> (TextKind, String) {
+    match said {
+        Said::Activity(id) => (TextKind::Activity, id.to_string()),
+        Said::Reaction(id) => (TextKind::Reaction, id),
     }
 }

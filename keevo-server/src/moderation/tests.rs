@@ -17,6 +17,7 @@ use tonic::{Code, Request, Status};
 use super::*;
 use crate::grpc::chat::ChatService;
 
+mod erased;
 mod queue;
 
 /// Finds `bad` in texts, while it is up.

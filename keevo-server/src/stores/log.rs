@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use keevo_core::{Error, Result};
+use keevo_core::{Error, ErrorKind, Result};
 use keevo_raft::log_store::{
     LogStore, RocksLogOptions, SegmentedLogOptions, open_rocks_log_store, open_segmented_log_store,
 };
@@ -84,9 +84,15 @@ pub(crate) fn open_log(log: &Path, config: &StorageConfig) -> Result<Arc<dyn Log
     let cache_bytes_max = config.log_cache_bytes();
     match engine {
         LogEngine::Segmented => {
-            let segment_bytes = config.log_segment_bytes;
-            let options = SegmentedLogOptions { segment_bytes, cache_bytes_max, ..SegmentedLogOptions::default() };
+            let (segment_bytes, keys) = (config.log_segment_bytes, config.keys()?);
+            let options =
+                SegmentedLogOptions { segment_bytes, cache_bytes_max, keys, ..SegmentedLogOptions::default() };
             open_segmented_log_store(path, &options)
+        }
+        LogEngine::Rocksdb if config.key_file.is_some() => {
+            let message = "data_key_file takes the segmented log, and this node has a log in RocksDB: remove the node, give it an \
+                           empty folder, and let it join again";
+            Err(Error::new(ErrorKind::Config, message))
         }
         LogEngine::Rocksdb => {
             let defaults = RocksLogOptions::default();
@@ -101,7 +107,6 @@ pub(crate) fn open_log(log: &Path, config: &StorageConfig) -> Result<Arc<dyn Log
 mod tests {
     use super::*;
     use crate::config::{Config, Layers, Machine};
-    use keevo_core::ErrorKind;
 
     fn config(log_store: &str) -> StorageConfig {
         let mut layers = Layers::defaults();

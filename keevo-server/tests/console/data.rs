@@ -6,6 +6,7 @@ use bytes::Bytes;
 use keevo_chat::{AppId, Chat, ChatOptions, NewChannel, NewMember, NewMessage};
 use keevo_core::{Batch, Engine, KeyspaceKind};
 use keevo_feeds::{FeedId, NewActivity};
+use keevo_proto::chat::v1 as chat_pb;
 use serde_json::{Value, json};
 
 use super::support::{ADMIN_KEY, Node};
@@ -129,6 +130,108 @@ async fn feeds_and_channels_are_shown_with_what_they_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_found_by_what_they_say() {
+    let node = Node::start(true, &[]).await;
+    fill(&node).await;
+    tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // There are five messages and a reply.
+            let (status, page) = node.ask(ADMIN_KEY, "search?app=1&channel=team:a").await;
+            assert!(matches!(status, 200 | 503), "{status} {page}");
+            if page["results"].as_array().is_some_and(|results| results.len() == 6) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("they are found within seconds");
+    let all = pages(&node, "search?app=1&query=message&sort=newest", "results", "cursor").await;
+    assert_eq!(texts(&all, "id"), ["m4", "m3", "m2", "m1", "m0"]);
+    let fragments = json!([{ "text": "message 4", "start": 0, "ranges": [[0, 7]] }]);
+    assert_eq!((&all[0]["fragments"], &all[0]["number"], &all[0]["cid"]), (&fragments, &json!(5), &json!("team:a")));
+    let reply = node.get(ADMIN_KEY, "search?app=1&query=repl*").await["results"].clone();
+    assert_eq!((&reply[0]["parent_id"], &reply[0]["number"]), (&json!("m0"), &json!(1)), "{reply}");
+    for (filter, found) in [
+        ("author=bob", vec!["r"]),
+        ("query=message&channel=team:a&sort=oldest&limit=2", vec!["m0", "m1"]),
+        ("query=message&channel=team:b", vec![]),
+        ("query=message&before_ms=1", vec![]),
+        ("query=message&after_ms=1&author=bob", vec![]),
+        ("query=%22message+2%22", vec!["m2"]),
+        ("query=message%20-4%20-3%20-2%20-1", vec!["m0"]),
+    ] {
+        let page = node.get(ADMIN_KEY, &format!("search?app=1&{filter}")).await;
+        assert_eq!(texts(page["results"].as_array().expect("a list"), "id"), found, "{filter}: {page}");
+    }
+    // What is gone is shown no more, whether the index knows yet or not.
+    let chat = Chat::new(node.daemon.node().engine(), AppId(1), ChatOptions::default());
+    chat.delete(&"team:a".parse().expect("a channel"), "m4", "alice").await.expect("deleted");
+    let all = pages(&node, "search?app=1&query=message&sort=newest", "results", "cursor").await;
+    assert_eq!(texts(&all, "id"), ["m3", "m2", "m1", "m0"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_calls_are_shown_with_what_became_of_them() {
+    let node = Node::start(true, &[]).await;
+    let calls = async |filter: &str| -> Vec<Value> {
+        let page = node.get(ADMIN_KEY, &format!("apilog?limit=100{filter}")).await;
+        assert_eq!(page["shards"], json!(5), "{page}");
+        page["calls"].as_array().expect("a list").clone()
+    };
+    assert!(calls("").await.is_empty(), "nobody has called yet");
+    let mut chat = node.chat();
+    let new =
+        chat_pb::CreateChannelRequest { id: "team:logged".into(), created_by: "ann".into(), ..Default::default() };
+    chat.create_channel(new).await.expect("made");
+    for (user, ends_well) in [("ann", true), ("stranger", false)] {
+        let message = chat_pb::SendMessageRequest {
+            channel: "team:logged".into(),
+            id: format!("of-{user}"),
+            user: user.into(),
+            text: "a word".into(),
+            ..Default::default()
+        };
+        assert_eq!(chat.send_message(message).await.is_ok(), ends_well, "{user}");
+    }
+    let sent = "keevo.chat.v1.Chat/SendMessage";
+    assert_eq!(texts(&calls("").await, "method"), [sent, sent, "keevo.chat.v1.Chat/CreateChannel"], "newest first");
+    let found = calls("&text=of-ann").await;
+    let of_ann = &found[0];
+    assert_eq!((&of_ann["app"], &of_ann["door"], &of_ann["failed"]), (&json!(1), &json!("grpc"), &Value::Null));
+    assert!(of_ann["request_bytes"].as_u64() > Some(0) && of_ann["request"].is_null(), "{of_ann}");
+    assert_eq!(of_ann["who"], json!("key of auth_admin_key_file"));
+    assert_eq!(texts(&calls("&text=createch").await, "method"), ["keevo.chat.v1.Chat/CreateChannel"]);
+    for (filter, count) in [("&app=1", 3), ("&app=0", 0), ("&text=nothing", 0), ("&limit=2", 2)] {
+        let path = format!("apilog?{}", filter.trim_start_matches('&'));
+        let page = node.get(ADMIN_KEY, &path).await;
+        assert_eq!(page["calls"].as_array().map(Vec::len), Some(count), "{filter}");
+    }
+    // That it failed stands in the log a moment after it did.
+    let failed = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let failed = calls("&failed=true").await;
+            if !failed.is_empty() {
+                return failed;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let failed = failed.await.expect("its outcome is told");
+    assert_eq!((failed.len(), &failed[0]["failed"]), (1, &json!("PERMISSION_DENIED")), "{failed:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_an_index_says_so() {
+    let node = Node::start(true, &[("search_heap_mib", "0")]).await;
+    let (status, body) = node.ask(ADMIN_KEY, "search?app=1&query=message").await;
+    assert_eq!((status, body["error"]["kind"].as_str()), (503, Some("UNAVAILABLE")), "{body}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_tells_how_it_does() {
     let node = Node::start(true, &[]).await;
     fill(&node).await;
@@ -200,9 +303,20 @@ async fn bad_questions_are_refused_with_a_reason() {
         ("messages?app=1&channel=team:nobody", 404),
         ("messages?app=1&channel=team:a&thread=nobody", 404),
         ("messages?app=1&channel=team:a&before=x", 400),
+        ("search?app=1", 400),
+        ("search?app=1&query=a*", 400),
+        ("search?app=1&query=x&sort=best", 400),
+        ("search?app=1&query=x&cursor=zz", 400),
+        ("search?app=1&query=x&channel=nonsense", 400),
+        ("search?app=1&query=x&channel=team:nobody", 404),
+        ("search?app=77&query=x", 404),
         ("moderation/queue?app=1&after=zz", 400),
+        ("moderation/queue?app=1&action=eat", 400),
         ("audit?before=x", 400),
         ("audit?limit=100000", 400),
+        ("apilog?limit=0", 400),
+        ("apilog?app=x", 400),
+        ("apilog?failed=perhaps", 400),
         ("nothing/here", 404),
     ] {
         let (found, body) = node.ask(ADMIN_KEY, question).await;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use keevo_client::Access;
 use keevo_proto::admin::v1 as pb;
 use keevo_proto::admin::v1::auth_client::AuthClient;
+use keevo_proto::chat::v1::chat_client::ChatClient;
+use keevo_proto::chat::v1::chat_search_client::ChatSearchClient;
 use keevo_server::config::{Config, Layers};
 use keevo_server::daemon::Daemon;
 use serde_json::{Value, json};
@@ -71,10 +73,24 @@ impl Node {
         self.daemon.stop().await.expect("it stops");
     }
 
-    fn auth(&self) -> AuthClient<keevo_client::Connection> {
-        let access = Access { tls: None, key: Some(ADMIN_KEY.parse().expect("a key")) };
+    fn connection(&self, key: &str) -> keevo_client::Connection {
+        let access = Access { tls: None, key: Some(key.parse().expect("a key")) };
         let endpoint = access.endpoint(&self.daemon.grpc().to_string()).expect("an address");
-        AuthClient::new(access.connect_lazy(&endpoint))
+        access.connect_lazy(&endpoint)
+    }
+
+    fn auth(&self) -> AuthClient<keevo_client::Connection> {
+        AuthClient::new(self.connection(ADMIN_KEY))
+    }
+
+    /// Chat, as a program reaches it.
+    pub(super) fn chat(&self) -> ChatClient<keevo_client::Connection> {
+        ChatClient::new(self.connection(ADMIN_KEY))
+    }
+
+    /// Search over gRPC, as the holder of a key reaches it.
+    pub(super) fn search(&self, key: &str) -> ChatSearchClient<keevo_client::Connection> {
+        ChatSearchClient::new(self.connection(key))
     }
 
     /// Makes a role and a key of it: the key's id and text.

@@ -13,6 +13,7 @@ use crate::read::PageRequest;
 pub(super) async fn run<E: Engine>(engine: &E) {
     many_marks_are_read_in_few_steps(engine).await;
     too_many_sources_are_refused(engine).await;
+    a_source_that_is_older_is_not_read(engine).await;
     a_limited_timeline(engine).await;
     what_is_gone_takes_no_room(engine).await;
 }
@@ -45,6 +46,29 @@ async fn many_marks_are_read_in_few_steps<E: Engine>(engine: &E) {
         reads <= 6,
         "three scans, what was copied, the activities, and once to see that there are no more: {reads}"
     );
+}
+
+/// Catches a source that is read without a bound: what it holds is older than all that the page shows.
+async fn a_source_that_is_older_is_not_read<E: Engine>(engine: &E) {
+    let scene = scene(engine).await;
+    let fan = feed("timeline:0");
+    merge(&scene, 1).await;
+    for seconds in 0..30 {
+        scene.feeds.add_activity(&star(), post(&format!("old{seconds}"), 10 + seconds)).await.expect("an add");
+        scene.feeds.add_activity(&fan, post(&format!("new{seconds}"), 1_000 + seconds)).await.expect("an add");
+    }
+    let counted = TestEngine::yielding(engine.clone(), 1);
+    let feeds = scene.other(counted.clone()).await;
+    let source = scene.feeds.layout().feed(&star());
+    let page = feeds.page(&fan, PageRequest::first(10)).await.expect("a page");
+    assert_eq!((page.activities.len(), page.activities.last().map(|one| one.time)), (10, Some(at(1_020))));
+    assert_eq!(counted.scanned(&source), 0, "no row of it can be on the page");
+    let last = page.activities.last().map(|one| one.id);
+    let request = PageRequest { id_lt: last, ..PageRequest::first(25) };
+    let page = feeds.page(&fan, request).await.expect("a page");
+    assert_eq!(page.activities.last().map(|one| one.time), Some(at(35)), "twenty of its own, and five of the source");
+    let read = counted.scanned(&source);
+    assert!((6..=26).contains(&read), "as many as the page may show: {read}");
 }
 
 async fn too_many_sources_are_refused<E: Engine>(engine: &E) {

@@ -7,7 +7,7 @@ use keevo_core::{Engine, Op};
 use super::super::interrupted::{Call, Interrupted};
 use super::super::{Fault, Scene, TestEngine, feed};
 use super::{add, groups, merge, outbox, phase, rows, scene, star, verified};
-use crate::keys::{EDGE, SOURCE};
+use crate::keys::{COPIED, EDGE, SOURCE};
 use crate::merge::Phase;
 
 /// Far more than the slack that follows and posts of the same moment have.
@@ -18,6 +18,14 @@ pub(super) async fn run<E: Engine>(engine: &E) {
     a_source_that_is_written_again_during_a_follow_loses_no_post(engine).await;
     a_follow_of_a_source_that_is_written_again_gets_no_mark(engine).await;
     a_follow_that_died_has_what_came_since_it_was_listed(engine).await;
+    a_follow_that_outlasts_the_merging_keeps_its_mark(engine).await;
+    a_history_ends_with_its_follow_also_before_it_is_written(engine).await;
+}
+
+/// The batch that ends the job of a follow: it says what the follow has copied.
+fn says_what_it_copied(call: &Call<'_>) -> bool {
+    let is_copied = |op: &Op| matches!(op, Op::Put { key, .. } if key.sort.starts_with(COPIED));
+    matches!(call, Call::Write(batch) if batch.ops.iter().any(is_copied))
 }
 
 /// The batch that ends a follow.
@@ -112,4 +120,42 @@ async fn a_follow_that_died_has_what_came_since_it_was_listed<E: Engine>(engine:
     scene.drain().await;
     assert_eq!(scene.ids(&late).await, [meanwhile], "the post found the follower listed");
     verified(&scene, [late]).await;
+}
+
+/// Catches a walk that takes the mark from a follower whose follow has not copied yet: what was posted while the source was
+/// merged was written to nobody, and the follow, which found the source never merged, makes no mark of its own.
+async fn a_follow_that_outlasts_the_merging_keeps_its_mark<E: Engine>(engine: &E) {
+    let scene = scene(engine).await;
+    let late = feed("timeline:late");
+    let between = scene.clone();
+    let merges = async move {
+        merge(&between, 10).await;
+        add(&between.feeds, 20).await;
+        write_again(&between, 30).await;
+    };
+    let slow = Interrupted::new(engine.clone(), says_what_it_copied, merges);
+    scene.other(slow.clone()).await.follow(&late, &star(), Some(0)).await.expect("a follow");
+    assert!(slow.played(), "all of it came between the listing and the copy");
+    let last = add(&scene.feeds, 40).await;
+    let shown = scene.ids(&late).await;
+    assert_eq!((shown.len(), shown.first()), (4, Some(&last)), "one of them was posted while the source was merged");
+    verified(&scene, [late]).await;
+}
+
+/// Catches a kept history that takes in what is posted after the unfollow, until it is written.
+async fn a_history_ends_with_its_follow_also_before_it_is_written<E: Engine>(engine: &E) {
+    let scene = scene(engine).await;
+    let fan = feed("timeline:0");
+    let first = merge(&scene, 10).await;
+    let second = add(&scene.feeds, 20).await;
+    // The first write is the pointer, the second cuts the edge.
+    let dying = TestEngine::faulty(engine.clone(), Fault::StopAfter, 1);
+    scene.other(dying.clone()).await.unfollow(&fan, &star(), true).await.expect_err("the process dies");
+    assert!(dying.fired() && rows(&scene, &fan).await == (1, 1), "the follow ended, and its history is not written");
+    scene.clock.advance_ms(PAUSE_MS);
+    add(&scene.feeds, 100).await;
+    assert_eq!(scene.ids(&fan).await, [second, first], "it came after the follow");
+    verified(&scene, [fan.clone()]).await;
+    assert_eq!(scene.ids(&fan).await, [second, first]);
+    assert_eq!(rows(&scene, &fan).await, (2, 0), "its history is written");
 }

@@ -32,6 +32,7 @@ pub(crate) fn json_of(found: &Found) -> Map<String, Value> {
     put("clock_ms", json!(call.clock_ms));
     put("redacted", json!(call.redacted));
     put("replayed", json!(call.replayed));
+    put("erased", json!(call.erased));
     put("partial", json!(call.partial));
     put("failed", json!(failed));
     put_bytes(&mut object, "request", &call.request);
@@ -87,6 +88,7 @@ pub(super) fn call_of(line: &str, number: usize) -> Result<Found, Failure> {
         keyspace: text("keyspace")?,
         replayed: truth("replayed"),
         clock_ms: count("clock_ms")?,
+        erased: truth("erased"),
     };
     let place = pb::LogPlace { hlc: count("hlc")?, shard: count("shard")?, index: count("index")? };
     Ok(Found { place, call, failed: value.get("failed").and_then(Value::as_str).map(str::to_owned) })
@@ -115,6 +117,7 @@ mod tests {
                 partial: true,
                 keyspace: "orders".into(),
                 clock_ms: 9,
+                erased: true,
                 ..pb::ApiCall::default()
             };
             let found = Found { place: pb::LogPlace { hlc: 1 << 60, shard: 2, index: 3 }, call, failed };

@@ -10,6 +10,7 @@
 //! Invariant: a record is dropped only if it is sound, has a TTL, and has expired by the flushed clock of the shard
 //! that owns its key, and by that clock as it was before every view that is open.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,10 @@ use rocksdb::compaction_filter::CompactionFilter;
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 
 use crate::record::StoredRecord;
-use crate::store::ExpiryClock;
+use crate::seal::{SealedHead, Sealer};
+use crate::store::{Column, ExpiryClock};
+
+use super::seals::open_value;
 
 const NAME: &CStr = c"keevo-expiry";
 
@@ -92,13 +96,13 @@ impl Drop for ExpiryHold {
 }
 
 /// Makes a filter for each compaction.
-pub(super) struct ExpiryFilters(pub(super) Arc<Expiry>);
+pub(super) struct ExpiryFilters(pub(super) Arc<Expiry>, pub(super) Option<Arc<Sealer>>);
 
 impl CompactionFilterFactory for ExpiryFilters {
     type Filter = ExpiryFilter;
 
     fn create(&mut self, _context: CompactionFilterContext) -> ExpiryFilter {
-        ExpiryFilter { clocks: self.0.horizon() }
+        ExpiryFilter { clocks: self.0.horizon(), sealer: self.1.as_ref().map(Arc::clone) }
     }
 
     fn name(&self) -> &CStr {
@@ -109,11 +113,13 @@ impl CompactionFilterFactory for ExpiryFilters {
 /// The filter of one compaction.
 pub(super) struct ExpiryFilter {
     clocks: Clocks,
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl CompactionFilter for ExpiryFilter {
     fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> CompactionDecision {
-        if may_go(&self.clocks, key, value) { CompactionDecision::Remove } else { CompactionDecision::Keep }
+        let may_go = may_go(&self.clocks, self.sealer.as_deref(), key, value);
+        if may_go { CompactionDecision::Remove } else { CompactionDecision::Keep }
     }
 
     fn name(&self) -> &CStr {
@@ -122,15 +128,22 @@ impl CompactionFilter for ExpiryFilter {
 }
 
 /// Whether a row is a record that nobody will see again.
-fn may_go(clocks: &[ExpiryClock], key: &[u8], value: &[u8]) -> bool {
-    let Some(expires_at_ms) = StoredRecord::peek_expiry(value) else { return false };
+fn may_go(clocks: &[ExpiryClock], sealer: Option<&Sealer>, key: &[u8], value: &[u8]) -> bool {
+    let sealed = sealer.and_then(|_| SealedHead::read(value).ok().flatten());
+    let expiry = sealed.map_or_else(|| StoredRecord::peek_expiry(value), |head| head.expires_at_ms);
+    let Some(expires_at_ms) = expiry else { return false };
     let below = clocks.partition_point(|clock| clock.lower.as_ref() <= key);
     let Some(clock) = below.checked_sub(1).and_then(|at| clocks.get(at)) else { return false };
     if key >= clock.upper.as_ref() || expires_at_ms > clock.now_ms {
         return false;
     }
     // Only what is sound may go: a flipped bit must be found, not swept away.
-    StoredRecord::decode(key, &Bytes::copy_from_slice(value)).is_ok_and(|stored| !stored.tombstone)
+    let opened = match sealer {
+        Some(sealer) => open_value(sealer, Column::Data, key, value),
+        None => Ok(Cow::Borrowed(value)),
+    };
+    let stored = opened.and_then(|value| StoredRecord::decode(key, &Bytes::copy_from_slice(&value)));
+    stored.is_ok_and(|stored| !stored.tombstone && stored.record.expires_at_ms == Some(expires_at_ms))
 }
 
 #[cfg(test)]
@@ -141,7 +154,7 @@ mod tests {
     use crate::ids::Revision;
     use crate::record::Record;
     use crate::scan::Direction;
-    use crate::store::{Column, Durability, RocksOptions, RocksStore, Store, StoreBatch, StoreOp};
+    use crate::store::{Durability, RocksOptions, RocksStore, Store, StoreBatch, StoreOp};
 
     fn row(expires_at_ms: Option<u64>, tombstone: bool, key: &str) -> Bytes {
         let record = Record { revision: Revision(1), expires_at_ms, value: Bytes::from_static(b"value") };

@@ -12,6 +12,8 @@ use rocksdb::{
 
 use crate::columns::{FAMILIES, Family, Profile, Use};
 use crate::error::{Error, ErrorKind, Result};
+use crate::key_file::KeyRing;
+use crate::seal::{Purpose, Sealer};
 use crate::store::Column;
 use crate::store::files::EXPORT_FILE_BYTES;
 
@@ -52,6 +54,9 @@ pub struct RocksOptions {
     pub blob_bytes_min: u64,
     /// Whether to count what RocksDB does; see [`RocksStats`](super::RocksStats).
     pub statistics: bool,
+    /// The keys that values are sealed with from now on; `None` = they are stored as they are. A store that has sealed values
+    /// does not open without their keys.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 impl Default for RocksOptions {
@@ -66,6 +71,7 @@ impl Default for RocksOptions {
             export_file_bytes: EXPORT_FILE_BYTES,
             blob_bytes_min: 0,
             statistics: true,
+            keys: None,
         }
     }
 }
@@ -107,6 +113,8 @@ pub(super) struct Built {
     pub(super) data: Options,
     /// What compactions of the data column family may drop.
     pub(super) expiry: Arc<Expiry>,
+    /// What seals and opens values.
+    pub(super) sealer: Option<Arc<Sealer>>,
     cache: Cache,
 }
 
@@ -114,7 +122,9 @@ impl Built {
     /// Turns settings into options.
     pub(super) fn new(settings: &RocksOptions) -> Result<Self> {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
-        let mut built = Self { db: Options::default(), data: Options::default(), expiry: Arc::default(), cache };
+        let sealer = settings.keys.as_ref().map(|keys| Sealer::new(Arc::clone(keys), Purpose::Rows)).transpose()?;
+        let (sealer, expiry) = (sealer.map(Arc::new), Arc::default());
+        let mut built = Self { db: Options::default(), data: Options::default(), expiry, sealer, cache };
         built.db = built.database(settings);
         built.data = built.family(settings, Profile::Records)?;
         Ok(built)
@@ -132,7 +142,8 @@ impl Built {
                 Use::Holds(column, profile) => {
                     let mut options = self.family(settings, profile)?;
                     if column == Column::Data {
-                        options.set_compaction_filter_factory(ExpiryFilters(Arc::clone(&self.expiry)));
+                        let sealer = self.sealer.as_ref().map(Arc::clone);
+                        options.set_compaction_filter_factory(ExpiryFilters(Arc::clone(&self.expiry), sealer));
                     }
                     options
                 }

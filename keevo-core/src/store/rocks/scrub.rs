@@ -7,19 +7,23 @@
 //! Invariant: damage is told and passed over, never an error and never a panic. What could not be verified for it is
 //! part of what is told.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{DB, LiveFile, ReadOptions};
 
 use super::errors::translate;
 use super::options::Built;
+use super::seals::open_value;
 use super::{RocksOptions, RocksStore};
 use crate::columns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CLASS_SYSTEM;
 use crate::record::StoredRecord;
+use crate::seal::Sealer;
 use crate::store::Column;
 use crate::system::{STATE, ShardState};
 
@@ -57,6 +61,8 @@ pub struct Scrub {
     /// The folder of the store itself, whose files these are.
     store: PathBuf,
     files: Vec<LiveFile>,
+    /// What opens values.
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl std::fmt::Debug for Scrub {
@@ -81,7 +87,9 @@ impl RocksStore {
     /// Errors: those of a checkpoint; `Corrupt` when what names the store's files is itself damaged.
     pub fn begin_scrub(&self, dir: &Path) -> Result<Scrub> {
         self.checkpoint(dir)?;
-        let mut scrub = Scrub { db: None, dir: dir.to_owned(), store: self.shared.path.clone(), files: Vec::new() };
+        let sealer = self.shared.built.sealer.as_ref().map(Arc::clone);
+        let store = self.shared.path.clone();
+        let mut scrub = Scrub { db: None, dir: dir.to_owned(), store, files: Vec::new(), sealer };
         let settings = RocksOptions {
             block_cache_bytes: CACHE_BYTES,
             open_files_max: OPEN_FILES_MAX,
@@ -131,7 +139,7 @@ impl Scrub {
             }
             done.keys += 1;
             done.bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
-            if let ControlFlow::Break(damage) = verify(column, key, value) {
+            if let ControlFlow::Break(damage) = verify(self.sealer.as_deref(), column, key, value) {
                 done.damages.push(damage);
             }
             last = Bytes::copy_from_slice(key);
@@ -174,14 +182,18 @@ fn shown(key: &[u8]) -> String {
 }
 
 /// Verifies one row as far as it carries a checksum or a format of its own.
-fn verify(column: Column, key: &[u8], value: &[u8]) -> ControlFlow<Damage> {
-    let outcome = match (column, key) {
+fn verify(sealer: Option<&Sealer>, column: Column, key: &[u8], value: &[u8]) -> ControlFlow<Damage> {
+    let opened = match sealer {
+        Some(sealer) => open_value(sealer, column, key, value),
+        None => Ok(Cow::Borrowed(value)),
+    };
+    let outcome = opened.and_then(|value| match (column, key) {
         (Column::Data, [CLASS_SYSTEM, rest @ ..]) if rest.len() == 9 && rest.last() == Some(&STATE) => {
-            ShardState::decode(value).map(drop)
+            ShardState::decode(&value).map(drop)
         }
         (Column::Data, [CLASS_SYSTEM, ..]) | (Column::Changes, _) => Ok(()),
-        (Column::Data, _) => StoredRecord::decode(key, &Bytes::copy_from_slice(value)).map(drop),
-    };
+        (Column::Data, _) => StoredRecord::decode(key, &Bytes::copy_from_slice(&value)).map(drop),
+    });
     match outcome {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {

@@ -9,16 +9,21 @@
 //! covers smaller numbers only, so it hides the old rows and not the points beside it. A file that ends with
 //! a tombstone ends before its bound, so adjoining files do not overlap. The ingestion is one edit of the
 //! manifest for all files, so a crash leaves all of it or none.
+//!
+//! Values go as they are stored, sealed ones sealed: nothing of them is in the open on the disks and on the way, and nobody
+//! seals them twice. So the nodes of a cluster share their keys; the export says which ones the receiver needs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DBRawIterator, IngestExternalFileOptions, ReadOptions, SstFileWriter};
 
 use super::errors::translate;
-use super::{RocksStore, Shared};
+use super::{RocksStore, Shared, seals};
 use crate::error::{ErrorKind, Result};
 use crate::mutants::{self, Mutant};
+use crate::seal::KeyUse;
 use crate::store::files::{self, io_error};
 use crate::store::{Column, Export, SnapshotFile};
 
@@ -35,6 +40,7 @@ pub(super) fn export(
     let _hold = store.built.expiry.hold();
     let view = store.db.snapshot();
     let mut written = Vec::new();
+    let mut used = BTreeSet::new();
     for (lower, upper) in tiles {
         let mut how = ReadOptions::default();
         how.set_iterate_lower_bound(lower.as_ref());
@@ -45,7 +51,7 @@ pub(super) fn export(
         let mut start = lower.clone();
         while start < *upper {
             let path = dir.join(format!("{:06}.sst", written.len()));
-            let end = write_file(store, &path, &mut rows, &start, upper)?;
+            let end = write_file(store, &path, &mut rows, (&start, upper), &mut used)?;
             files::sync(&path)?;
             let (bytes, crc32) = files::measure(&path)?;
             written.push(SnapshotFile { path, lower: start, upper: end.clone(), bytes, crc32 });
@@ -57,9 +63,15 @@ pub(super) fn export(
     for key in keys {
         let value =
             view.get_pinned_cf(family, key).map_err(|source| translate("read a row of the snapshot", source))?;
-        values.push(value.map(|value| Bytes::copy_from_slice(&value)));
+        let opened =
+            |value: rocksdb::DBPinnableSlice<'_>| seals::opened(store.seals.as_ref(), Column::Data, key, &value);
+        values.push(value.map(opened).transpose()?);
     }
-    Ok(Export { files: written, rows: values })
+    if let Some(seals) = store.seals.as_ref().filter(|_| used.is_empty()) {
+        // Without values, so that it does not pass for one of a node that seals nothing.
+        used.insert(seals.newest()?.used());
+    }
+    Ok(Export { files: written, rows: values, keys: used.into_iter().collect() })
 }
 
 /// Writes rows until the file is full or there are no more; returns where its range ends.
@@ -67,8 +79,8 @@ fn write_file(
     store: &Shared,
     path: &Path,
     rows: &mut DBRawIterator<'_>,
-    start: &Bytes,
-    upper: &Bytes,
+    (start, upper): (&Bytes, &Bytes),
+    used: &mut BTreeSet<KeyUse>,
 ) -> Result<Bytes> {
     let failed = |source| translate(&format!("write the snapshot file {}", path.display()), source);
     let mut writer = SstFileWriter::create(&store.built.data);
@@ -76,6 +88,9 @@ fn write_file(
     while let Some((key, value)) = rows.item() {
         if writer.file_size() >= store.settings.export_file_bytes {
             break;
+        }
+        if store.seals.is_some() {
+            used.extend(seals::key_of(key, value)?);
         }
         writer.put(key, value).map_err(failed)?;
         rows.next();

@@ -11,6 +11,7 @@ use self_cell::self_cell;
 
 use super::errors::translate;
 use super::expiry::ExpiryHold;
+use super::seals::visiting;
 use super::{Column, RocksStore, StoreView, Visit};
 use crate::error::Result;
 use crate::scan::Direction;
@@ -48,7 +49,8 @@ impl StoreView for RocksView {
     fn scan(&self, lower: &[u8], upper: &[u8], direction: Direction, visit: Visit<'_>) -> Result<()> {
         let Some(how) = bounded(lower, upper) else { return Ok(()) };
         self.held.with_dependent(|store, snapshot| {
-            walk(snapshot.raw_iterator_cf_opt(store.family(Column::Data)?, how), direction, visit)
+            let rows = snapshot.raw_iterator_cf_opt(store.family(Column::Data)?, how);
+            visiting(store.seals(), Column::Data, visit, |visit| walk(rows, direction, visit))
         })
     }
 }

@@ -11,6 +11,7 @@ use keevo_core::{Result, SeededRandom};
 
 use super::SegmentedBackend;
 use super::memory_folder::MemoryFolder;
+use super::sealing::EntrySeals;
 use crate::log_store::GroupId;
 use crate::log_store::group::LoadedGroup;
 use crate::log_store::op::LogOp;
@@ -50,7 +51,8 @@ impl Medium {
         let mut state = lock(&self.state);
         state.folder = Arc::new(state.folder.crash(&self.random));
         state.backend = None;
-        let backend = SegmentedBackend::open(Arc::new(Arc::clone(&state.folder)), self.segment_bytes)?;
+        let backend =
+            SegmentedBackend::open(Arc::new(Arc::clone(&state.folder)), self.segment_bytes, EntrySeals::default())?;
         let loaded = backend.load()?;
         let mut found = Found { stamp: loaded.stamp, groups: Vec::new() };
         for (id, group) in loaded.groups {

@@ -50,10 +50,12 @@ pub(super) enum Kind {
     Synced = 8,
     /// Nothing of the group can be trusted; the body says why.
     Damaged = 9,
+    /// As an entry; its body is sealed for the group and the index.
+    SealedEntry = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Entry,
         Self::Vote,
         Self::Committed,
@@ -63,6 +65,7 @@ impl Kind {
         Self::Stamp,
         Self::Synced,
         Self::Damaged,
+        Self::SealedEntry,
     ];
 }
 

@@ -11,16 +11,18 @@
 //! Invariant: what was durable is found or the group, or the store, is `Corrupt`; and what follows the first bad record
 //! is never read again, for the next record goes into a new segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use keevo_core::seal::KeyUse;
 use keevo_core::{Error, ErrorKind, Result};
 
 use super::folder::Folder;
 use super::index::{Index, Place};
 use super::manifest::{MANIFEST, Manifest};
 use super::record::{self, HEADER_BYTES, Header, Kind, Position};
+use super::sealing::{EntrySeals, key_of};
 use super::space::io_error;
 use super::stream::{SEGMENT_HEADER_BYTES, segment_header, segment_name};
 use crate::log_store::GroupId;
@@ -29,22 +31,25 @@ use crate::log_store::writer::Loaded;
 use crate::types::{LogId, Vote};
 
 /// What was found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recovered {
     pub(super) index: Mutex<Index>,
     pub(super) loaded: Loaded,
     /// The segments and their bytes in use, all closed.
     pub(super) closed: BTreeMap<u64, u32>,
+    /// Those with live entries that are not sealed with the newest key, if there is one.
+    pub(super) stale: BTreeSet<u64>,
 }
 
 /// Reads the log in `folder`, and removes what does not belong to it.
 ///
-/// Errors: `Corrupt`, `NewerFormat`, `Io`.
-pub(super) fn recover(folder: &Arc<dyn Folder>) -> Result<Recovered> {
+/// Errors: `Corrupt`, `NewerFormat`, `Io`; `Config` without the keys of sealed entries.
+pub(super) fn recover(folder: &Arc<dyn Folder>, seals: &EntrySeals) -> Result<Recovered> {
     let names = folder.list().map_err(|error| io_error("list its folder", error))?;
     let Some(manifest) = read_manifest(folder.as_ref(), &names)? else {
         clear(folder.as_ref(), &names, &Manifest::default())?;
-        return Ok(Recovered { index: Mutex::default(), loaded: Loaded::default(), closed: BTreeMap::new() });
+        Replay::default().stale(seals)?;
+        return Ok(Recovered::default());
     };
     let mut replay = Replay::default();
     let mut closed = manifest.closed.clone();
@@ -63,8 +68,9 @@ pub(super) fn recover(folder: &Arc<dyn Folder>) -> Result<Recovered> {
     make_durable(folder.as_ref(), manifest.open, bytes.get(..end).unwrap_or(&bytes), durable)?;
     closed.insert(manifest.open, u32::try_from(end).map_err(|_too_long| damaged(manifest.open, end))?);
     clear(folder.as_ref(), &names, &manifest)?;
-    let (index, loaded) = replay.finish(folder.as_ref(), &closed)?;
-    Ok(Recovered { index: Mutex::new(index), loaded, closed })
+    let stale = replay.stale(seals)?;
+    let (index, loaded) = replay.finish(folder.as_ref(), &closed, seals)?;
+    Ok(Recovered { index: Mutex::new(index), loaded, closed, stale })
 }
 
 /// Makes durable what was found behind `durable`. A killed process may have left it in the system's memory alone, or a
@@ -133,7 +139,9 @@ fn clear(folder: &dyn Folder, names: &[String], manifest: &Manifest) -> Result<(
 fn check_unborn(folder: &dyn Folder, name: &str, number: u64) -> Result<()> {
     let bytes = folder.read(name).map_err(|error| io_error("read a segment", error))?;
     walk(&bytes, number, |_, header, _| match header.kind {
-        Kind::Entry => Err(Error::corrupt(format!("the manifest of the log store is older than its segment {number}"))),
+        Kind::Entry | Kind::SealedEntry => {
+            Err(Error::corrupt(format!("the manifest of the log store is older than its segment {number}")))
+        }
         _ => Ok(()),
     })
     .map(drop)
@@ -236,8 +244,11 @@ struct Replayed {
     committed: Option<Result<LogId>>,
     purged: Option<Result<LogId>>,
     damage: Option<String>,
-    places: BTreeMap<u64, Place>,
+    places: BTreeMap<u64, Found>,
 }
+
+/// Where an entry lies, and the key that it is sealed with.
+type Found = (Place, Option<KeyUse>);
 
 /// All groups, read so far.
 #[derive(Debug, Default)]
@@ -274,11 +285,11 @@ impl Replay {
         let group = self.groups.entry(header.group).or_default();
         match header.kind {
             // No append has the greatest index.
-            Kind::Entry if header.index == u64::MAX => {
+            Kind::Entry | Kind::SealedEntry if header.index == u64::MAX => {
                 group.damage = Some("an entry has an impossible index".to_owned());
             }
-            Kind::Entry => {
-                group.places.insert(header.index, place);
+            Kind::Entry | Kind::SealedEntry => {
+                group.places.insert(header.index, (place, key_of(header, body)));
             }
             Kind::Vote => group.vote = Some(sound("vote").and_then(|()| record::decode_vote(body))),
             Kind::Committed if body.is_empty() && header.is_body_sound(body) => group.committed = None,
@@ -299,7 +310,20 @@ impl Replay {
         }
     }
 
-    fn finish(self, folder: &dyn Folder, closed: &BTreeMap<u64, u32>) -> Result<(Index, Loaded)> {
+    /// The segments with live entries that are not sealed with the newest key. `Config` where a key is missing that live
+    /// entries are sealed with.
+    fn stale(&self, seals: &EntrySeals) -> Result<BTreeSet<u64>> {
+        let found = || self.groups.values().flat_map(|group| group.places.values());
+        seals.check(&found().filter_map(|(_, key)| *key).collect())?;
+        let Some(newest) = seals.newest()? else { return Ok(BTreeSet::new()) };
+        let oldest = found().map(|(_, key)| key.map_or(0, |used| used.id)).min();
+        seals.set_opened(newest.used().id);
+        seals.set_oldest(oldest.unwrap_or_else(|| newest.used().id));
+        let stale = found().filter(|(_, key)| *key != Some(newest.used()));
+        Ok(stale.map(|(place, _)| place.segment).collect())
+    }
+
+    fn finish(self, folder: &dyn Folder, closed: &BTreeMap<u64, u32>, seals: &EntrySeals) -> Result<(Index, Loaded)> {
         let mut index = Index::default();
         index.stamp = self.stamp.transpose()?;
         for number in closed.keys() {
@@ -308,7 +332,7 @@ impl Replay {
         }
         let mut loaded = Loaded { stamp: index.stamp.clone(), groups: BTreeMap::new() };
         for (id, group) in self.groups {
-            if let Some(found) = group.finish(id, &mut index)? {
+            if let Some(found) = group.finish(id, &mut index, seals)? {
                 loaded.groups.insert(id, found);
             }
         }
@@ -318,14 +342,14 @@ impl Replay {
 
 impl Replayed {
     /// Puts the group into the index; `None` if there is nothing of it.
-    fn finish(self, id: GroupId, index: &mut Index) -> Result<Option<Result<LoadedGroup>>> {
+    fn finish(self, id: GroupId, index: &mut Index, seals: &EntrySeals) -> Result<Option<Result<LoadedGroup>>> {
         let Self { vote, committed, purged, damage, places } = self;
         let known = damage.map_or(Ok(()), |why| Err(Error::corrupt(why)));
         let marks = known.and_then(|()| Ok((vote.transpose()?, committed.transpose()?, purged.transpose()?)));
         let found = marks.and_then(|(vote, committed, purged)| {
             let state = index.group(id);
             (state.vote, state.committed, state.purged) = (vote, committed, purged);
-            let entries = add_places(id, places, index)?;
+            let entries = add_places(id, places, index, seals)?;
             Ok(LoadedGroup { vote, committed, purged, entries })
         });
         match found {
@@ -345,7 +369,12 @@ impl Replayed {
 }
 
 /// Puts a group's entries into the index; gives the first index and the last log id.
-fn add_places(id: GroupId, places: BTreeMap<u64, Place>, index: &mut Index) -> Result<Option<(u64, LogId)>> {
+fn add_places(
+    id: GroupId,
+    places: BTreeMap<u64, Found>,
+    index: &mut Index,
+    seals: &EntrySeals,
+) -> Result<Option<(u64, LogId)>> {
     let Some((first, _)) = places.first_key_value() else { return Ok(None) };
     let first = *first;
     if let Some(purged) = index.group(id).purged.filter(|purged| purged.index.saturating_add(1) < first) {
@@ -353,7 +382,7 @@ fn add_places(id: GroupId, places: BTreeMap<u64, Place>, index: &mut Index) -> R
         return Err(Error::corrupt(format!("the log of group {id} lacks its entry {missing}")));
     }
     let mut last = None;
-    for ((at, place), expected) in places.into_iter().zip(first..) {
+    for ((at, (place, _)), expected) in places.into_iter().zip(first..) {
         if at != expected {
             return Err(Error::corrupt(format!("the log of group {id} lacks its entry {expected}")));
         }
@@ -361,14 +390,14 @@ fn add_places(id: GroupId, places: BTreeMap<u64, Place>, index: &mut Index) -> R
         last = Some((at, place));
     }
     let Some((at, place)) = last else { return Ok(None) };
-    Ok(Some((first, read_entry(index, id, at, place)?.log_id)))
+    Ok(Some((first, read_entry(index, (id, at), place, seals)?.log_id)))
 }
 
 /// The entry that lies at `place`.
-fn read_entry(index: &Index, id: GroupId, at: u64, place: Place) -> Result<crate::types::Entry> {
+fn read_entry(index: &Index, which: (GroupId, u64), place: Place, seals: &EntrySeals) -> Result<crate::types::Entry> {
     let file = index.files.get(&place.segment);
     let file = file.ok_or_else(|| Error::corrupt(format!("the log store has lost its segment {}", place.segment)))?;
     let mut bytes = vec![0; usize::try_from(place.bytes).unwrap_or(0)];
     file.read_at(&mut bytes, u64::from(place.offset)).map_err(|error| io_error("read a segment", error))?;
-    super::decode_entry(&Bytes::from(bytes), place, id, at)
+    super::decode_entry(&Bytes::from(bytes), place, which, seals)
 }

@@ -14,7 +14,7 @@
 //! Invariant: a segment is begun only when all before it is durable, and let go only when the removal, or the copy, of
 //! its last entry is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use keevo_core::{Error, ErrorKind, Result};
@@ -23,6 +23,7 @@ use super::folder::{Folder, SegmentFile};
 use super::index::{Index, Place};
 use super::manifest::Manifest;
 use super::record::{self, Header, Kind, Position};
+use super::sealing::EntrySeals;
 use super::space::{Patience, io_error, is_full};
 use crate::log_store::GroupId;
 use crate::log_store::op::LogOp;
@@ -65,6 +66,13 @@ pub(super) struct Stream {
     folder: Arc<dyn Folder>,
     segment_bytes: u32,
     patience: Arc<Patience>,
+    seals: EntrySeals,
+    /// Segments with entries that were not sealed with the newest key when the log was opened.
+    stale: BTreeSet<u64>,
+    /// Whether such entries may still be the only ones of their index.
+    is_stale: bool,
+    /// The files of segments up to this one are not written again: they may hold entries in the open.
+    removed_upto: u64,
     /// The segments before the open one, and their bytes in use.
     pub(super) closed: BTreeMap<u64, u32>,
     number: u64,
@@ -107,6 +115,10 @@ impl Stream {
             folder,
             segment_bytes,
             patience,
+            seals: EntrySeals::default(),
+            stale: BTreeSet::new(),
+            is_stale: false,
+            removed_upto: 0,
             closed,
             number,
             file,
@@ -131,6 +143,15 @@ impl Stream {
     /// From now on writes wait for space with this patience.
     pub(super) fn set_patience(&mut self, patience: Arc<Patience>) {
         self.patience = patience;
+    }
+
+    /// From now on entries are sealed with these; those of the segments `stale`, little by little, are sealed anew.
+    pub(super) fn set_seals(&mut self, seals: EntrySeals, stale: BTreeSet<u64>) {
+        if !stale.is_empty() {
+            self.removed_upto = self.number;
+        }
+        self.is_stale = !stale.is_empty();
+        (self.seals, self.stale) = (seals, stale);
     }
 
     /// Does something to the log, unless something failed before. What failed half-way must not be followed by a success:
@@ -176,10 +197,20 @@ impl Stream {
     fn add(&mut self, op: &LogOp, index: &Mutex<Index>) -> Result<()> {
         match op {
             LogOp::Append { group, entries } => {
+                let key = self.seals.newest()?;
                 for entry in entries {
                     let at = entry.log_id.index;
                     let body = |body: &mut Vec<u8>| wire::encode_entry_into(entry, body);
-                    let place = self.record((Kind::Entry, *group, at), body, index)?;
+                    let place = match &key {
+                        Some(key) => {
+                            let mut open = Vec::new();
+                            body(&mut open);
+                            let sealed = self.seals.seal(key, *group, at, &open)?;
+                            let body = |body: &mut Vec<u8>| body.extend_from_slice(&sealed);
+                            self.record((Kind::SealedEntry, *group, at), body, index)?
+                        }
+                        None => self.record((Kind::Entry, *group, at), body, index)?,
+                    };
                     lock(index).add(*group, at, place);
                 }
                 return Ok(());

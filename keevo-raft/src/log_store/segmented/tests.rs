@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod memory_folder;
+mod sealing;
 mod space;
 
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ async fn make(storage: &dyn Storage, id: &str, texts: &[&str], index: u64, finis
     let counts = BackupCounts::default();
     let mut records = Vec::new();
     for text in texts {
-        records.push(write_chunk(storage, CLUSTER, chunk(text), &counts).await.expect("written"));
+        records.push(write_chunk((storage, CLUSTER), chunk(text), &Known::new(), &counts).await.expect("written"));
     }
     let range = (Bytes::new(), Bytes::from_static(b"~"));
     let system = Vec::new();
@@ -56,7 +56,8 @@ async fn reads(storage: &dyn Storage, chunks: &[ChunkRef]) -> bool {
 async fn a_chunk_that_is_there_is_not_written_again_unless_it_is_damaged() {
     let storage = ObjectStorage::memory();
     let counts = BackupCounts::default();
-    let write = || write_chunk(&storage, CLUSTER, chunk("a"), &counts);
+    let unknown = Known::new();
+    let write = || write_chunk((&storage, CLUSTER), chunk("a"), &unknown, &counts);
     let written = || counts.new_chunks.load(Ordering::Relaxed);
     let reference = write().await.expect("written");
     assert_eq!((write().await.expect("there"), written()), (reference.clone(), 1));
@@ -84,25 +85,63 @@ async fn a_chunk_that_does_not_decrypt_is_not_removed() {
     let with_key = |byte: u8| {
         let path = dir.path().join(byte.to_string());
         std::fs::write(&path, KeyFile::new(SecretKey([byte; 32])).text()).expect("written");
-        Encrypted::new(Arc::new(open.clone()), KeyRing::open(&path).expect("a key file"))
+        Encrypted::new(Arc::new(open.clone()), KeyRing::open("archive_key_file", &path).expect("a key file"))
     };
     let (right, wrong, counts) = (with_key(1), with_key(2), BackupCounts::default());
-    let reference = write_chunk(&right, CLUSTER, chunk("a"), &counts).await.expect("written");
+    let known = Known::new();
+    let reference = write_chunk((&right, CLUSTER), chunk("a"), &known, &counts).await.expect("written");
     let name = names::chunk(CLUSTER, &reference.id);
     let good = open.get(&name).await.expect("read").expect("there");
-    let error = write_chunk(&wrong, CLUSTER, chunk("a"), &counts).await.expect_err("another key");
+    let error = write_chunk((&wrong, CLUSTER), chunk("a"), &known, &counts).await.expect_err("another key");
     assert_eq!(error.kind(), ErrorKind::Config);
     assert_eq!(open.get(&name).await.expect("read").as_ref(), Some(&good));
-    write_chunk(&right, CLUSTER, chunk("a"), &counts).await.expect("there");
+    write_chunk((&right, CLUSTER), chunk("a"), &known, &counts).await.expect("there");
 
     // Without a check value it cannot be told from damage.
     let mut unknown = good.to_vec();
     unknown[9..12].fill(0);
     open.delete(&name).await.expect("gone");
     open.put_new(&name, unknown.into()).await.expect("written");
-    let error = write_chunk(&right, CLUSTER, chunk("a"), &counts).await.expect_err("it does not decrypt");
+    let error = write_chunk((&right, CLUSTER), chunk("a"), &known, &counts).await.expect_err("it does not decrypt");
     assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("remove that object"), "{error}");
     assert!(open.get(&name).await.expect("read").is_some());
+
+    // What says that it is of this key is damaged, and written anew: in its last frame, and cut short.
+    let mut flipped = good.to_vec();
+    *flipped.last_mut().expect("a tag") ^= 1;
+    for damaged in [Bytes::from(flipped), good.slice(..good.len() - 1), good.slice(..20)] {
+        open.replace(&name, damaged.clone()).await.expect("written");
+        let again = write_chunk((&right, CLUSTER), chunk("a"), &known, &counts).await.expect("written anew");
+        assert!(reads(&right, &[again]).await && open.get(&name).await.expect("read") != Some(damaged));
+    }
+    assert_eq!(counts.new_chunks.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn what_the_last_backup_names_is_known_again_by_its_end_alone() {
+    let storage = ObjectStorage::memory();
+    make(&storage, "monday", &["a", "b"], 10, true).await;
+    make(&storage, "under-way", &["c"], 20, false).await;
+    let known = known(&storage, CLUSTER, SHARD).await;
+    let ids: BTreeSet<ChunkId> = ["a", "b"].map(|text| ChunkId::of(&chunk(text).contents)).into();
+    assert_eq!(known.keys().copied().collect::<BTreeSet<_>>(), ids, "what is not finished may go");
+    let counts = BackupCounts::default();
+    let written = || counts.new_chunks.load(Ordering::Relaxed);
+    let of_known = write_chunk((&storage, CLUSTER), chunk("a"), &known, &counts).await.expect("there");
+    let packed_anew = write_chunk((&storage, CLUSTER), chunk("a"), &Known::new(), &counts).await.expect("there");
+    assert_eq!((of_known.clone(), written()), (packed_anew, 0));
+    // It is not taken on trust: what is gone or damaged since is written anew.
+    let name = names::chunk(CLUSTER, &of_known.id);
+    let good = storage.get(&name).await.expect("read").expect("there");
+    for damaged in [Some(good.slice(..good.len() - 1)), None] {
+        match damaged {
+            Some(damaged) => storage.replace(&name, damaged).await.expect("written"),
+            None => storage.delete(&name).await.expect("gone"),
+        }
+        let before = written();
+        write_chunk((&storage, CLUSTER), chunk("a"), &known, &counts).await.expect("written anew");
+        assert_eq!((written(), storage.get(&name).await.expect("read")), (before + 1, Some(good.clone())));
+    }
 }
 
 #[tokio::test]

@@ -129,6 +129,10 @@ impl Storage for Flaky {
         .boxed()
     }
 
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.0.replace(name, bytes)
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>>> {
         self.0.get(name)
     }

@@ -24,10 +24,9 @@ use aws_lc_rs::hmac;
 use bytes::{Buf, BufMut, Bytes};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use keevo_core::key_file::SecretKey;
+use keevo_core::key_file::{KeyRing, SecretKey};
 use keevo_core::{Error, ErrorKind, Result};
 
-use super::keys::KeyRing;
 use super::{Object, Storage};
 
 const MAGIC: &[u8; 8] = b"KEEVOENC";
@@ -66,6 +65,14 @@ impl Encrypted {
     /// Encrypts what goes to `inner` with the newest of `keys`.
     pub fn new(inner: Arc<dyn Storage>, keys: KeyRing) -> Self {
         Self { inner, keys }
+    }
+
+    fn sealed(&self, name: &str, bytes: &[u8]) -> Result<Bytes> {
+        let (id, key) = self.keys.newest();
+        let (sealed, mut out) = Sealed::new((id, &key), name)?;
+        out.reserve(bytes.len() + (bytes.len() / FRAME_BYTES + 1) * TAG_BYTES);
+        sealed.seal(bytes, &mut out)?;
+        Ok(out.into())
     }
 
     /// The object of an encrypted one; others are given as they are.
@@ -226,11 +233,25 @@ fn derived(key: &SecretKey, salt: &[u8]) -> Result<LessSafeKey> {
 impl Storage for Encrypted {
     fn put_new<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<bool>> {
         async move {
-            let (id, key) = self.keys.newest();
-            let (sealed, mut out) = Sealed::new((id, &key), name)?;
-            out.reserve(bytes.len() + (bytes.len() / FRAME_BYTES + 1) * TAG_BYTES);
-            sealed.seal(&bytes, &mut out)?;
-            self.inner.put_new(name, out.into()).await
+            let sealed = self.sealed(name, &bytes)?;
+            self.inner.put_new(name, sealed).await
+        }
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let sealed = self.sealed(name, &bytes)?;
+            self.inner.replace(name, sealed).await
+        }
+        .boxed()
+    }
+
+    fn may_need_another_key<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let head = self.inner.get_range(name, 0..wide(HEAD_BYTES)).await?.unwrap_or_default();
+            let check = head.get(MAGIC.len() + 1..MAGIC.len() + 1 + CHECK_BYTES);
+            Ok(is_encrypted(&head) && check == Some(&UNCHECKED[..]))
         }
         .boxed()
     }

@@ -34,6 +34,10 @@ async fn behaves(storage: &dyn Storage) {
         storage.delete("a/d/4").await.expect("gone");
         assert_eq!(storage.get("a/d/4").await.expect("asked"), None);
     }
+    for contents in ["another three", "three"] {
+        storage.replace("a/c/3", contents.into()).await.expect("written");
+        assert_eq!(storage.get("a/c/3").await.expect("read"), Some(contents.into()));
+    }
     assert!(storage.folders("nothing").await.expect("listed").is_empty());
 }
 

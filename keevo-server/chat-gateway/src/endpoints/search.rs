@@ -24,6 +24,8 @@ const NAMED_MAX: usize = 100;
 const OWN_MAX: usize = 1_000;
 /// The most hits that one search reads anew.
 const EXAMINED_MAX: usize = 500;
+/// The fewest hits that the index is asked for at once, but for the last.
+const HITS_MIN: usize = 20;
 
 /// What is asked, but for where the page begins.
 struct Asked {
@@ -53,7 +55,8 @@ pub(crate) async fn messages(call: &Call) -> Answered<Value> {
     let mut readable: BTreeMap<ChannelId, bool> = BTreeMap::new();
     let mut found = Found { partial: channels_cut, ..Found::default() };
     while found.results.len() < limit && found.examined < EXAMINED_MAX {
-        ask.limit = (2 * (limit - found.results.len())).clamp(20, EXAMINED_MAX - found.examined);
+        let wanted = (2 * (limit - found.results.len())).max(HITS_MIN);
+        ask.limit = wanted.min(EXAMINED_MAX - found.examined);
         let Hits { hits, more, partial } = search(index, &ask).await?;
         (found.more, found.partial) = (more, found.partial || partial);
         let Some(last) = hits.last() else { break };
@@ -227,7 +230,8 @@ async fn channels(call: &Call) -> Answered<(Option<Vec<ChannelId>>, bool)> {
 }
 
 fn off() -> Refusal {
-    Error::new(ErrorKind::Unavailable, "search is off on this node: set search_heap_mib").into()
+    Error::new(ErrorKind::Unavailable, "search is off on this node: it needs search_heap_mib, and no data_key_file")
+        .into()
 }
 
 fn bad_cursor() -> Refusal {

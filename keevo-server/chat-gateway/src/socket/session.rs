@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::frame::{self, Asked, Bad, Heard};
 use super::hub::{Channel, Hub, Seat};
 use super::outbox::{Closing, Outbox};
+use super::users::Watched;
 use crate::error::Refusal;
 use crate::gateway::ChatGateway;
 
@@ -60,6 +61,8 @@ pub(super) struct Session {
     /// How long the client may say nothing; `None` = its transport says when it is gone.
     silence: Option<Duration>,
     who: Option<Who>,
+    /// The shard of the user, which is read as long as the socket lives.
+    watched: Option<Watched>,
     channels: BTreeMap<ChannelId, Arc<Channel>>,
     /// When each channel's right to type was last looked at.
     typing: BTreeMap<ChannelId, Instant>,
@@ -98,6 +101,7 @@ impl Session {
             outbox: Arc::clone(outbox),
             silence,
             who: None,
+            watched: None,
             channels: BTreeMap::new(),
             typing: BTreeMap::new(),
             heard: now,

@@ -1,37 +1,32 @@
-//! What happens to users, told to their sockets: one watch of the keyspace of chats serves all users of a node.
+//! What happens to users, told to their sockets: one watch a shard serves all users of a node whose partitions are there
+//! ([`shards`]).
 //!
 //! Invariant: a user who is banned from the app or deactivated has no socket a moment later; whoever may have missed
 //! something is told so (`user.missed`), and looked at anew.
 
+mod shards;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use futures::{StreamExt, TryStreamExt};
-use keevo_chat::{APP_ADMIN, KEYSPACE, UserChange, UserEvent, UserSaid};
-use keevo_core::{Cursor, Engine, Error, ErrorKind, KeyspaceKind, Result, ShardId, WatchFrom, WatchRange};
+use keevo_chat::{APP_ADMIN, UserChange, UserEvent, UserSaid};
+use keevo_core::ShardId;
 use serde_json::json;
 
-use super::hub::Hub;
 use super::outbox::{Closing, Outbox};
 use crate::render;
+use shards::Shards;
+pub(super) use shards::Watched;
 
-/// How long the watch rests after it broke.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How long a socket waits for the watch to be there.
-const READY_WITHIN: Duration = Duration::from_secs(5);
-/// How many users are looked at together after the watch broke.
-const LOOKED_AT: usize = 16;
+/// A user of an app.
+type Who = (u32, String);
 
 /// The users of a node that have sockets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Users {
-    connected: Mutex<BTreeMap<(u32, String), BTreeMap<u64, Socket>>>,
-    runs: AtomicBool,
-    /// Whether the watch is in place.
-    watching: tokio::sync::watch::Sender<bool>,
+    connected: Mutex<BTreeMap<Who, BTreeMap<u64, Socket>>>,
+    shards: Shards,
 }
 
 #[derive(Debug)]
@@ -39,28 +34,19 @@ struct Socket {
     outbox: Arc<Outbox>,
     /// Whether the user was an admin of the app when the socket began.
     admin: bool,
-}
-
-impl Default for Users {
-    fn default() -> Self {
-        Self {
-            connected: Mutex::default(),
-            runs: AtomicBool::new(false),
-            watching: tokio::sync::watch::Sender::new(false),
-        }
-    }
+    /// Where the user's partition was then.
+    shard: ShardId,
 }
 
 impl Users {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, String), BTreeMap<u64, Socket>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Who, BTreeMap<u64, Socket>>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a socket of a user; false where it has too many.
+    /// Adds a socket of a user, whose shard is watched; false where it has too many.
     pub(super) fn enter(
         &self,
-        app: u32,
-        user: &str,
+        (app, user, watched): (u32, &str, &Watched),
         socket: u64,
         outbox: &Arc<Outbox>,
         admin: bool,
@@ -71,8 +57,15 @@ impl Users {
         if sockets.len() >= max {
             return false;
         }
-        sockets.insert(socket, Socket { outbox: Arc::clone(outbox), admin });
+        sockets.insert(socket, Socket { outbox: Arc::clone(outbox), admin, shard: watched.shard() });
         true
+    }
+
+    /// The users with sockets whose partitions are in a shard.
+    fn of_shard(&self, shard: ShardId) -> Vec<Who> {
+        let connected = self.lock();
+        let of = connected.iter().filter(|(_, sockets)| sockets.values().any(|socket| socket.shard == shard));
+        of.map(|(who, _)| who.clone()).collect()
     }
 
     /// Takes a socket away.
@@ -107,17 +100,19 @@ impl Users {
     }
 
     /// Ends the sockets of a user; with an `admin` only those that began with another answer to whether it is one.
-    fn end(&self, (app, user): &(u32, String), closing: Closing, admin: Option<bool>) {
+    fn end(&self, who: &Who, closing: Closing, admin: Option<bool>) {
         let connected = self.lock();
-        let sockets = connected.get(&(*app, user.clone())).into_iter().flat_map(BTreeMap::values);
+        let sockets = connected.get(who).into_iter().flat_map(BTreeMap::values);
         for socket in sockets.filter(|socket| admin.is_none_or(|admin| admin != socket.admin)) {
             socket.outbox.close(closing);
         }
     }
 
-    fn missed(&self) {
+    /// Tells those of a shard that something may have been missed.
+    fn missed(&self, shard: ShardId) {
         let frame: Utf8Bytes = json!({ "type": "user.missed" }).to_string().into();
-        for socket in self.lock().values().flat_map(BTreeMap::values) {
+        let connected = self.lock();
+        for socket in connected.values().flat_map(BTreeMap::values).filter(|socket| socket.shard == shard) {
             socket.outbox.push(frame.clone());
         }
     }
@@ -158,97 +153,4 @@ fn said(said: &UserSaid) -> (Option<Utf8Bytes>, bool) {
         _ => return (None, false),
     };
     (Some(frame.to_string().into()), false)
-}
-
-impl Hub {
-    /// Makes sure that the watch of users is in place, for a socket that begins.
-    pub(super) async fn watch_users(&self) {
-        let users = &self.inner.users;
-        if !users.runs.swap(true, Ordering::SeqCst) {
-            let hub = self.clone();
-            tokio::spawn(async move {
-                let stop = hub.inner.shared.stopping().clone();
-                stop.run_until_cancelled(Box::pin(hub.run_users())).await;
-            });
-        }
-        let mut watching = users.watching.subscribe();
-        if tokio::time::timeout(READY_WITHIN, watching.wait_for(|there| *there)).await.is_err() {
-            tracing::warn!("the watch of users is not in place yet");
-        }
-    }
-
-    async fn run_users(&self) {
-        let users = &self.inner.users;
-        let mut cursors: BTreeMap<ShardId, Cursor> = BTreeMap::new();
-        let mut again = false;
-        loop {
-            let followed = self.follow_users(&mut cursors, again).await;
-            again = true;
-            if let Err(error) = followed {
-                tracing::debug!(%error, "the watch of users broke");
-                if matches!(error.kind(), ErrorKind::CursorCompacted | ErrorKind::WrongCluster | ErrorKind::Invalid) {
-                    cursors.clear();
-                }
-            }
-            users.watching.send_replace(false);
-            if users.lock().is_empty() {
-                users.runs.store(false, Ordering::SeqCst);
-                // Somebody may have come in between, and found it running.
-                if users.lock().is_empty() || users.runs.swap(true, Ordering::SeqCst) {
-                    return;
-                }
-            }
-            tokio::time::sleep(AGAIN_AFTER).await;
-        }
-    }
-
-    /// Ends the sockets of those who were banned or deactivated, or whose role has changed, while nothing was heard.
-    async fn look_at_users(&self) -> Result<()> {
-        let users = &self.inner.users;
-        let connected: Vec<(u32, String)> = users.lock().keys().cloned().collect();
-        let looking = futures::stream::iter(connected).map(|who| async move {
-            let chats = self.inner.chats.of(who.0);
-            let looked = match chats.live(&who.1).await {
-                Ok(()) => chats.is_admin(&who.1).await,
-                Err(refusal) => Err(refusal),
-            };
-            match looked {
-                Ok(admin) => users.end(&who, Closing::FAILED, Some(admin)),
-                Err(refusal) if refusal.code() == 17 => users.end(&who, Closing::DENIED, None),
-                Err(_unavailable) => {
-                    return Err(Error::new(ErrorKind::Unavailable, "the users of the node cannot be looked at"));
-                }
-            }
-            Ok(())
-        });
-        looking.buffer_unordered(LOOKED_AT).try_collect().await
-    }
-
-    /// Watches from the cursors on until the watch breaks, or nobody is connected any more. When it does so `again`, shards
-    /// that had said nothing before are watched from then on, so something may have been missed.
-    async fn follow_users(&self, cursors: &mut BTreeMap<ShardId, Cursor>, again: bool) -> Result<()> {
-        let users = &self.inner.users;
-        let engine = self.inner.shared.engine();
-        let keyspace = engine.keyspace(KEYSPACE, KeyspaceKind::Hashed).await?;
-        let from =
-            if cursors.is_empty() { WatchFrom::Now } else { WatchFrom::After(cursors.values().copied().collect()) };
-        let mut watch = engine.watch(WatchRange::Keyspace(keyspace), from).await?;
-        users.watching.send_replace(true);
-        if again {
-            users.missed();
-            self.look_at_users().await?;
-        }
-        loop {
-            let event = match tokio::time::timeout(Duration::from_secs(30), watch.next()).await {
-                Ok(Some(event)) => event?,
-                Ok(None) => return Ok(()),
-                Err(_quiet) if users.lock().is_empty() => return Ok(()),
-                Err(_quiet) => continue,
-            };
-            cursors.insert(event.cursor.shard, event.cursor);
-            if let Some(change) = UserChange::of(&event)? {
-                users.tell(&change);
-            }
-        }
-    }
 }

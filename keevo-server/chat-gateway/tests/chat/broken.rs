@@ -1,6 +1,7 @@
 //! Watches of the engine that break: what happens meanwhile is not missed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -21,6 +22,8 @@ use super::support::{Lab, Socket, server, user};
 struct Breaking {
     inner: MemoryEngine,
     broken: Arc<watch::Sender<bool>>,
+    /// Whether the next watch that goes on comes from too long ago.
+    lost: Arc<AtomicBool>,
 }
 
 impl Engine for Breaking {
@@ -58,22 +61,32 @@ impl Engine for Breaking {
         if *broken.borrow_and_update() {
             return Err(broke());
         }
+        if !matches!(from, WatchFrom::Now) && self.lost.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::CursorCompacted, "the changes are not kept any more"));
+        }
         let events = self.inner.watch(range, from).await?;
         let breaks = Box::pin(async move { broken.wait_for(|broken| *broken).await.is_ok() });
         Ok(events.take_until(breaks).chain(stream::once(async move { Err(broke()) })).boxed())
     }
 }
 
-async fn lab() -> (Lab, Arc<watch::Sender<bool>>) {
-    let broken = Arc::new(watch::Sender::new(false));
-    let engine = Breaking { inner: MemoryEngine::new(), broken: Arc::clone(&broken) };
+async fn lab() -> (Lab, Arc<watch::Sender<bool>>, Arc<AtomicBool>) {
+    let (broken, lost) = (Arc::new(watch::Sender::new(false)), Arc::new(AtomicBool::new(false)));
+    let engine = Breaking { inner: MemoryEngine::new(), broken: Arc::clone(&broken), lost: Arc::clone(&lost) };
     let lab = Lab::with(engine, GatewayOptions::default(), ChatGatewayOptions::default(), None).await;
-    (lab, broken)
+    (lab, broken, lost)
 }
 
 #[tokio::test]
 async fn a_ban_while_nothing_is_heard_of_users_ends_their_sockets_afterwards() {
-    let (lab, broken) = lab().await;
+    for missed in [false, true] {
+        banned_meanwhile(missed).await;
+    }
+}
+
+/// What happens while the watch of users is broken is heard afterwards; where it is `missed`, users are looked at.
+async fn banned_meanwhile(missed: bool) {
+    let (lab, broken, lost) = lab().await;
     lab.channel("a", &["ann", "bob", "cat"]).await;
     let address = lab.serve().await;
     let (mut ann, mut bob, mut cat) =
@@ -82,17 +95,19 @@ async fn a_ban_while_nothing_is_heard_of_users_ends_their_sockets_afterwards() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     lab.put("bans/bob?user_id=boss", &server(), json!({})).await.good();
     lab.post("users", &server(), json!({ "users": [{ "id": "cat", "role": "admin" }] })).await.good();
+    lab.patch("users/ann", &user("ann"), json!({ "custom": { "x": 1 } })).await.good();
+    lost.store(missed, Ordering::SeqCst);
     broken.send_replace(false);
     assert_eq!(bob.closed().await, 4003, "it is banned");
     assert_eq!(cat.closed().await, 4011, "what it may hear is judged anew");
-    ann.until("user.missed").await;
+    ann.until(if missed { "user.missed" } else { "user.updated" }).await;
     ann.say(json!({ "type": "ping", "id": 5 })).await;
     assert_eq!(ann.until("pong").await["id"], 5, "nothing was wrong with it");
 }
 
 #[tokio::test]
 async fn what_is_said_while_watches_are_broken_comes_once_afterwards() {
-    let (lab, broken) = lab().await;
+    let (lab, broken, _) = lab().await;
     lab.channel("a", &["ann", "bob"]).await;
     let address = lab.serve().await;
     let mut bob = Socket::to(address, "bob").await;

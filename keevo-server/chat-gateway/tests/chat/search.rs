@@ -39,6 +39,7 @@ impl Found {
                 async move { Ok(vec![engine.scan(Scan::partition(keyspace, "-", 1)).await?.as_of]) }.boxed()
             }),
             apps: Arc::new(|| futures::future::ready(Ok(vec![AppId(1)])).boxed()),
+            room: Arc::new(|| true),
             clock: Arc::clone(&clock) as _,
         };
         let options = SearchOptions {
@@ -186,6 +187,21 @@ async fn what_is_held_or_shadowed_is_found_by_nobody_else() {
     }
     assert_eq!(node.found("bob", "fine").await, ["fine"]);
     assert_eq!(node.texts(&server(), json!({ "query": "hold" })).await, Vec::<String>::new());
+}
+
+/// Hits that are not shown once left room for fewer than the index was asked for at least, and the search died of it.
+#[tokio::test]
+async fn a_search_ends_where_its_hits_are_not_shown() {
+    let node = Found::new().await;
+    node.lab.channel("a", &["ann", "bob"]).await;
+    for _ in 0..505 {
+        node.lab.say("a", "ann", "shadow").await;
+    }
+    node.holds(505).await;
+    let page = node.ask(&user("bob"), json!({ "query": "shadow", "limit": 11 })).await.good();
+    assert_eq!(page["results"], json!([]));
+    assert!(page["next"].is_string(), "it goes on behind what was looked at: {page}");
+    assert_eq!(node.found("bob", "shadow").await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 // The channels inspector: the channels of an app, the messages, threads and members of one.
-import { Box, Grid, Group, SegmentedControl, Stack, Table, Text } from "@mantine/core";
-import { useState } from "react";
+import { Anchor, Box, Grid, Group, SegmentedControl, Stack, Table, Text } from "@mantine/core";
+import { useEffect, useRef, useState } from "react";
 import type { Channel, Member, Message } from "../api";
 import { AppChoice, useApps } from "../apps";
 import { usePages } from "../hooks";
@@ -31,6 +31,7 @@ export function ChannelsPage() {
   const app = Number(params.get("app") ?? apps?.[0]?.id ?? 1);
   const channel = params.get("channel");
   const kind = params.get("kind") ?? "";
+  const at = params.has("at") ? Number(params.get("at")) : undefined;
   return (
     <>
       <Head title="Channels" about="The channels of an app, with their newest messages, threads and members. Reading here marks nothing as read.">
@@ -54,7 +55,7 @@ export function ChannelsPage() {
             </Grid.Col>
             <Grid.Col span={{ base: 12, md: 7, lg: 8 }} visibleFrom={channel ? undefined : "md"}>
               {channel ? (
-                <OneChannel key={`${app}/${channel}/${params.get("thread")}`} app={app} cid={channel} kind={kind} thread={params.get("thread")} />
+                <OneChannel key={`${app}/${channel}/${params.get("thread")}/${at}`} app={app} cid={channel} kind={kind} thread={params.get("thread")} at={at} />
               ) : (
                 <Card>
                   <Empty icon="channels" title="No channel is chosen">
@@ -107,9 +108,14 @@ interface OfChannel {
   cid: string;
   kind: string;
   thread: string | null;
+  /** The number of the message that is looked for. */
+  at?: number;
 }
 
-function OneChannel({ app, cid, kind, thread }: OfChannel) {
+/** How many messages are shown behind one that is looked for. */
+const BEHIND = 5;
+
+function OneChannel({ app, cid, kind, thread, at }: OfChannel) {
   const [what, setWhat] = useState("Messages");
   return (
     <>
@@ -125,14 +131,14 @@ function OneChannel({ app, cid, kind, thread }: OfChannel) {
         title={thread ? "Thread" : cid}
         aside={!thread && <SegmentedControl size="xs" aria-label="What of the channel is shown" data={["Messages", "Members"]} value={what} onChange={setWhat} />}
       >
-        {thread || what === "Messages" ? <Messages app={app} cid={cid} kind={kind} thread={thread} /> : <Members app={app} cid={cid} />}
+        {thread || what === "Messages" ? <Messages app={app} cid={cid} kind={kind} thread={thread} at={at} /> : <Members app={app} cid={cid} />}
       </Card>
     </>
   );
 }
 
-function Messages({ app, cid, kind, thread }: OfChannel) {
-  const list = usePages<Message, MessagePage>("messages", { app, channel: cid, thread: thread ?? undefined, limit: 30 }, "messages", "before");
+function Messages({ app, cid, kind, thread, at }: OfChannel) {
+  const list = usePages<Message, MessagePage>("messages", { app, channel: cid, thread: thread ?? undefined, limit: 30 }, "messages", "before", at === undefined ? undefined : at + BEHIND + 1);
   const channel = list.page?.channel;
   return (
     <>
@@ -142,8 +148,13 @@ function Messages({ app, cid, kind, thread }: OfChannel) {
           {channel.disabled && <Tag color="red">disabled</Tag>}
         </Group>
       )}
+      {at !== undefined && (
+        <Text size="sm" c="dimmed" px="md" py="xs">
+          Around message #{at}. <Anchor href={href("channels", { app, kind, channel: cid, thread: thread ?? undefined })}>Show the newest</Anchor>
+        </Text>
+      )}
       {list.items.map((message) => (
-        <OneMessage key={message.id} message={message} link={message.replies > 0 && !thread ? href("channels", { app, kind, channel: cid, thread: message.id }) : undefined} />
+        <OneMessage key={message.id} message={message} sought={message.number === at} link={message.replies > 0 && !thread ? href("channels", { app, kind, channel: cid, thread: message.id }) : undefined} />
       ))}
       {list.loading && list.items.length === 0 && <Waiting what="messages" />}
       {!list.loading && !list.failure && list.items.length === 0 && (
@@ -163,10 +174,14 @@ function colorOf(user: string): string {
   return `hsl(${hash} 45% 38%)`;
 }
 
-function OneMessage({ message, link }: { message: Message; link?: string }) {
+function OneMessage({ message, sought, link }: { message: Message; sought: boolean; link?: string }) {
   const reactions = Object.entries(message.reactions);
+  const row = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (sought) row.current?.scrollIntoView({ block: "center" });
+  }, [sought]);
   return (
-    <article className="keevo-rowlink">
+    <article className="keevo-rowlink" ref={row} aria-current={sought ? "true" : undefined}>
       <Group gap="sm" wrap="nowrap" align="flex-start">
         <span className="keevo-avatar" aria-hidden="true" style={{ background: colorOf(message.user_id) }}>
           {message.user_id.slice(0, 2)}

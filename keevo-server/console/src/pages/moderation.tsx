@@ -1,5 +1,5 @@
 // The moderation queue: what waits for a person, oldest first, and the decision.
-import { Alert, Box, Button, Group, Modal, Stack, TagsInput, Text, Textarea } from "@mantine/core";
+import { Alert, Box, Button, Group, Modal, SegmentedControl, Stack, TagsInput, Text, Textarea } from "@mantine/core";
 import { useState } from "react";
 import { Failure, send, type Moderation, type Queued } from "../api";
 import { AppChoice, useApps } from "../apps";
@@ -16,6 +16,13 @@ interface QueuePage {
 
 type Ruling = "allow" | "remove" | "ban";
 
+/** What comes of a decision on a text that is held. */
+const OF_HELD: Record<Ruling, string> = {
+  allow: "It is sent now, at the end of its channel; what stood already is shown again.",
+  remove: "It is dropped, and nobody ever sees it.",
+  ban: "It is dropped, and its author is kept out of the channel.",
+};
+
 const RULINGS: Record<Ruling, { label: string; color: string; about: string }> = {
   allow: { label: "Allow", color: "teal", about: "It may stand, and leaves the queue." },
   remove: { label: "Remove", color: "red", about: "It is taken away where it stands." },
@@ -29,7 +36,7 @@ export function ModerationPage() {
   const app = Number(params.get("app") ?? apps?.[0]?.id ?? 1);
   return (
     <>
-      <Head title="Moderation" about="Texts that were flagged, hidden or blocked and wait for a person, oldest first. Every decision is kept as a label for the next training.">
+      <Head title="Moderation" about="Texts that were flagged, held, hidden or blocked and wait for a person, oldest first. Every decision is kept as a label for the next training.">
         {apps && apps.length > 1 && <AppChoice apps={apps} app={app} choose={(app) => set("moderation", { app })} />}
       </Head>
       <Stack gap="md">
@@ -66,7 +73,8 @@ function Health() {
 }
 
 function Queue({ app }: { app: number }) {
-  const list = usePages<Queued, QueuePage>("moderation/queue", { app, limit: 25 }, "entries", "after");
+  const [action, setAction] = useState("");
+  const list = usePages<Queued, QueuePage>("moderation/queue", { app, action, limit: 25 }, "entries", "after");
   const [deciding, setDeciding] = useState<{ entry: Queued; ruling: Ruling }>();
   const done = (entry: Queued) => {
     list.drop((one) => one.id === entry.id);
@@ -77,9 +85,21 @@ function Queue({ app }: { app: number }) {
       padded={false}
       title="Queue"
       aside={
-        <Button variant="subtle" color="gray" size="compact-sm" leftSection={<Icon name="refresh" size={16} />} onClick={list.again} loading={list.loading}>
-          Look again
-        </Button>
+        <Group gap="xs" wrap="nowrap">
+          <SegmentedControl
+            size="xs"
+            aria-label="Which entries are shown"
+            data={[
+              { value: "", label: "All" },
+              { value: "hold", label: "Held" },
+            ]}
+            value={action}
+            onChange={setAction}
+          />
+          <Button variant="subtle" color="gray" size="compact-sm" leftSection={<Icon name="refresh" size={16} />} onClick={list.again} loading={list.loading}>
+            Look again
+          </Button>
+        </Group>
       }
     >
       {list.items.map((entry) => (
@@ -87,7 +107,7 @@ function Queue({ app }: { app: number }) {
       ))}
       {list.loading && list.items.length === 0 && <Waiting what="the queue" />}
       {!list.loading && !list.failure && list.items.length === 0 && (
-        <Empty icon="moderation" title="Nothing waits for a decision">
+        <Empty icon="moderation" title={action ? "Nothing is held" : "Nothing waits for a decision"}>
           What a policy flags comes here. Set one with <code>keevo-cli moderation policy set</code>.
         </Empty>
       )}
@@ -119,7 +139,7 @@ function Entry({ entry, decide }: { entry: Queued; decide: (ruling: Ruling) => v
   return (
     <article className="keevo-rowlink">
       <Group gap={8} mb={8}>
-        <Tag color={entry.action === "block" ? "red" : "orange"}>{entry.action}</Tag>
+        <Tag color={entry.action === "block" ? "red" : entry.action === "hold" ? "blue" : "orange"}>{entry.action === "hold" ? "held" : entry.action}</Tag>
         <Text size="sm" fw={600}>
           {entry.author || "unknown author"}
         </Text>
@@ -129,6 +149,11 @@ function Entry({ entry, decide }: { entry: Queued; decide: (ruling: Ruling) => v
       </Group>
       <blockquote className="keevo-quote">{entry.text || "(no text)"}</blockquote>
       <Box mt={8}>
+        {entry.action === "hold" && (
+          <Text size="sm" mb={4}>
+            Nobody but its author sees it until somebody decides.
+          </Text>
+        )}
         {entry.reasons.length > 0 && (
           <Text size="xs" c="dimmed">
             {entry.reasons.map(reason).join(" · ")}
@@ -180,7 +205,7 @@ function Decide({ app, entry, ruling, done }: { app: number; entry: Queued; ruli
   return (
     <Stack gap="md">
       <blockquote className="keevo-quote">{entry.text || "(no text)"}</blockquote>
-      <Text size="sm">{about}</Text>
+      <Text size="sm">{entry.action === "hold" ? OF_HELD[ruling] : about}</Text>
       {ruling !== "allow" && <TagsInput label="Labels that hold of it" description="The next training learns them." data={Object.keys(entry.scores)} value={labels} onChange={setLabels} maxTags={32} />}
       <Textarea label="Note" description="Why, for people." autosize minRows={2} maxLength={4_000} value={note} onChange={(event) => setNote(event.currentTarget.value)} />
       {failure && <Refused failure={failure} />}

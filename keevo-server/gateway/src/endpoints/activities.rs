@@ -100,6 +100,7 @@ pub(super) async fn add(call: &Call) -> ApiResult<Reply> {
         None => vec![parse(call, &Value::Object(body.clone()))?],
     };
     new.iter().try_for_each(|one| may_publish(call, one))?;
+    own_already(call, identified(call, &new)).await?;
     let added = call.feeds.add_activities(&feed, new).await?;
     let mut shown = added.iter().map(|one| Value::Object(render::activity(one)));
     match many {
@@ -180,7 +181,7 @@ pub(super) fn id_in(call: &Call, map: &Map<String, Value>) -> ApiResult<Activity
 
 /// Activities by ids; resolved where the path or a reaction option says so.
 pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
-    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
+    read::may_read_by_ids(call)?;
     let found = call.feeds.activities(&named(call)?).await?;
     let results = read::shown(call, &found).await?;
     Ok(Reply::ok(json!({ "results": results })))
@@ -205,9 +206,15 @@ pub(super) async fn update(call: &Call) -> ApiResult<Reply> {
         may_publish(call, &one)?;
         new.push(one);
     }
-    own_already(call, new.iter().filter_map(|one| Some(computed(call, &one.foreign_id, one.time?))).collect()).await?;
+    own_already(call, identified(call, &new)).await?;
     call.feeds.update_activities(new).await?;
     Ok(Reply::created(json!({})))
+}
+
+/// The ids of those that are named by a foreign id and a time: one that is there already is overwritten, wherever it lies.
+fn identified(call: &Call, new: &[NewActivity]) -> Vec<ActivityId> {
+    let named = new.iter().filter(|one| !one.foreign_id.is_empty());
+    named.filter_map(|one| Some(computed(call, &one.foreign_id, one.time?))).collect()
 }
 
 /// Refuses a user who would change another's activities.
@@ -235,6 +242,9 @@ pub(super) async fn partial(call: &Call) -> ApiResult<Reply> {
         let Value::Object(map) = change else { return Err(ApiError::field("changes", "is a list of objects")) };
         let id = id_in(call, map)?;
         let set = call::object(map, "set")?.cloned().unwrap_or_default();
+        if set.contains_key("actor") {
+            rights::actor(&call.principal, &scalar(&set, "actor")?)?;
+        }
         let unset = texts(map, "unset", 1_000)?.unwrap_or_default();
         parsed.push(keevo_feeds::PartialUpdate { id, set, unset });
     }

@@ -15,7 +15,7 @@ const DELETE_MAX: usize = 100;
 /// The most ids that one answer exports; its `next` leads to the others.
 const EXPORT_MAX: usize = 100_000;
 
-/// Deletes activities from all feeds. `remove_from_feeds` may name feeds, as other servers need to be told: here every
+/// Erases activities: takes them from all feeds, and tells those who keep copies. `remove_from_feeds` may name feeds, as other servers need to be told: here every
 /// feed that holds an activity is known, so that it leaves these and all others.
 pub(super) async fn delete_activities(call: &Call) -> ApiResult<Reply> {
     rights::server_only(&call.principal)?;
@@ -32,7 +32,7 @@ pub(super) async fn delete_activities(call: &Call) -> ApiResult<Reply> {
         }
         ids.push(activity_id(needed(map, "id")?)?);
     }
-    call.feeds.delete_activities(&ids).await?;
+    call.feeds.erase_activities(&ids).await?;
     Ok(Reply::created(json!({})))
 }
 
@@ -65,11 +65,11 @@ pub(super) async fn export_ids(call: &Call) -> ApiResult<Reply> {
     Ok(Reply::ok(answer))
 }
 
-/// Deletes reactions, for good.
+/// Erases reactions, likewise.
 pub(super) async fn delete_reactions(call: &Call) -> ApiResult<Reply> {
     rights::server_only(&call.principal)?;
     let ids = texts(&call.object()?, "ids", DELETE_MAX)?.ok_or_else(|| ApiError::field("ids", "is missing"))?;
-    call.feeds.delete_reactions(&ids).await?;
+    call.feeds.erase_reactions(&ids).await?;
     Ok(Reply::created(json!({})))
 }
 

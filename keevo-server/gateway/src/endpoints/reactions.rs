@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::activities::{activity_id, asked};
 use super::read;
+use crate::auth::Principal;
 use crate::auth::rights::{self, FeedUse};
 use crate::call::{Call, bounded, needed, object, text};
 use crate::error::{ApiError, ApiResult};
@@ -38,7 +39,9 @@ fn children_options(call: &Call) -> ApiResult<EnrichOptions> {
     let own_children = call.query.flag("with_own_children")? || call.query.flag("withOwnChildren")?;
     let named = call.query.get("children_user_id").or_else(|| call.query.get("user_id"));
     let user_id = if own_children { call.user(named)? } else { None };
-    Ok(EnrichOptions { own_children, user_id, link_base: read::link_base(call), ..EnrichOptions::default() })
+    let activities = read::may_read_by_ids(call).is_ok();
+    let link_base = read::link_base(call);
+    Ok(EnrichOptions { own_children, user_id, link_base, activities, ..EnrichOptions::default() })
 }
 
 /// The target feeds that a body names; `None` = it says nothing of them.
@@ -76,10 +79,13 @@ pub(super) async fn get(call: &Call) -> ApiResult<Reply> {
     Ok(Reply::ok(Value::Object(one(call, &reaction).await?)))
 }
 
-/// Reads reactions by their ids.
+/// Reads reactions by their ids. Of those that were softly deleted a user sees his own.
 pub(super) async fn get_many(call: &Call) -> ApiResult<Reply> {
     let ids = bounded(call.query.list("ids"), "ids", IDS_MAX)?;
-    let found = call.feeds.reactions_by_ids(&ids, call.query.flag("include_deleted")?).await?;
+    let mut found = call.feeds.reactions_by_ids(&ids, call.query.flag("include_deleted")?).await?;
+    if let Principal::User(user) = &call.principal {
+        found.retain(|one| one.deleted_at.is_none() || one.user_id == *user);
+    }
     let shown = call.feeds.render_reactions(&found, &children_options(call)?).await?;
     Ok(Reply::ok(json!({ "reactions": shown })))
 }
@@ -87,7 +93,7 @@ pub(super) async fn get_many(call: &Call) -> ApiResult<Reply> {
 /// The reaction of the path, if the caller may change it.
 async fn own(call: &Call) -> ApiResult<&str> {
     let id = call.found.part("id");
-    if matches!(call.principal, crate::auth::Principal::User(_)) {
+    if matches!(call.principal, Principal::User(_)) {
         let found = call.feeds.reactions_by_ids(&[id.to_owned()], true).await?;
         let reaction = found.first().ok_or_else(|| ApiError::not_found(format!("there is no reaction {id}")))?;
         rights::user(&call.principal, &reaction.user_id)?;
@@ -164,7 +170,7 @@ pub(super) async fn filter(call: &Call) -> ApiResult<Reply> {
 
 /// The activity whose reactions are listed; one that does not exist is left out.
 async fn activity_of(call: &Call, id: &str) -> ApiResult<Option<Map<String, Value>>> {
-    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")?;
+    read::may_read_by_ids(call)?;
     let Ok(id) = activity_id(id) else { return Ok(None) };
     let found = call.feeds.activities(&[id]).await?;
     let options = EnrichOptions { link_base: read::link_base(call), ..EnrichOptions::default() };

@@ -4,7 +4,7 @@ use keevo_feeds::{Activity, ActivityId, EnrichOptions, FeedId, GroupKind, PageRe
 use serde_json::{Map, Value, json};
 
 use super::activities::activity_id;
-use crate::auth::rights::FeedUse;
+use crate::auth::rights::{self, FeedUse};
 use crate::call::{Call, bounded};
 use crate::error::{ApiError, ApiResult};
 use crate::render;
@@ -106,6 +106,11 @@ pub(super) fn link_base(call: &Call) -> String {
     format!("{}/api/v1.0/", call.origin)
 }
 
+/// Checks that the caller may read activities by their ids, wherever they lie.
+pub(super) fn may_read_by_ids(call: &Call) -> ApiResult<()> {
+    rights::policy(&call.principal, call.app.policies.activities_read, "read activities by ids")
+}
+
 /// How a request wants activities resolved; `None` = as they are stored.
 fn enrichment(call: &Call) -> ApiResult<Option<EnrichOptions>> {
     let flag = |name: &str| call.query.flag(name);
@@ -126,6 +131,7 @@ fn enrichment(call: &Call) -> ApiResult<Option<EnrichOptions>> {
         reaction_counts: flag("withReactionCounts")?,
         kinds: bounded(call.query.list("reactionKindsFilter"), "kinds", 100)?,
         link_base: link_base(call),
+        activities: may_read_by_ids(call).is_ok(),
         ..EnrichOptions::default()
     };
     let asked = own_reactions || own_children || options.recent_reactions || options.reaction_counts;

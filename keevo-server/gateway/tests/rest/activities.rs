@@ -47,6 +47,25 @@ async fn targets_get_it_once_and_lose_it_together() {
     }
 }
 
+/// Catches a bound that only what comes behind the gateway keeps: the answer names the field.
+#[tokio::test]
+async fn an_activity_goes_to_a_hundred_targets_at_most() {
+    let lab = Lab::new().await;
+    let with = |count: usize| {
+        let to: Vec<String> = (0..count).map(|number| format!("flat:{number}")).collect();
+        json!({ "actor": "a", "verb": "post", "object": "o", "foreign_id": "f", "time": "2026-01-01T00:00:00", "to": to })
+    };
+    for many in [with(101), json!({ "activities": [with(1), with(101)] })] {
+        let refused = lab.post("feed/user/ann/", &server(), many).await;
+        assert_eq!(refused.refused(), (400, 4));
+        assert_eq!(refused.body["exception_fields"], json!({ "to": ["has at most 100 entries, not 101"] }));
+    }
+    assert_eq!(lab.page("feed/flat/0/").await.0, Vec::<String>::new(), "nothing of it was added");
+    let added = lab.post("feed/user/ann/", &server(), with(100)).await.good();
+    assert_eq!(added["to"].as_array().map(Vec::len), Some(100));
+    assert_eq!(lab.page("feed/flat/99/").await.0.len(), 1);
+}
+
 #[tokio::test]
 async fn next_links_lead_through_a_feed_once_while_it_grows() {
     let lab = Lab::new().await;

@@ -118,6 +118,40 @@ async fn policies_can_be_changed() {
     assert_eq!(read("activities/?ids=3e4b1b80-5c1a-11ef-8000-000000000000").await, 403);
 }
 
+/// What somebody has taken back is seen by him alone, and by servers.
+#[tokio::test]
+async fn nobody_reads_what_another_took_back() {
+    let lab = Lab::new().await;
+    let post = lab.add("user:ann", activity("o")).await;
+    let body = json!({ "id": "mine", "kind": "comment", "activity_id": post, "data": { "text": "regretted" } });
+    lab.post("reaction/", &user("bob"), body).await.good();
+    lab.delete("reaction/mine/?soft=true", &user("bob")).await.good();
+    for (token, seen) in [(user("ann"), 0), (user("bob"), 1), (server(), 1)] {
+        let found = lab.get("reaction/get_many/?ids=mine&include_deleted=true", &token).await.good();
+        assert_eq!(found["reactions"].as_array().map(Vec::len), Some(seen), "{found}");
+    }
+    assert_eq!(lab.get("reaction/mine/", &user("bob")).await.refused(), (404, 16));
+}
+
+/// Catches a policy that is got round by a reference: a user's own activity that refers to another showed all of it.
+#[tokio::test]
+async fn who_may_not_read_by_ids_does_not_by_references() {
+    let lab = Lab::new().await;
+    let hidden = format!("SA:{}", lab.add("timeline:bob", activity("hidden")).await);
+    let share = json!({ "actor": "SU:ann", "verb": "share", "object": hidden, "by": "SU:ann" });
+    lab.post("feed/user/ann/", &user("ann"), share).await.good();
+    lab.post("user/", &user("ann"), json!({ "id": "ann" })).await.good();
+    let read = |token: String| {
+        let lab = &lab;
+        async move { lab.get("enrich/feed/user/ann/", &token).await.good()["results"][0].clone() }
+    };
+    assert_eq!(read(user("ann")).await["object"]["object"], json!("hidden"), "by default users may");
+    lab.change(|app| app.policies.activities_read = false).await;
+    let shown = read(user("ann")).await;
+    assert_eq!((&shown["object"], &shown["by"]["id"]), (&json!(hidden), &json!("ann")), "it stays a reference");
+    assert_eq!(read(server()).await["object"]["object"], json!("hidden"));
+}
+
 #[tokio::test]
 async fn a_servers_token_covers_what_it_names() {
     let lab = Lab::new().await;
@@ -180,4 +214,25 @@ async fn what_a_user_names_is_judged_like_what_he_addresses() {
     let left = lab.get("users/?ids=ann,bob", &server()).await.good();
     assert_eq!(left["users"].as_array().map(Vec::len), Some(2), "none of a list that is refused goes");
     lab.delete("users/?ids=ann", &user("ann")).await.good();
+}
+
+/// Identity is global. Catches a user who overwrites another's activity, wherever it lies, by adding one of the same foreign
+/// id and time to a feed of his own; and one who hands his activity to another as its actor.
+#[tokio::test]
+async fn nobody_puts_words_into_anothers_mouth() {
+    let lab = Lab::new().await;
+    let of = |actor: &str, object: &str| json!({ "actor": actor, "verb": "post", "object": object, "foreign_id": "f:1", "time": "2026-01-01T00:00:00" });
+    let id = lab.post("feed/user/bob/", &user("bob"), of("SU:bob", "his")).await.good()["id"].clone();
+    for body in [of("SU:ann", "hers"), json!({ "activities": [activity("new"), of("SU:ann", "hers")] })] {
+        assert_eq!(lab.post("feed/user/ann/", &user("ann"), body).await.refused(), (403, 17));
+    }
+    assert_eq!(lab.page("feed/user/ann/").await.0, Vec::<String>::new(), "nothing of a list that is refused is added");
+    lab.post("feed/user/bob/", &user("bob"), of("SU:bob", "edited")).await.good();
+    let set = |actor: &str| json!({ "changes": [{ "id": id, "set": { "actor": actor, "mood": "good" } }] });
+    assert_eq!(lab.post("activity/", &user("bob"), set("SU:ann")).await.refused(), (403, 17));
+    lab.post("activity/", &user("bob"), set("SU:bob")).await.good();
+    let shown = lab.get("feed/user/bob/", &server()).await.good()["results"][0].clone();
+    assert_eq!((&shown["id"], &shown["actor"], &shown["object"]), (&id, &json!("SU:bob"), &json!("edited")));
+    lab.post("feed/user/ann/", &server(), of("SU:ann", "a server may")).await.good();
+    lab.post("activity/", &server(), set("SU:cid")).await.good();
 }

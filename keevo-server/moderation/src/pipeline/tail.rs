@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use keevo_core::{CommitEvent, Engine, ErrorKind, KeyspaceKind, Result, WatchFrom, WatchRange};
 
-use super::{Pipeline, Source};
+use super::{ErasedChannel, Pipeline, Source};
 use crate::metrics::add;
 use crate::places::Places;
 use crate::text::TextVersion;
@@ -76,7 +76,7 @@ impl<E: Engine> Pipeline<E> {
     /// Leaves the texts of these changes to the sweep, unless they have their verdicts.
     async fn take_in(&self, source: &dyn Source, events: &[CommitEvent]) -> Result<()> {
         let mut versions: BTreeMap<[u8; 16], TextVersion> = BTreeMap::new();
-        let (mut held, mut erased) = (BTreeSet::new(), BTreeSet::new());
+        let (mut held, mut erased, mut channels) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut authors = BTreeMap::new();
         for event in events {
             match source.text(event) {
@@ -87,14 +87,22 @@ impl<E: Engine> Pipeline<E> {
                     versions.insert(version.digest(), version);
                 }
                 Ok(None) => {
-                    erased.extend(source.erased(event).unwrap_or_default());
-                    if let Some(gone) = source.erased_author(event).unwrap_or_default() {
-                        authors.insert((gone.app, gone.author), gone.stand_in);
+                    if let Some(text) = source.erased(event).unwrap_or_default() {
+                        // What it said before goes with it; what is said after is another text.
+                        versions.retain(|_, version| !version.is_of(&text));
+                        erased.insert(text);
                     }
+                    for gone in source.erased_authors(event).unwrap_or_default() {
+                        authors.insert((gone.app, gone.author), (gone.kinds, gone.stand_in));
+                    }
+                    channels.extend(source.erased_channel(event).unwrap_or_default());
                 }
                 // A row that cannot be read is somebody else's to mend, and holds nothing up here.
                 Err(error) => tracing::error!(source = source.name(), %error, "a change cannot be read"),
             }
+        }
+        for text in erased {
+            self.moderator.verdicts().await?.erase(&text).await?;
         }
         let versions: Vec<TextVersion> = versions.into_values().collect();
         let verdicts = self.moderator.verdicts().await?.of_versions(&versions).await?;
@@ -103,6 +111,9 @@ impl<E: Engine> Pipeline<E> {
             if verdict.as_ref().is_some_and(|verdict| verdict.version.author != version.author) {
                 self.rename_erased(source, version).await?;
             }
+            if verdict.is_none() && source.reuses_ids() {
+                self.moderator.verdicts().await?.say_again(&version.text_id()).await?;
+            }
             if held.contains(&version.digest()) {
                 self.moderator.verdicts().await?.leave(version).await?;
             } else if verdict.is_none() {
@@ -110,11 +121,11 @@ impl<E: Engine> Pipeline<E> {
             }
             caught += usize::from(verdict.is_none());
         }
-        for text in erased {
-            self.moderator.verdicts().await?.erase(&text).await?;
+        for ErasedChannel { app, channel } in channels {
+            self.moderator.verdicts().await?.erase_channel(app, &channel).await?;
         }
-        for ((app, author), stand_in) in authors {
-            self.moderator.verdicts().await?.erase_author(app, &author, stand_in.as_deref()).await?;
+        for ((app, author), (kinds, stand_in)) in authors {
+            self.moderator.verdicts().await?.erase_author(app, &author, kinds, stand_in.as_deref()).await?;
         }
         if caught > 0 || !held.is_empty() {
             add(&self.moderator.inner.counters.caught_up, caught);

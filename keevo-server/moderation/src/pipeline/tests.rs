@@ -1,6 +1,7 @@
 //! Every text version ends with exactly one verdict, whatever happens on the way.
 
 mod erased;
+mod erased_channel;
 mod held;
 mod queued;
 mod review;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use keevo_core::{Change, CommitEvent, Result};
 use serde_json::Value;
 
-use crate::text::{TextKind, kind_of_tag};
+use crate::text::{TextKind, kind_of_tag, partition};
 use crate::verdict::Verdict;
 use crate::verdicts::{Decided, decode, row_of};
 
@@ -120,6 +120,17 @@ pub(super) fn text_of(partition: &[u8]) -> Option<TextRow> {
     };
     let app = i64::from(u32::from_be_bytes(*app));
     Some(TextRow { app, kind: kind.name(), channel: shown(channel), id: shown(id) })
+}
+
+/// The partition of the verdicts on a text that the tables name so; `None` where its name is not the text's own, since
+/// PostgreSQL could not hold it, or of no kind that is known.
+pub(super) fn partition_of(app: i64, kind: &str, channel: &str, id: &str) -> Option<Vec<u8>> {
+    let (app, kind) = (u32::try_from(app).ok()?, TextKind::from_name(kind)?);
+    if id.is_empty() || channel.contains('\u{fffd}') || id.contains('\u{fffd}') {
+        return None;
+    }
+    let id = if channel.is_empty() { id.to_owned() } else { format!("{channel}\0{id}") };
+    Some(partition(app, kind, &id))
 }
 
 /// A text as PostgreSQL takes it.

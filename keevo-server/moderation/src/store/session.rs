@@ -8,6 +8,7 @@ use std::time::Duration;
 use keevo_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, Config, Statement, Transaction};
 
+use super::refill::HeldText;
 use super::rows::{TextRow, VersionRow, Work, shown, shown_json, shown_ms};
 use super::tls::Tls;
 use crate::verdict::Verdict;
@@ -42,6 +43,8 @@ const UPSERT_VERDICTS: &str = "INSERT INTO keevo_verdicts (app, kind, channel, i
     text = excluded.text, cut_bytes = excluded.cut_bytes, written_at = excluded.written_at, action = excluded.action, \
     reasons = excluded.reasons, scores = excluded.scores, model = excluded.model, masked = excluded.masked, \
     judged_at = excluded.judged_at";
+const TEXTS_AFTER: &str = "SELECT DISTINCT app, kind, channel, id FROM keevo_verdicts \
+    WHERE (app, kind, channel, id) > ($1, $2, $3, $4) ORDER BY app, kind, channel, id LIMIT $5";
 const APPEND_REVIEWS: &str = "INSERT INTO keevo_reviews (app, kind, channel, id, hash, ruling, reviewer, labels, note, \
     decided_at) \
     SELECT app, kind, channel, id, hash, ruling, reviewer, \
@@ -135,6 +138,22 @@ impl Session {
                 Err(failed)
             }
         }
+    }
+
+    /// Up to `limit` texts that there are verdicts on, after one of them, or the first.
+    pub(super) async fn texts_after(
+        &mut self,
+        after: Option<&HeldText>,
+        limit: usize,
+    ) -> Result<Vec<HeldText>, Failed> {
+        let first = HeldText::default();
+        let (app, kind, channel, id) = after.unwrap_or(&first);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = within(self.client.query(TEXTS_AFTER, &[app, kind, channel, id, &limit])).await?;
+        let text = |row: &tokio_postgres::Row| -> Result<HeldText, tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+        };
+        Ok(rows.iter().map(text).collect::<Result<Vec<HeldText>, _>>()?)
     }
 
     /// Does all of it, or nothing.

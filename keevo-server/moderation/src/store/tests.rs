@@ -180,6 +180,70 @@ async fn cluster_postgres_ends_with_every_row_of_keevo() {
     feed.stop().await;
 }
 
+/// Nobody feeds it for longer than changes are kept: what was judged, decided, renamed and erased meanwhile is there in the end,
+/// also where the filling is cut off and another node goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_postgres_has_what_it_missed_in_a_gap() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.url();
+    drop(connect(&url).await);
+    let world = World::new().await.with_lists().await;
+    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
+    let world = World { engine: keevo_core::MemoryEngine::with_clock_and_retained(clock, 1_000), ..world };
+    let moderator = world.moderator(FaultyEngine::sound(&world.engine)).await;
+    let verdicts = moderator.verdicts().await.expect("opened");
+    let judge = async |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            world.clock.advance_ms(1);
+            moderator.check(message(number, &text(number))).await.expect("checked");
+        }
+    };
+    // These are in no catalogue.
+    judge(0..10).await;
+    moderator.keep_catalogue();
+    judge(10..20).await;
+    let feed = Running::start(&world, &url, 1).await;
+    feed.until("the first rows are there", |seen| seen.rows >= 20 && seen.lag_ms == 0).await;
+    feed.stop().await;
+    let id = |number: usize| message(number, "x").text_id();
+    for number in [1, 11] {
+        verdicts.erase(&id(number)).await.expect("erased");
+    }
+    for number in [2, 12] {
+        verdicts.rename_author(&id(number), "alice", "deleted-1").await.expect("renamed");
+    }
+    let queued = verdicts.queue(1, 1, None).await.expect("listed").entries.remove(0);
+    let decision = Decision { ruling: Ruling::Remove, reviewer: "eve".into(), labels: Vec::new(), note: String::new() };
+    verdicts.decide(1, &queued.id, decision, world.effects.as_ref()).await.expect("decided");
+    judge(20..500).await;
+    verdicts.erase(&id(250)).await.expect("erased");
+    let feed = Running::start(&world, &url, 2).await;
+    feed.until("the gap is being filled", |seen| seen.gaps > 0 && seen.refilled > 0).await;
+    feed.stop().await;
+    let feed = Running::start(&world, &url, 3).await;
+    judge(500..510).await;
+    let wanted = in_keevo(&world, 510).await;
+    let mut found = in_postgres(&url).await;
+    for _ in 0..1_000 {
+        if found == wanted && refill::load(verdicts).await.expect("read").is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        found = in_postgres(&url).await;
+    }
+    for (key, row) in &wanted {
+        assert_eq!(found.get(key), Some(row), "{key:?}");
+    }
+    assert_eq!(found.len(), wanted.len(), "what was erased is not there");
+    assert!(wanted.values().any(|row| row.6.is_some()) && !wanted.keys().any(|key| ["m1", "m11"].contains(&&*key.2)));
+    assert_eq!(refill::load(verdicts).await.expect("read"), None, "the filling has ended");
+    feed.until("nothing lags", |seen| seen.lag_ms == 0).await;
+    let renamed = "SELECT count(*) FROM keevo_verdicts WHERE author = 'deleted-1'";
+    let renamed: i64 = connect(&url).await.query_one(renamed, &[]).await.expect("read").get(0);
+    assert!(renamed >= 2, "{renamed}");
+    feed.stop().await;
+}
+
 /// Two nodes that both believe to feed it: the lock in PostgreSQL lets one of them write.
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_postgres_is_written_by_one_session() {
@@ -239,4 +303,19 @@ async fn a_row_that_cannot_be_read_holds_up_no_other_one() {
     verdicts.repeat(keevo_core::Batch::new().put(damaged, "{")).await.expect("written");
     let (work, unreadable) = Spool::new(verdicts).all_of(&partition.into()).await.expect("read");
     assert_eq!((work.verdicts.len(), work.anew.len(), unreadable), (1, 1, 1));
+    // Whoever feeds next tries it again, since it may be of a later version.
+    let spool = Spool::new(verdicts);
+    let partition: bytes::Bytes = message(1, "fine").partition().into();
+    for _ in 0..2 {
+        spool.set_aside(&partition, 7).await.expect("set aside");
+    }
+    assert!(spool.marks().await.expect("read").is_empty());
+    assert_eq!(spool.try_again().await.expect("marked"), 1);
+    assert_eq!(spool.try_again().await.expect("once"), 0);
+    let marks = spool.marks().await.expect("read");
+    assert_eq!(marks.iter().map(|mark| (mark.partition.clone(), mark.at_ms)).collect::<Vec<_>>(), [(partition, 7)]);
+    // It is erased with its text, and holds up nobody's erasure.
+    verdicts.erase(&message(1, "fine").text_id()).await.expect("erased");
+    let (work, unreadable) = spool.all_of(&message(1, "fine").partition().into()).await.expect("read");
+    assert_eq!((work.verdicts.len(), work.anew.len(), unreadable), (0, 1, 0));
 }

@@ -2,13 +2,13 @@
 
 use keevo_core::{Key, Keyspace};
 
-use crate::text::{TextVersion, author_digest};
+use crate::text::{TextVersion, name_digest};
 
 /// Start of the verdicts in a text's partition.
 pub(crate) const VERDICT: &[u8] = b"v";
 /// Start of the decisions in a text's partition.
 pub(crate) const DECISION: &[u8] = b"d";
-/// Says in a text's partition that it is erased.
+/// Says in the partition of a text, or of a channel, that it is erased.
 pub(crate) const ERASED: &[u8] = b"e";
 /// How many partitions hold the texts that wait.
 pub(crate) const BUCKETS: u8 = 16;
@@ -52,12 +52,24 @@ pub(crate) fn labels(app: u32) -> Vec<u8> {
 
 /// The texts of an author that nothing but their verdicts may tell of.
 pub(crate) fn author(app: u32, author: &str) -> Vec<u8> {
-    [b"u".as_slice(), &app.to_be_bytes(), &author_digest(author)].concat()
+    [b"u".as_slice(), &app.to_be_bytes(), &name_digest(author)].concat()
 }
 
 /// Where a version's text is noted under its author.
 pub(crate) fn noted(keyspace: Keyspace, version: &TextVersion) -> Key {
     keyspace.key(author(version.app, &version.author), version.partition())
+}
+
+/// The texts of a channel that nothing but their verdicts may tell of.
+pub(crate) fn channel(app: u32, channel: &str) -> Vec<u8> {
+    [b"n".as_slice(), &app.to_be_bytes(), &name_digest(channel)].concat()
+}
+
+/// Where a version's text is noted under its channel; `None` for a text of no channel.
+pub(crate) fn noted_in(keyspace: Keyspace, version: &TextVersion) -> Option<Key> {
+    let text = version.text_id();
+    let (name, _) = text.in_channel()?;
+    Some(keyspace.key(channel(version.app, name), version.partition()))
 }
 
 /// What the pipeline keeps of itself.

@@ -44,6 +44,10 @@ impl Stream {
         if self.durable < self.end {
             return Ok(());
         }
+        if self.is_stale && self.stale.is_empty() && self.moves.is_empty() {
+            self.is_stale = false;
+            self.seals.all_anew();
+        }
         let gone: Vec<u64> = {
             let index = lock(index);
             self.closed.keys().copied().take_while(|number| index.live_bytes(*number) == 0).collect()
@@ -66,7 +70,8 @@ impl Stream {
             let is_read = file.as_ref().is_none_or(|file| Arc::strong_count(file) > 1);
             let size = file.and_then(|file| file.size().ok()).unwrap_or(0);
             let is_whole = size >= u64::from(self.segment_bytes) && size <= u64::from(self.segment_bytes) * 2;
-            self.let_go(number, !is_read && is_whole && self.free.len() < FREE_MAX);
+            let is_fit = !is_read && is_whole && number > self.removed_upto;
+            self.let_go(number, is_fit && self.free.len() < FREE_MAX);
         }
         Ok(())
     }
@@ -92,15 +97,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies some live entries of the oldest segment to the end, if too much of the log is dead.
+    /// Copies some live entries of the oldest segment to the end, if too much of the log is dead; else some that are to be
+    /// sealed anew.
     fn move_some(&mut self, index: &Mutex<Index>) -> Result<()> {
         if self.moves.is_empty() {
-            let Some((oldest, _)) = self.closed.first_key_value() else { return Ok(()) };
             let index = lock(index);
-            if index.live_bytes(*oldest) == 0 || !self.is_wasteful(&index) {
-                return Ok(());
-            }
-            (self.moving, self.moves) = (*oldest, index.entries_in(*oldest));
+            let oldest = self.closed.first_key_value().map(|(number, _)| *number);
+            let wasteful = oldest.filter(|oldest| index.live_bytes(*oldest) > 0 && self.is_wasteful(&index));
+            let Some(number) = wasteful.or_else(|| self.stale.pop_first()) else { return Ok(()) };
+            (self.moving, self.moves) = (number, index.entries_in(number));
         }
         let bytes = self.batch_bytes.saturating_mul(MOVED_PER_BYTE);
         self.move_entries(index, bytes.clamp(MOVED_BYTES_MIN, MOVED_BYTES_MAX))
@@ -166,8 +171,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies one record. Of one that is damaged goes an empty one, which is as damaged to whoever reads it, and never
-    /// taken for a record that a crash has torn.
+    /// Copies one record, sealed with the newest key. Of one that is damaged goes an empty one, which is as damaged to
+    /// whoever reads it, and never taken for a record that a crash has torn.
     fn move_entry(
         &mut self,
         (group, at): (GroupId, u64),
@@ -182,7 +187,14 @@ impl Stream {
         let header = Header::read(record, place.position())?;
         let body = record.get(HEADER_BYTES..).unwrap_or_default();
         let to = if let Some(header) = header.filter(|header| header.is_body_sound(body)) {
-            self.settle(start, &header, index)?
+            match self.seals.anew(&header, body)? {
+                Some(sealed) => {
+                    self.buffer.truncate(start);
+                    let body = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&sealed);
+                    self.record((Kind::SealedEntry, group, at), body, index)?
+                }
+                None => self.settle(start, &header, index)?,
+            }
         } else {
             tracing::error!(group, index = at, "an entry of the log fails its checksum");
             self.buffer.truncate(start);

@@ -61,7 +61,7 @@ async fn damage_in_an_entry_is_corrupt_and_spares_the_others() {
     let bytes = first_segment(&folder);
     let (at, header) = records(&bytes, 1)
         .into_iter()
-        .find(|(_, header)| (header.kind, header.group, header.index) == (record::Kind::Entry, 1, 4))
+        .find(|(_, header)| (header.kind, header.group, header.index) == (Kind::Entry, 1, 4))
         .expect("written");
     for byte in [0, 20, 50] {
         assert!(byte < header.body_bytes as usize);
@@ -80,7 +80,7 @@ async fn damage_in_an_entry_is_corrupt_and_spares_the_others() {
 async fn a_group_with_a_damaged_vote_or_end_can_only_be_destroyed() {
     let folder = filled().await;
     let bytes = first_segment(&folder);
-    for wanted in [(record::Kind::Vote, 1, 0), (record::Kind::Entry, 1, 9)] {
+    for wanted in [(Kind::Vote, 1, 0), (Kind::Entry, 1, 9)] {
         let mut found = records(&bytes, 1).into_iter();
         let (at, _) = found.rfind(|(_, header)| (header.kind, header.group, header.index) == wanted).expect("written");
         let changed = Arc::new(folder.crash_by(0));
@@ -193,7 +193,7 @@ async fn damage_in_the_marks_of_an_idle_store_is_said() {
 async fn damage_that_is_copied_to_the_end_is_not_taken_for_a_torn_end() {
     let folder = filled().await;
     let bytes = first_segment(&folder);
-    let wanted = |header: &Header| (header.kind, header.group, header.index) == (record::Kind::Entry, 2, 3);
+    let wanted = |header: &Header| (header.kind, header.group, header.index) == (Kind::Entry, 2, 3);
     let (at, _) = records(&bytes, 1).into_iter().find(|(_, header)| wanted(header)).expect("written");
     let mut changed = bytes.clone();
     changed[at + HEADER_BYTES + 9] ^= 1;
@@ -237,7 +237,7 @@ async fn a_torn_end_is_dropped() {
     let left = folder.crash_by(0);
     let bytes = first_segment(&left);
     let (last, header) = *records(&bytes, 1).last().unwrap();
-    assert_eq!((header.kind, header.index), (record::Kind::Entry, 9));
+    assert_eq!((header.kind, header.index), (Kind::Entry, 9));
     for cut in [last, last + 5, last + HEADER_BYTES, last + header.record_bytes() - 1] {
         let torn = Arc::new(left.crash_by(0));
         let mut bytes = bytes.clone();
@@ -277,5 +277,5 @@ async fn a_segment_of_a_newer_version_is_told_apart_from_damage() {
     bytes[20..24].copy_from_slice(&crc);
     folder.replace(&segment_name(1), bytes);
     let folder: Arc<dyn Folder> = Arc::new(folder);
-    assert_eq!(recover::recover(&folder).unwrap_err().kind(), ErrorKind::NewerFormat);
+    assert_eq!(recover::recover(&folder, &EntrySeals::default()).unwrap_err().kind(), ErrorKind::NewerFormat);
 }

@@ -18,7 +18,7 @@ impl Lab {
         let file = KeyFile::new(SecretKey([1; 32]));
         let path = dir.path().join("keys");
         std::fs::write(&path, file.text()).expect("written");
-        let keys = KeyRing::open(&path).expect("a key file");
+        let keys = KeyRing::open("archive_key_file", &path).expect("a key file");
         let storage = Encrypted::new(Arc::new(open.clone()), keys);
         Self { dir, file, open, storage }
     }
@@ -105,7 +105,7 @@ async fn keys_are_rotated_while_objects_are_written_and_read() {
     lab.write();
     let error = lab.storage.get("one").await.expect_err("its key is gone");
     assert!(error.kind() == ErrorKind::Unavailable && error.message().contains("key 1"), "{error}");
-    assert!(KeyRing::open(&lab.dir.path().join("none")).is_err());
+    assert!(KeyRing::open("archive_key_file", &lab.dir.path().join("none")).is_err());
 }
 
 #[tokio::test]
@@ -114,7 +114,8 @@ async fn another_key_of_the_same_number_is_told_apart_from_damage() {
     lab.storage.put_new("a", contents(100)).await.expect("written");
     let path = lab.dir.path().join("others");
     std::fs::write(&path, KeyFile::new(SecretKey([9; 32])).text()).expect("written");
-    let other = Encrypted::new(Arc::new(lab.open.clone()), KeyRing::open(&path).expect("a key file"));
+    let other =
+        Encrypted::new(Arc::new(lab.open.clone()), KeyRing::open("archive_key_file", &path).expect("a key file"));
     for read in [other.get("a").await, other.get_range("a", 0..9).await] {
         let error = read.expect_err("another key");
         assert!(error.kind() == ErrorKind::Config && error.message().contains("another key 1"), "{error}");
@@ -122,7 +123,7 @@ async fn another_key_of_the_same_number_is_told_apart_from_damage() {
 
     // An object from before there were check values is read as it was.
     let mut old = [MAGIC.as_slice(), &[VERSION, 0, 0, 0, 0, 0, 0, 1], &[7; SALT_BYTES]].concat();
-    let ring = KeyRing::open(&lab.dir.path().join("keys")).expect("a key file");
+    let ring = KeyRing::open("archive_key_file", &lab.dir.path().join("keys")).expect("a key file");
     let sealed = Sealed::of(&ring, "old", &old).expect("a head");
     sealed.seal(b"of before", &mut old).expect("small");
     lab.open.put_new("old", old.into()).await.expect("written");

@@ -32,8 +32,15 @@ impl Session {
                     return Err(Closing::BAD_RESUME);
                 }
             };
-        self.hub.watch_users().await;
         let (app, user, admin) = (who.app.id, who.user.to_string(), who.admin);
+        let watched = match self.hub.watch_user(app, &user).await {
+            Ok(watched) => watched,
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                self.refuse(id, &refusal);
+                return Err(closing(&refusal));
+            }
+        };
         self.who = Some(who);
         let wanted: Vec<(String, Option<ResumeToken>, Option<Position>)> = places
             .into_iter()
@@ -48,9 +55,10 @@ impl Session {
         let token = self.token(&checked);
         let options = &self.gateway.inner.options;
         let (max, socket) = (options.user_sockets_max, self.seat.number);
-        if !self.hub.inner.users.enter(app, &user, socket, &self.outbox, admin, max) {
+        if !self.hub.inner.users.enter((app, &user, &watched), socket, &self.outbox, admin, max) {
             return Err(Closing::FULL);
         }
+        self.watched = Some(watched);
         self.say(&json!({
             "type": "welcome",
             "id": id,

@@ -11,12 +11,12 @@ use crate::testing::{Fault, FaultyEngine, World, version};
 use crate::text::{TextKind, TextVersion};
 use crate::verdicts::{Decision, Ruling, Verdicts};
 
-fn decision() -> Decision {
+pub(super) fn decision() -> Decision {
     Decision { ruling: Ruling::Remove, reviewer: "eve".into(), labels: vec!["toxic".into()], note: String::new() }
 }
 
 /// How many rows of any kind hold something of the texts: verdicts, decisions, entries of the queue, labels.
-async fn left(verdicts: &Verdicts<FaultyEngine>, ids: &[&str]) -> usize {
+pub(super) async fn left(verdicts: &Verdicts<FaultyEngine>, ids: &[&str]) -> usize {
     let mut count = 0;
     for id in ids {
         let found = verdicts.of_text(1, TextKind::Message, id, 100).await.expect("read");
@@ -78,17 +78,17 @@ async fn erasing_an_author_takes_what_was_refused_held_and_waits() {
     verdicts.decide(1, &entry.id, decision(), world.effects.as_ref()).await.expect("decided");
     assert!(left(verdicts, &["refused", "late", "held"]).await >= 5);
     for _ in 0..2 {
-        verdicts.erase_author(1, "alice", None).await.expect("erased");
+        verdicts.erase_author(1, "alice", &TextKind::ALL, None).await.expect("erased");
     }
     world.judge.down.store(false, Ordering::SeqCst);
     sweep_all(&world.pipeline(FaultyEngine::sound(&world.engine), 1).await).await;
     assert_eq!(left(verdicts, &["refused", "late", "held"]).await, 1, "what is of bob waits for a person");
-    verdicts.erase_author(1, "bob", Some("deleted-1")).await.expect("renamed");
+    verdicts.erase_author(1, "bob", &TextKind::ALL, Some("deleted-1")).await.expect("renamed");
     let queued = verdicts.queue(1, 10, None).await.expect("listed").entries;
     assert_eq!(queued[0].verdict.version.author, "deleted-1");
-    verdicts.erase_author(1, "bob", None).await.expect("nothing is noted under the name any more");
+    verdicts.erase_author(1, "bob", &TextKind::ALL, None).await.expect("nothing is noted under the name any more");
     assert_eq!(verdicts.queue(1, 10, None).await.expect("listed").entries.len(), 1);
-    verdicts.erase_author(1, "deleted-1", None).await.expect("erased");
+    verdicts.erase_author(1, "deleted-1", &TextKind::ALL, None).await.expect("erased");
     assert_eq!(left(verdicts, &["of bob"]).await, 0);
 }
 

@@ -1,4 +1,4 @@
-//! The keys that objects are encrypted with, read from a file that may change.
+//! The keys of a file that may change while it is used.
 //!
 //! Invariant: a file that cannot be read, or holds no keys, changes nothing: the last good ones stay in use.
 
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use keevo_core::key_file::{KeyFile, SecretKey};
-use keevo_core::{Error, ErrorKind, Result};
+use super::{KeyFile, SecretKey};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The longest key file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -15,23 +15,37 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// When a file was written, and how long it is.
 type Stamp = (SystemTime, u64);
 
-/// The keys of a file, which is looked at again whenever it has changed.
+/// The keys of a file, which is looked at again whenever it has changed. Two of the same file are equal.
 #[derive(Debug)]
 pub struct KeyRing {
+    setting: &'static str,
     path: PathBuf,
     read: Mutex<(Option<Stamp>, KeyFile)>,
 }
 
+impl PartialEq for KeyRing {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for KeyRing {}
+
 impl KeyRing {
-    /// The keys of a file. `Config` where it has none.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// The keys of the file that `setting` names. `Config` where it has none.
+    pub fn open(setting: &'static str, path: &Path) -> Result<Self> {
         let wrong = |why: String| {
-            let message = format!("archive_key_file {} cannot be used: {why}", path.display());
+            let message = format!("{setting} {} cannot be used: {why}", path.display());
             Error::new(ErrorKind::Config, message)
         };
         let stamp = stamp(path).map_err(|error| wrong(error.to_string()))?;
-        let file = read(path).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), read: Mutex::new((Some(stamp), file)) })
+        let file = read(path).map_err(|error| wrong(error.message().to_owned()))?;
+        Ok(Self { setting, path: path.to_owned(), read: Mutex::new((Some(stamp), file)) })
+    }
+
+    /// The setting and the file, as errors name them.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.setting, self.path.display())
     }
 
     /// The key that encrypts, and its id.
@@ -42,13 +56,18 @@ impl KeyRing {
         })
     }
 
+    /// The key of an id, if the file has it.
+    pub fn find(&self, id: u32) -> Option<SecretKey> {
+        self.with(|file| file.get(id).cloned())
+    }
+
     /// The key of an id. `Unavailable` where the file lacks it, since a node may get a new key later than its peers.
     pub fn get(&self, id: u32) -> Result<SecretKey> {
         let lacks = || {
             let message = format!("it is encrypted with key {id}, which {} lacks: add it there", self.path.display());
             Error::new(ErrorKind::Unavailable, message)
         };
-        self.with(|file| file.get(id).cloned()).ok_or_else(lacks)
+        self.find(id).ok_or_else(lacks)
     }
 
     fn with<T>(&self, look: impl FnOnce(&KeyFile) -> T) -> T {
